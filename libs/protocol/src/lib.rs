@@ -1,0 +1,15 @@
+//! What the parts say to each other: wire types, event framing, snapshots, health reports.
+//!
+//! Components never depend on each other; where two of them meet, the words they use are defined here.
+//! Nothing here knows Kubernetes.
+
+pub mod agent;
+pub mod follow;
+pub mod key;
+pub mod load;
+pub mod openai;
+pub mod runs;
+pub mod secret;
+pub mod snapshot;
+pub mod sse;
+pub mod workspace;

@@ -1,0 +1,47 @@
+//! `GET /v1/models`.
+
+use serde::{Deserialize, Serialize};
+
+/// The list of models.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelList {
+    /// Always `list`.
+    pub object: String,
+    /// The models.
+    pub data: Vec<Model>,
+}
+
+/// One model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// The name that requests use.
+    pub id: String,
+    /// Always `model`.
+    pub object: String,
+    /// Unix seconds.
+    pub created: i64,
+    /// Who serves it.
+    pub owned_by: String,
+}
+
+impl ModelList {
+    /// Lists models by name.
+    pub fn new(models: impl IntoIterator<Item = Model>) -> Self {
+        Self {
+            object: "list".to_owned(),
+            data: models.into_iter().collect(),
+        }
+    }
+}
+
+impl Model {
+    /// Names a model.
+    pub fn new(id: impl Into<String>, created: i64, owned_by: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            object: "model".to_owned(),
+            created,
+            owned_by: owned_by.into(),
+        }
+    }
+}

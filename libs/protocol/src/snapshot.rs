@@ -1,0 +1,263 @@
+//! Snapshots: what the operator tells the data planes, and how they answer.
+//!
+//! `GET /v1/snapshots/{plane}?node=NODE` with a bearer token answers a stream of JSON lines, each a whole snapshot;
+//! the first one comes at once, an empty line is a heartbeat. `POST /v1/snapshots/{plane}/acks` takes an [`Ack`].
+//! A version is the hash of the content, so equal content has an equal version on every operator replica.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+use crate::{agent::Definition, key::hex, secret::SecretString};
+
+/// The audience of the tokens that data planes show to the operator.
+pub const AUDIENCE: &str = "quarterdeck";
+
+/// Seconds between heartbeats of a snapshot stream.
+pub const HEARTBEAT_SECONDS: u64 = 10;
+
+/// Bytes of one snapshot line that a data plane accepts.
+pub const LINE_BYTES_MAX: usize = 64 << 20;
+
+/// A snapshot for one kind of data plane.
+pub trait Snapshot: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
+    /// The plane's name in the URL.
+    const PLANE: &'static str;
+    /// The content's version.
+    fn version(&self) -> &str;
+}
+
+/// What a gateway routes by.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GatewaySnapshot {
+    /// Hash of the content.
+    pub version: String,
+    /// The routes, in order of precedence.
+    pub routes: Vec<RouteEntry>,
+    /// The keys.
+    pub keys: Vec<KeyEntry>,
+}
+
+/// What an agent runtime runs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AgentsSnapshot {
+    /// Hash of the content.
+    pub version: String,
+    /// The agents.
+    pub agents: Vec<AgentEntry>,
+    /// Keys that may call agents.
+    pub keys: Vec<KeyEntry>,
+}
+
+impl Snapshot for GatewaySnapshot {
+    const PLANE: &'static str = "gateway";
+    fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+impl Snapshot for AgentsSnapshot {
+    const PLANE: &'static str = "agents";
+    fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+impl GatewaySnapshot {
+    /// A snapshot of this content, with its version.
+    pub fn new(routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
+        let version = content_hash(&(&routes, &keys));
+        Self {
+            version,
+            routes,
+            keys,
+        }
+    }
+}
+
+impl AgentsSnapshot {
+    /// A snapshot of this content, with its version.
+    pub fn new(agents: Vec<AgentEntry>, keys: Vec<KeyEntry>) -> Self {
+        let version = content_hash(&(&agents, &keys));
+        Self {
+            version,
+            agents,
+            keys,
+        }
+    }
+}
+
+/// Hashes content to 16 hexadecimal digits of SHA-256.
+pub fn content_hash(content: &impl Serialize) -> String {
+    // These types serialise to JSON without fail: string keys only, no floats but finite ones.
+    let bytes = serde_json::to_vec(content).unwrap_or_default();
+    hex(&Sha256::digest(&bytes)[..8])
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteEntry {
+    /// The route's namespace.
+    pub namespace: String,
+    /// The route's name.
+    pub name: String,
+    /// The generation of the resource that this was compiled from.
+    pub generation: i64,
+    /// Model names that it answers: exact, or with one leading or trailing `*`.
+    pub models: Vec<String>,
+    /// How a target is picked.
+    pub strategy: Strategy,
+    /// Where requests go.
+    pub targets: Vec<Target>,
+    /// How failures are retried.
+    #[serde(default)]
+    pub retries: Retries,
+    /// How long to wait.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// Which keys may use it.
+    #[serde(default)]
+    pub access: Access,
+}
+
+/// How a target is picked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strategy {
+    /// By weight, at random; the others are fallbacks.
+    #[default]
+    Weighted,
+    /// The lowest priority number that is healthy.
+    Failover,
+}
+
+/// A place that answers requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Its name in the route.
+    pub name: String,
+    /// The model's name there.
+    pub model: String,
+    /// Base URLs with `/v1`, one for each ready replica; empty while none is ready.
+    pub endpoints: Vec<String>,
+    /// Share of the traffic under [`Strategy::Weighted`].
+    pub weight: u32,
+    /// Order under [`Strategy::Failover`], lowest first.
+    pub priority: u32,
+    /// The bearer token for the endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<SecretString>,
+}
+
+/// How failures are retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Retries {
+    /// Tries after the first, over all targets.
+    pub attempts: u32,
+    /// Milliseconds before the first retry; doubles with each.
+    pub backoff_millis: u64,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            attempts: 2,
+            backoff_millis: 100,
+        }
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Timeouts {
+    /// For the whole request, in milliseconds.
+    pub request_millis: u64,
+    /// For the first byte of the answer, in milliseconds.
+    pub first_byte_millis: u64,
+    /// Between two chunks of a stream, in milliseconds.
+    pub stream_idle_millis: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            request_millis: 600_000,
+            first_byte_millis: 120_000,
+            stream_idle_millis: 60_000,
+        }
+    }
+}
+
+/// Who may use a route.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// The keys of these ids ([`KeyEntry::id`]).
+    Keys(Vec<String>),
+    /// Every key of the snapshot.
+    #[default]
+    AnyKey,
+    /// Everybody, without a key.
+    Open,
+}
+
+/// A key, as its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyEntry {
+    /// `NAMESPACE/NAME` of the Secret; the ledger's account.
+    pub id: String,
+    /// [`crate::key::hash_key`] of the key.
+    pub hash: String,
+    /// RFC 3339 time after which it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
+}
+
+/// One agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentEntry {
+    /// The agent's namespace.
+    pub namespace: String,
+    /// The agent's name.
+    pub name: String,
+    /// The generation of the resource that this was compiled from.
+    pub generation: i64,
+    /// Whether new runs are refused.
+    #[serde(default)]
+    pub suspended: bool,
+    /// What it does.
+    pub definition: Definition,
+    /// How it reaches models.
+    pub gateway: GatewayAccess,
+    /// Ids of the keys that may call it; empty means every key of the snapshot.
+    #[serde(default)]
+    pub keys: Vec<String>,
+}
+
+/// How an agent reaches models.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayAccess {
+    /// Base URL with `/v1`.
+    pub url: String,
+    /// The agent's key.
+    pub key: SecretString,
+}
+
+/// A data plane's answer to a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ack {
+    /// Which replica answers; its Pod's name on a cluster.
+    pub node: String,
+    /// The snapshot's version.
+    pub version: String,
+    /// Why it was refused; the last good snapshot stays in use then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}

@@ -1,0 +1,1 @@
+//! Stories end to end, with real clients.
