@@ -1,0 +1,218 @@
+//! Key-value cache blocks: pages of the cache, lent to sequences and shared between equal prefixes.
+//!
+//! A block is either owned (by one sequence, or by several that share a prefix) or free. A free block keeps its
+//! content and its hash until it is lent again, so the prefix cache costs nothing; the block that was freed first
+//! is lent first.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::TokenId;
+
+/// A page of the key-value cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockId(u32);
+
+impl BlockId {
+    /// The block's place in the cache.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Names the content of a full block: its tokens and, through the chain, all tokens before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlockHash([u8; 32]);
+
+impl BlockHash {
+    /// Hashes a block's tokens behind the block before it. The digest is cryptographic, because a collision
+    /// would show one user's context to another.
+    pub fn chain(previous: Option<&Self>, tokens: &[TokenId]) -> Self {
+        let mut digest = Sha256::new();
+        if let Some(previous) = previous {
+            digest.update(previous.0);
+        }
+        for token in tokens {
+            digest.update(token.to_le_bytes());
+        }
+        Self(digest.finalize().into())
+    }
+}
+
+/// The pool has fewer free blocks than were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{wanted} blocks are wanted and {free} are free")]
+pub struct OutOfBlocks {
+    /// How many blocks were asked for.
+    pub wanted: usize,
+    /// How many blocks were free.
+    pub free: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Block {
+    owners: u32,
+    hash: Option<BlockHash>,
+    /// The neighbours in the list of free blocks; meaningless while the block is owned.
+    older: Option<BlockId>,
+    newer: Option<BlockId>,
+}
+
+/// All blocks of a cache, the list of free ones and the index of known content.
+///
+/// Invariants: a block is in the free list if and only if it has no owner; `cached` maps a hash to a block that
+/// carries this hash.
+#[derive(Debug)]
+pub struct BlockPool {
+    block_tokens: NonZeroU32,
+    blocks: Vec<Block>,
+    cached: HashMap<BlockHash, BlockId>,
+    oldest: Option<BlockId>,
+    newest: Option<BlockId>,
+    free: usize,
+}
+
+impl BlockPool {
+    /// A pool of free blocks that hold `block_tokens` tokens each.
+    pub fn new(blocks: u32, block_tokens: NonZeroU32) -> Self {
+        let mut pool = Self {
+            block_tokens,
+            blocks: vec![Block::default(); blocks as usize],
+            cached: HashMap::new(),
+            oldest: None,
+            newest: None,
+            free: 0,
+        };
+        for index in 0..blocks {
+            pool.push_free(BlockId(index));
+        }
+        pool
+    }
+
+    /// Tokens that a block holds.
+    pub const fn block_tokens(&self) -> usize {
+        self.block_tokens.get() as usize
+    }
+
+    /// Tokens that the whole pool holds.
+    pub const fn capacity_tokens(&self) -> usize {
+        self.blocks.len() * self.block_tokens()
+    }
+
+    /// Blocks without an owner.
+    pub const fn free(&self) -> usize {
+        self.free
+    }
+
+    /// The share of blocks that have an owner, 0 to 1.
+    pub fn usage(&self) -> f64 {
+        if self.blocks.is_empty() {
+            return 0.0;
+        }
+        (self.blocks.len() - self.free) as f64 / self.blocks.len() as f64
+    }
+
+    /// Blocks that `tokens` tokens need.
+    pub const fn blocks_for(&self, tokens: usize) -> usize {
+        tokens.div_ceil(self.block_tokens())
+    }
+
+    /// The blocks that hold the longest known prefix of `hashes`.
+    pub fn find_prefix(&self, hashes: &[BlockHash]) -> Vec<BlockId> {
+        hashes
+            .iter()
+            .map_while(|hash| self.cached.get(hash).copied())
+            .collect()
+    }
+
+    /// Adds an owner to each block, taking it off the free list if it had none.
+    pub fn share(&mut self, blocks: &[BlockId]) {
+        for &id in blocks {
+            if self.blocks[id.index()].owners == 0 {
+                self.remove_free(id);
+            }
+            self.blocks[id.index()].owners += 1;
+        }
+    }
+
+    /// Lends `count` blocks with one owner each, oldest-freed first; their old content is forgotten.
+    ///
+    /// # Errors
+    /// [`OutOfBlocks`]; the pool is unchanged then.
+    pub fn lend(&mut self, count: usize) -> Result<Vec<BlockId>, OutOfBlocks> {
+        if self.free < count {
+            return Err(OutOfBlocks {
+                wanted: count,
+                free: self.free,
+            });
+        }
+        let mut lent = Vec::with_capacity(count);
+        while lent.len() < count {
+            let Some(id) = self.oldest else { break };
+            self.remove_free(id);
+            let block = &mut self.blocks[id.index()];
+            block.owners = 1;
+            if let Some(hash) = block.hash.take()
+                && self.cached.get(&hash) == Some(&id)
+            {
+                self.cached.remove(&hash);
+            }
+            lent.push(id);
+        }
+        Ok(lent)
+    }
+
+    /// Says that an owned block is full and holds what `hash` names. A full block is never written again, so a
+    /// second name for it means nothing; of several blocks with one content the first is the one that is found.
+    pub fn seal(&mut self, id: BlockId, hash: BlockHash) {
+        let block = &mut self.blocks[id.index()];
+        if block.hash.is_none() {
+            block.hash = Some(hash);
+            self.cached.entry(hash).or_insert(id);
+        }
+    }
+
+    /// Takes one owner off each block. The end of a sequence is freed before its beginning, because a prefix is
+    /// worth more than what follows it.
+    pub fn release(&mut self, blocks: &[BlockId]) {
+        for &id in blocks.iter().rev() {
+            let block = &mut self.blocks[id.index()];
+            block.owners = block.owners.saturating_sub(1);
+            if block.owners == 0 {
+                self.push_free(id);
+            }
+        }
+    }
+
+    fn push_free(&mut self, id: BlockId) {
+        let older = self.newest.replace(id);
+        match older {
+            Some(older) => self.blocks[older.index()].newer = Some(id),
+            None => self.oldest = Some(id),
+        }
+        let block = &mut self.blocks[id.index()];
+        block.older = older;
+        block.newer = None;
+        self.free += 1;
+    }
+
+    fn remove_free(&mut self, id: BlockId) {
+        let block = &mut self.blocks[id.index()];
+        let (older, newer) = (block.older.take(), block.newer.take());
+        match older {
+            Some(older) => self.blocks[older.index()].newer = newer,
+            None => self.oldest = newer,
+        }
+        match newer {
+            Some(newer) => self.blocks[newer.index()].older = older,
+            None => self.newest = older,
+        }
+        self.free -= 1;
+    }
+}
