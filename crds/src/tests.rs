@@ -4,7 +4,7 @@ mod rules;
 
 use serde_json::{Value, json};
 
-use crate::{all, yaml};
+use crate::{GROUP, all, yaml};
 
 /// Bytes of one definition's YAML.
 const DEFINITION_BYTES_MAX: usize = 64 << 10;
@@ -44,7 +44,7 @@ fn visit(schema: &Value, path: &str, check: &mut dyn FnMut(&str, &Value)) {
 fn checked_in_files_equal_the_types() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("yaml");
     for definition in all() {
-        let path = folder.join(format!("{}.yaml", definition.spec.names.plural));
+        let path = folder.join(format!("{}.{GROUP}.yaml", definition.spec.names.plural));
         let stored = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             stored == yaml(&definition),
