@@ -1,1 +1,1 @@
-//! Stories end to end, with real clients.
+//! Stories end to end: all of them are in the test binary `stories`.
