@@ -16,7 +16,7 @@ metadata: {name: diary, namespace: default}
 spec:
   model: {name: smollm2}
   tools:
-  - {name: desk, workspace: {ref: {name: desk}}}
+  - {name: desk, workspace: {ref: desk}}
   graph:
     state: {first: {}, second: {}, count: {}}
     nodes:
