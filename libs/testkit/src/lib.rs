@@ -1,1 +1,3 @@
-//! Builders and fakes for tests: a scripted model, temporary data folders.
+//! Builders and fakes for tests: a scripted model that speaks OpenAI's API.
+
+pub mod scripted_model;
