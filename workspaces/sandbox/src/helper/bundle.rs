@@ -57,6 +57,9 @@ fn build(plan: &RunPlan) -> Result<Spec, OciSpecError> {
     if has(Defence::UserNamespace) {
         linux = linux.uid_mappings(vec![mapping(plan.identity)?]).gid_mappings(vec![mapping(plan.identity)?]);
     }
+    let mut linux = linux.build()?;
+    // Cgroups are ours; the builder's default would have libcontainer want a hierarchy for devices.
+    linux.set_resources(None);
     let capabilities = if has(Defence::NoCapabilities) { HashSet::new() } else { every_capability() };
     let env = spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
     let process = ProcessBuilder::default()
@@ -88,7 +91,7 @@ fn build(plan: &RunPlan) -> Result<Spec, OciSpecError> {
         .hostname(spec.hostname.clone())
         .mounts(mounts(plan)?)
         .process(process)
-        .linux(linux.build()?)
+        .linux(linux)
         .annotations(HashMap::new())
         .build()
 }

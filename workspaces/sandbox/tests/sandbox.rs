@@ -1,0 +1,29 @@
+//! Sandboxes as they are: life, exec, limits, attacks, and what is left afterwards.
+//!
+//! The executable plays three parts: the tests, the helper that makes sandboxes, and the attacker inside.
+#![expect(unsafe_code, reason = "attackers make raw system calls")]
+
+#[path = "sandbox/attacker.rs"]
+mod attacker;
+#[path = "sandbox/attacks.rs"]
+mod attacks;
+#[path = "sandbox/bench.rs"]
+mod bench;
+#[path = "sandbox/harness.rs"]
+mod harness;
+#[path = "sandbox/life.rs"]
+mod life;
+#[path = "sandbox/rootless.rs"]
+mod rootless;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some("sandbox-helper") => workspaces_sandbox::helper_main(),
+        Some("attack") => attacker::main(&args[1..]),
+        Some("rootless-child") => rootless::child(),
+        _ => harness::main(&args, life::tests().into_iter().chain(attacks::tests()).chain(rootless::tests()).collect()),
+    }
+}
