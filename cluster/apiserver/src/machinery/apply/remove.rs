@@ -1,0 +1,54 @@
+//! Taking a set of fields out of a value.
+
+use serde_json::{Map, Value};
+
+use super::fieldset::{FieldSet, Step};
+use super::types::{Shape, Type};
+
+/// A value without the fields of a set.
+pub(super) fn remove(value: &Value, set: &FieldSet, kind: Type<'_>) -> Value {
+    match (kind.shape(value), value) {
+        (Shape::List { is_atomic: false }, Value::Array(items)) => {
+            let kept = items.iter().enumerate().filter_map(|(at, item)| {
+                let Ok(step) = kind.step(item, at) else {
+                    return Some(item.clone());
+                };
+                kept(item, &step, set, kind.item())
+            });
+            Value::Array(kept.collect())
+        }
+        (Shape::Map { is_atomic: false }, Value::Object(fields)) => {
+            let kept = fields.iter().filter_map(|(name, field)| {
+                let step = Step::Field(name.clone());
+                Some((name.clone(), kept(field, &step, set, kind.field(name))?))
+            });
+            Value::Object(kept.collect::<Map<_, _>>())
+        }
+        _ => value.clone(),
+    }
+}
+
+fn kept(value: &Value, step: &Step, set: &FieldSet, kind: Type<'_>) -> Option<Value> {
+    if set.has_member(step) {
+        return None;
+    }
+    let Some(below) = set.below(step) else {
+        return Some(value.clone());
+    };
+    let was_empty = is_empty(value);
+    let rest = remove(value, below, kind);
+    // A container that has lost all it held goes with it.
+    if is_empty(&rest) && !was_empty {
+        None
+    } else {
+        Some(rest)
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
