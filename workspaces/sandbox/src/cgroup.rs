@@ -159,6 +159,10 @@ pub(crate) fn remove(dirs: &[PathBuf]) {
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }
         }
+        // Our folder goes with the last sandbox; with others in it the kernel keeps it.
+        if let Some(Err(error)) = dir.parent().map(fs::remove_dir) {
+            tracing::trace!(%error, "cgroup folder stays");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod rootfs;
 mod stage;
 mod supervise;
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -21,8 +22,12 @@ use crate::{SandboxError, wire};
 
 /// The whole life of a helper. The binary's `main` calls it before anything else, above all before it starts a thread.
 ///
-/// The request comes over the socket that is standard input.
-pub fn helper_main() -> ExitCode {
+/// The request comes over the socket that is standard input; `args` are the arguments after the one that chose this role,
+/// and there are none.
+pub fn helper_main(args: &[OsString]) -> ExitCode {
+    if !args.is_empty() {
+        return ExitCode::from(2);
+    }
     let Ok(control) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map(UnixStream::from) else {
         return ExitCode::from(2);
     };

@@ -16,6 +16,7 @@
 )]
 
 mod cgroup;
+pub mod confine;
 mod domain;
 mod error;
 mod helper;

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
-        Some("sandbox-helper") => workspaces_sandbox::helper_main(),
+        Some("sandbox-helper") => workspaces_sandbox::helper_main(&[]),
         Some("attack") => attacker::main(&args[1..]),
         Some("rootless-child") => rootless::child(),
         _ => harness::main(&args, life::tests().into_iter().chain(attacks::tests()).chain(rootless::tests()).collect()),
