@@ -1,0 +1,180 @@
+//! Workers: runs wait in a queue, a bounded number of them is driven at once.
+
+mod attempt;
+mod backoff;
+mod drive;
+
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt;
+use parking_lot::Mutex;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    steps::Services,
+    store::{RunId, Store, StoreError},
+};
+
+pub(crate) use backoff::Backoff;
+
+/// How long drivers may take to end after a shutdown before they are dropped.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long workers are patient.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// With something that a step needs and that cannot be reached.
+    pub(crate) unavailable: Duration,
+    /// With a step that is being done when the process is told to end.
+    pub(crate) shutdown: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            unavailable: Duration::from_secs(300),
+            shutdown: Duration::from_secs(3),
+        }
+    }
+}
+
+/// The queue of runs, and the way to stop one.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    queue: mpsc::UnboundedSender<RunId>,
+    abandoned: mpsc::UnboundedSender<RunId>,
+    /// Runs that wait or are driven.
+    known: Mutex<HashMap<RunId, CancellationToken>>,
+    known_max: usize,
+}
+
+/// The other end of a [`Dispatcher`].
+#[derive(Debug)]
+pub(crate) struct Queue(mpsc::UnboundedReceiver<RunId>);
+
+impl Dispatcher {
+    /// A queue that is full with `known_max` runs, and the runs that clients abandon.
+    pub(crate) fn new(known_max: usize) -> (Arc<Self>, Queue, mpsc::UnboundedReceiver<RunId>) {
+        let (queue, receiver) = mpsc::unbounded_channel();
+        let (abandoned, abandoned_receiver) = mpsc::unbounded_channel();
+        let dispatcher = Self {
+            queue,
+            abandoned,
+            known: Mutex::default(),
+            known_max,
+        };
+        (Arc::new(dispatcher), Queue(receiver), abandoned_receiver)
+    }
+
+    /// Reports a run whose client went away; it is to be cancelled.
+    pub(crate) fn abandon(&self, run: RunId) {
+        // Nobody listens any more when the process ends; the run goes on at the next start.
+        let _ = self.abandoned.send(run);
+    }
+
+    /// Whether another run would be too many.
+    pub(crate) fn is_full(&self) -> bool {
+        self.known_max <= self.known.lock().len()
+    }
+
+    /// Queues a run unless it waits or is driven already.
+    pub(crate) fn enqueue(&self, run: RunId) {
+        let is_new = self.known.lock().insert_if_absent(&run);
+        if is_new {
+            // The queue ends with the process; the run is picked up by the next one.
+            let _ = self.queue.send(run);
+        }
+    }
+
+    /// Stops work on a run; it is cancelled in the log already.
+    pub(crate) fn stop(&self, run: &RunId) {
+        if let Some(token) = self.known.lock().get(run) {
+            token.cancel();
+        }
+    }
+
+    fn token(&self, run: &RunId) -> CancellationToken {
+        self.known.lock().get(run).cloned().unwrap_or_default()
+    }
+
+    fn forget(&self, run: &RunId) {
+        self.known.lock().remove(run);
+    }
+}
+
+trait InsertIfAbsent {
+    fn insert_if_absent(&mut self, run: &RunId) -> bool;
+}
+
+impl InsertIfAbsent for HashMap<RunId, CancellationToken> {
+    fn insert_if_absent(&mut self, run: &RunId) -> bool {
+        let is_new = !self.contains_key(run);
+        if is_new {
+            self.insert(run.clone(), CancellationToken::new());
+        }
+        is_new
+    }
+}
+
+/// What drivers need.
+#[derive(Debug, Clone)]
+pub(crate) struct Workshop {
+    pub(crate) services: Arc<Services>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) patience: Patience,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Drives runs until shutdown, `concurrent` at once; returns when the last driver has ended.
+pub(crate) async fn work(workshop: Workshop, queue: Queue, concurrent: usize) {
+    let Queue(mut queue) = queue;
+    let mut drivers = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = workshop.shutdown.cancelled() => break,
+            () = workshop.services.store.closed().cancelled() => break,
+            Some(_) = drivers.join_next(), if !drivers.is_empty() => {}
+            run = queue.recv(), if drivers.len() < concurrent => {
+                let Some(run) = run else { break };
+                drivers.spawn(drive_one(workshop.clone(), run));
+            }
+        }
+    }
+    let drained = async { while drivers.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+        tracing::warn!("some runs did not come to rest; they are picked up at the next start");
+    }
+    drivers.shutdown().await;
+}
+
+async fn drive_one(workshop: Workshop, run: RunId) {
+    let cancel = workshop.dispatcher.token(&run);
+    let driving = AssertUnwindSafe(drive::drive(&workshop, &run, &cancel)).catch_unwind();
+    if driving.await.is_err() {
+        tracing::error!(%run, "the driver of a run panicked; the run is picked up at the next start");
+    }
+    workshop.dispatcher.forget(&run);
+}
+
+/// Repeats a write until it is on disk: what a step did must not be lost because the disk is full for a while.
+///
+/// # Errors
+/// What no repetition heals: the run is not ours, or the log is gone.
+pub(crate) async fn persist<T, F>(store: &Store, write: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut backoff = Backoff::default();
+    loop {
+        match write().await {
+            Err(error) if error.is_retryable() => {
+                tokio::select! {
+                    () = store.closed().cancelled() => return Err(StoreError::Closed),
+                    () = backoff.pause(None) => {}
+                }
+            }
+            result => return result,
+        }
+    }
+}
