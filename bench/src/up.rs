@@ -1,0 +1,111 @@
+//! `qd up`: from the start to all APIs ready, and the resident memory of all its processes then.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::report::{Row, keep};
+
+/// Counted starts, after one that is not.
+const ROUNDS: usize = 7;
+
+/// Measures fresh starts and restarts.
+pub(crate) fn run() -> Result<()> {
+    let mut fresh = Vec::new();
+    let mut again = Vec::new();
+    let mut memory = Vec::new();
+    for round in 0..=ROUNDS {
+        let folder = tempfile::tempdir().context("making a data folder")?;
+        let first = start(folder.path())?;
+        let second = start(folder.path())?;
+        if 0 < round {
+            fresh.push(first.seconds);
+            again.push(second.seconds);
+            memory.push(second.resident_mebibytes);
+        }
+    }
+    let row = |work: &str, unit: &str, samples: Vec<f64>| Row {
+        work: work.to_owned(),
+        unit: unit.to_owned(),
+        ours: median(samples),
+        peer: None,
+        peer_name: None,
+        ratio: None,
+    };
+    keep(
+        "up",
+        &[
+            row("qd up, empty data folder, all APIs ready", "s", fresh),
+            row("qd up, second start, all APIs ready", "s", again),
+            row("resident memory of all processes, no model", "MiB", memory),
+        ],
+    )
+}
+
+struct Start {
+    seconds: f64,
+    resident_mebibytes: f64,
+}
+
+fn start(data: &std::path::Path) -> Result<Start> {
+    let begin = Instant::now();
+    let mut child = Command::new(qd())
+        .args(["up", "--output", "json", "--port", "0", "--data"])
+        .arg(data)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("starting `qd up`\nhint: cargo build --release -p qd")?;
+    let mut lines = BufReader::new(child.stdout.take().context("no output")?);
+    let mut text = String::new();
+    while serde_json::from_str::<Value>(&text).is_err() {
+        ensure!(0 < lines.read_line(&mut text)?, "`qd up` ended early");
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    let resident_mebibytes = resident_of_tree(child.id())?;
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().context("stopping `qd up`")?;
+    child.wait().context("waiting for `qd up`")?;
+    Ok(Start { seconds, resident_mebibytes })
+}
+
+fn qd() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    own.with_file_name("qd")
+}
+
+/// The proportional set size of a process and all below it: shared pages of one binary count once.
+fn resident_of_tree(root: u32) -> Result<f64> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc").context("reading /proc")?.flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse::<u32>().ok());
+        parents.extend(parent.map(|parent| (pid, parent)));
+    }
+    let mut tree = vec![root];
+    let mut next = 0;
+    while let Some(parent) = tree.get(next).copied() {
+        tree.extend(parents.iter().filter(|(_, above)| *above == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    let kibibytes: f64 = tree.iter().map(|pid| proportional_kibibytes(*pid)).sum();
+    Ok(kibibytes / 1024.0)
+}
+
+fn proportional_kibibytes(pid: u32) -> f64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or_default()
+}
+
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
+}
