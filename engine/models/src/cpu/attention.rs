@@ -1,0 +1,106 @@
+//! Attention over a paged cache: each token looks at the keys of its own sequence, block by block.
+
+use engine_core::BlockId;
+
+use crate::backend::CacheShape;
+use crate::config::ModelConfig;
+
+use super::kernel::{Level, add_scaled, dot};
+use super::parallel::ThreadScratch;
+
+/// Keys and values of all layers.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    block_tokens: usize,
+    layers: Vec<LayerCache>,
+}
+
+/// Keys and values of one layer: a vector for each slot, a slot for each token of each block.
+#[derive(Debug)]
+pub(crate) struct LayerCache {
+    pub(crate) keys: Vec<f32>,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Cache {
+    pub(crate) fn new(config: &ModelConfig, shape: CacheShape) -> Self {
+        let length = shape.blocks * shape.block_tokens * config.key_value_width();
+        // Zeroed memory is only taken from the system when it is touched.
+        let layer = |_| LayerCache {
+            keys: vec![0.0; length],
+            values: vec![0.0; length],
+        };
+        Self {
+            block_tokens: shape.block_tokens,
+            layers: (0..config.layers).map(layer).collect(),
+        }
+    }
+
+    pub(crate) fn layer(&self, layer: usize) -> &LayerCache {
+        &self.layers[layer]
+    }
+
+    pub(crate) fn layer_mut(&mut self, layer: usize) -> &mut LayerCache {
+        &mut self.layers[layer]
+    }
+
+    /// The slot of a place in a sequence.
+    pub(crate) fn slot(&self, blocks: &[BlockId], place: usize) -> usize {
+        blocks[place / self.block_tokens].index() * self.block_tokens + place % self.block_tokens
+    }
+}
+
+/// One token's view of its sequence.
+pub(crate) struct View<'a> {
+    pub(crate) cache: &'a Cache,
+    pub(crate) layer: usize,
+    pub(crate) blocks: &'a [BlockId],
+    /// The token's place in its sequence.
+    pub(crate) place: usize,
+    /// The first place that it sees.
+    pub(crate) first: usize,
+}
+
+/// Computes what one token's query heads see through one key head. `queries` and `output` hold these heads.
+pub(crate) fn attend(
+    level: Level,
+    config: &ModelConfig,
+    view: &View<'_>,
+    key_head: usize,
+    heads: (&[f32], &mut [f32]),
+    scratch: &mut ThreadScratch,
+) {
+    let (queries, output) = heads;
+    let (width, stride) = (config.head_width, config.key_value_width());
+    let layer = view.cache.layer(view.layer);
+    let vector = |place: usize| {
+        let start = view.cache.slot(view.blocks, place) * stride + key_head * width;
+        start..start + width
+    };
+    for (query, output) in queries
+        .chunks_exact(width)
+        .zip(output.chunks_exact_mut(width))
+    {
+        scratch.clear();
+        let score = |place| dot(level, query, &layer.keys[vector(place)]) * config.attention_scale;
+        scratch.extend((view.first..=view.place).map(score));
+        softmax(scratch);
+        output.fill(0.0);
+        for (place, weight) in (view.first..=view.place).zip(scratch.iter()) {
+            add_scaled(level, output, *weight, &layer.values[vector(place)]);
+        }
+    }
+}
+
+/// Turns scores into weights that add up to 1.
+fn softmax(scores: &mut [f32]) {
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        *score = (*score - highest).exp();
+        sum += *score;
+    }
+    for score in scores {
+        *score /= sum;
+    }
+}

@@ -1,0 +1,23 @@
+//! Weights, tokenizer, architectures and the CPU backend.
+//!
+//! A model file is data from outside: whatever it holds, loading ends in a model or in a [`LoadError`], never in a
+//! panic. The arithmetic of a token does not depend on the batch it is computed in, so an answer is the same alone
+//! and among others.
+
+mod backend;
+mod chat;
+mod config;
+mod cpu;
+mod gguf;
+mod quant;
+mod tokenizer;
+mod weights;
+
+pub use backend::{Backend, BatchRow, CacheShape, Logits};
+pub use chat::{ChatInput, ChatTemplate, InvalidChat};
+pub use config::{Activation, ModelConfig, RopeStyle, Window};
+pub use cpu::CpuBackend;
+pub use gguf::{GgufError, GgufFile, TensorInfo, Value};
+pub use quant::{TensorKind, dequantize};
+pub use tokenizer::{Tokenizer, UnsupportedTokenizer};
+pub use weights::{LoadError, Loaded, Model};

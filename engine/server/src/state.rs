@@ -1,0 +1,81 @@
+//! What the HTTP handlers, the loader and the step loop share.
+
+use std::sync::{Arc, OnceLock};
+
+use engine_models::{ChatTemplate, Tokenizer};
+use parking_lot::RwLock;
+use protocol::load::{LoadPhase, LoadReport};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::runner::Request;
+
+/// A loaded model, ready to take requests.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) template: Option<ChatTemplate>,
+    /// Most tokens of a prompt and its answer.
+    pub(crate) context_length: usize,
+}
+
+/// The process's state.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The model's names, the served one first.
+    pub(crate) names: Vec<String>,
+    /// When the process started, in Unix seconds.
+    pub(crate) created: i64,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) draining: CancellationToken,
+    report: RwLock<LoadReport>,
+    engine: OnceLock<Engine>,
+}
+
+impl State {
+    pub(crate) fn new(names: Vec<String>, created: i64, draining: CancellationToken) -> Self {
+        let metrics = Arc::new(Metrics::new(names.first().map_or("", String::as_str)));
+        let report = RwLock::new(LoadReport::starting());
+        Self {
+            names,
+            created,
+            metrics,
+            draining,
+            report,
+            engine: OnceLock::new(),
+        }
+    }
+
+    /// The engine, once it is loaded and while it takes requests.
+    pub(crate) fn engine(&self) -> Option<&Engine> {
+        self.engine.get().filter(|_| !self.draining.is_cancelled())
+    }
+
+    pub(crate) fn report(&self) -> LoadReport {
+        self.report.read().clone()
+    }
+
+    pub(crate) fn set_report(&self, report: LoadReport) {
+        *self.report.write() = report;
+    }
+
+    /// Notes progress in a phase.
+    pub(crate) fn progress(&self, phase: LoadPhase, bytes: u64, bytes_total: Option<u64>) {
+        let mut report = self.report.write();
+        *report = LoadReport {
+            phase,
+            bytes,
+            bytes_total,
+            ..LoadReport::starting()
+        };
+    }
+
+    /// Makes the engine known; only the first one counts.
+    pub(crate) fn set_engine(&self, engine: Engine, report: LoadReport) {
+        if self.engine.set(engine).is_ok() {
+            self.set_report(report);
+        }
+    }
+}
