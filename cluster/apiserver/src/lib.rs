@@ -1,4 +1,41 @@
 //! A Kubernetes API over an embedded store, for any kind.
+//!
+//! [`serve`] is the whole server; [`Pki`] makes its keys and the administrator's kubeconfig; [`Store`] is the store alone.
+//! Kinds are entries of a registry, not handlers; what they do beyond their schema is in `strategy`.
 
+mod api;
+mod auth;
+mod bootstrap;
+mod clock;
+mod connect;
+mod definitions;
+mod discovery;
+mod documents;
+mod events;
+mod house;
 pub mod machinery;
+mod names;
+mod negotiate;
+pub mod pki;
+mod present;
+mod reading;
+mod registry;
+mod request;
+mod response;
+mod reviews;
+mod selection;
+mod server;
 pub mod status;
+pub mod store;
+mod strategy;
+mod subresources;
+mod table_shim;
+mod watching;
+mod writing;
+
+pub use pki::{Pki, PkiError};
+pub use server::{ServeError, ServerConfig, serve};
+pub use store::Store;
+
+#[cfg(test)]
+mod golden_tests;

@@ -1,0 +1,138 @@
+//! OpenAPI documents: built when first asked for, known by the hash of their content.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha512};
+
+use crate::registry::{Catalog, Resource};
+
+/// A document and the hash of its content.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    pub(crate) bytes: Bytes,
+    pub(crate) tag: String,
+}
+
+/// Documents of one generation of the catalog.
+#[derive(Debug, Default)]
+pub(crate) struct Documents {
+    built: Mutex<Built>,
+}
+
+#[derive(Debug, Default)]
+struct Built {
+    generation: u64,
+    index: Option<Document>,
+    documents: HashMap<String, Document>,
+}
+
+/// The hash by which clients know a document.
+pub(crate) fn tag(bytes: &[u8]) -> String {
+    Sha512::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect()
+}
+
+impl Document {
+    fn new(value: &Value) -> Self {
+        let bytes = Bytes::from(value.to_string());
+        Self {
+            tag: tag(&bytes),
+            bytes,
+        }
+    }
+}
+
+impl Documents {
+    /// `/openapi/v3`: where each group version's document is.
+    pub(crate) fn index(&self, catalog: &Catalog) -> Option<Document> {
+        if let Some(found) = self.at(catalog, |built| built.index.clone()) {
+            return Some(found);
+        }
+        let mut paths = Map::new();
+        for path in served(catalog) {
+            let tag = identity(catalog, &path);
+            paths.insert(
+                path.clone(),
+                json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={tag}")}),
+            );
+        }
+        let document = Document::new(&json!({"paths": paths}));
+        self.at(catalog, |built| built.index = Some(document.clone()));
+        Some(document)
+    }
+
+    /// The document of a group version, by its path: `api/v1`, `apis/apps/v1`.
+    pub(crate) fn of(&self, catalog: &Catalog, path: &str) -> Option<Document> {
+        if let Some(found) = self.at(catalog, |built| built.documents.get(path).cloned()) {
+            return Some(found);
+        }
+        if !served(catalog).iter().any(|one| one == path) {
+            return None;
+        }
+        let resources = resources_of(catalog, path);
+        let bytes = Bytes::from(build(path, &resources).to_string());
+        let document = Document {
+            bytes,
+            tag: identity(catalog, path),
+        };
+        self.at(catalog, |built| {
+            built.documents.insert(path.to_owned(), document.clone())
+        });
+        Some(document)
+    }
+
+    fn at<T>(&self, catalog: &Catalog, action: impl FnOnce(&mut Built) -> T) -> T {
+        let mut built = self.built.lock();
+        if built.generation != catalog.generation {
+            *built = Built {
+                generation: catalog.generation,
+                ..Built::default()
+            };
+        }
+        action(&mut built)
+    }
+}
+
+/// The paths that have documents.
+fn served(catalog: &Catalog) -> Vec<String> {
+    let mut paths = vec!["api/v1".to_owned()];
+    for (group, versions) in catalog.groups() {
+        paths.extend(
+            versions
+                .iter()
+                .map(|version| format!("apis/{group}/{version}")),
+        );
+    }
+    paths
+}
+
+fn resources_of(catalog: &Catalog, path: &str) -> Vec<Arc<Resource>> {
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["api", version] => catalog.of("", version),
+        ["apis", group, version] => catalog.of(group, version),
+        _ => Vec::new(),
+    }
+}
+
+/// What a document depends on, hashed: cheap to know without building the document.
+fn identity(catalog: &Catalog, path: &str) -> String {
+    let mut text = format!("{path} {}", env!("CARGO_PKG_VERSION"));
+    for resource in resources_of(catalog, path) {
+        text.push_str(&resource.plural);
+        if let Some(custom) = resource.custom() {
+            text.push_str(&resource.kind);
+            text.push_str(&custom.raw_schema.to_string());
+        }
+    }
+    tag(text.as_bytes())
+}
+
+fn build(_path: &str, _resources: &[Arc<Resource>]) -> Value {
+    json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.37.0"}, "paths": {}, "components": {"schemas": {}}})
+}
