@@ -19,6 +19,9 @@ use crate::{
     store::Account,
 };
 
+/// Longest report of faults to the operator.
+const FAULTS_CHARS_MAX: usize = 4096;
+
 /// An agent as the last snapshot has it.
 #[derive(Debug)]
 pub(crate) struct LiveAgent {
@@ -102,7 +105,7 @@ impl Catalog {
         if faults.is_empty() {
             Ok(())
         } else {
-            Err(faults.join("; "))
+            Err(faults.join("; ").chars().take(FAULTS_CHARS_MAX).collect())
         }
     }
 

@@ -15,7 +15,7 @@ use crate::definition::{Expression, TemplateName};
 
 pub(crate) use conversation::{MESSAGES, last_message, pending_calls};
 pub(crate) use plan::{Next, RunFailure, next};
-pub(crate) use reduce::{InvalidWrite, reduce};
+pub(crate) use reduce::InvalidWrite;
 pub(crate) use state::{RunState, StepRecord};
 
 /// Steps and edges that can run.

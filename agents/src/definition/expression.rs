@@ -20,7 +20,7 @@ use thiserror::Error;
 use super::RunFacts;
 
 /// Longest source of an expression, in bytes.
-const SOURCE_BYTES_MAX: usize = 8 * 1024;
+const SOURCE_BYTES_MAX: usize = 32 * 1024;
 
 /// The names that an expression may use.
 const VARIABLES: [&str; 3] = ["state", "input", "run"];

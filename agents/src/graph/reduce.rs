@@ -25,18 +25,47 @@ pub(crate) enum InvalidWrite {
     TooLarge { limit: usize },
 }
 
-/// Writes `write` over `current`.
-pub(crate) fn reduce(
+/// Whether a write fits its channel.
+pub(crate) fn check(
     channel: &str,
     reducer: Reducer,
-    current: Value,
-    write: Value,
-) -> Result<Value, InvalidWrite> {
+    current: &Value,
+    write: &Value,
+) -> Result<(), InvalidWrite> {
     match reducer {
-        Reducer::Replace => Ok(write),
-        Reducer::Append => Ok(append(current, write)),
-        Reducer::Merge => merge(channel, current, write),
-        Reducer::Sum => sum(channel, &current, &write),
+        Reducer::Replace | Reducer::Append => Ok(()),
+        Reducer::Merge if write.is_object() => Ok(()),
+        Reducer::Merge => Err(InvalidWrite::NotObject {
+            channel: channel.to_owned(),
+            given: kind(write),
+        }),
+        Reducer::Sum => {
+            let other = [current, write]
+                .into_iter()
+                .find(|value| !value.is_number() && !value.is_null());
+            if let Some(other) = other {
+                return Err(InvalidWrite::NotNumber {
+                    channel: channel.to_owned(),
+                    given: kind(other),
+                });
+            }
+            match sum(current, write) {
+                Some(_) => Ok(()),
+                None => Err(InvalidWrite::Overflow {
+                    channel: channel.to_owned(),
+                }),
+            }
+        }
+    }
+}
+
+/// Writes over the current value what [`check`] found to fit.
+pub(crate) fn reduce(reducer: Reducer, current: Value, write: Value) -> Value {
+    match reducer {
+        Reducer::Replace => write,
+        Reducer::Append => append(current, write),
+        Reducer::Merge => merge(current, write),
+        Reducer::Sum => sum(&current, &write).unwrap_or(current),
     }
 }
 
@@ -53,44 +82,28 @@ fn append(current: Value, write: Value) -> Value {
     Value::Array(items)
 }
 
-fn merge(channel: &str, current: Value, write: Value) -> Result<Value, InvalidWrite> {
-    let Value::Object(write) = write else {
-        return Err(InvalidWrite::NotObject {
-            channel: channel.to_owned(),
-            given: kind(&write),
-        });
-    };
-    let mut merged = match current {
-        Value::Object(map) => map,
-        _ => serde_json::Map::new(),
-    };
-    merged.extend(write);
-    Ok(Value::Object(merged))
+fn merge(current: Value, write: Value) -> Value {
+    match (current, write) {
+        (Value::Object(mut merged), Value::Object(write)) => {
+            merged.extend(write);
+            Value::Object(merged)
+        }
+        (_, write) => write,
+    }
 }
 
-fn sum(channel: &str, current: &Value, write: &Value) -> Result<Value, InvalidWrite> {
+/// The sum, null counting as nothing; `None` if it is no JSON number.
+fn sum(left: &Value, right: &Value) -> Option<Value> {
     let number = |value: &Value| match value {
-        Value::Number(number) => Ok(number.clone()),
-        Value::Null => Ok(Number::from(0)),
-        other => Err(InvalidWrite::NotNumber {
-            channel: channel.to_owned(),
-            given: kind(other),
-        }),
+        Value::Number(number) => number.clone(),
+        _ => Number::from(0),
     };
-    let (left, right) = (number(current)?, number(write)?);
-    let overflow = || InvalidWrite::Overflow {
-        channel: channel.to_owned(),
-    };
+    let (left, right) = (number(left), number(right));
     if let (Some(left), Some(right)) = (left.as_i64(), right.as_i64()) {
-        return left
-            .checked_add(right)
-            .map(Value::from)
-            .ok_or_else(overflow);
+        return left.checked_add(right).map(Value::from);
     }
-    let total = left.as_f64().unwrap_or(f64::NAN) + right.as_f64().unwrap_or(f64::NAN);
-    Number::from_f64(total)
-        .map(Value::Number)
-        .ok_or_else(overflow)
+    let total = left.as_f64()? + right.as_f64()?;
+    Number::from_f64(total).map(Value::Number)
 }
 
 const fn kind(value: &Value) -> &'static str {

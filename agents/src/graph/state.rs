@@ -1,10 +1,13 @@
 //! The state of a run: a fold over the records of its finished steps.
 
-use protocol::openai::Usage;
+use protocol::{agent::Reducer, openai::Usage};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::{CompiledGraph, CompiledStep, InvalidWrite, MESSAGES, conversation, reduce};
+use super::{
+    CompiledGraph, CompiledStep, InvalidWrite, MESSAGES, conversation,
+    reduce::{check, reduce},
+};
 use crate::definition::initial;
 
 /// Most bytes of all channels together, as JSON.
@@ -88,33 +91,27 @@ impl RunState {
                 node: record.node.clone(),
             });
         };
-        let mut written = Vec::with_capacity(record.writes.len());
         let mut bytes = self.bytes;
         for (name, write) in &record.writes {
-            let Some(channel) = graph.channels.get(name) else {
-                return Err(InvalidWrite::UnknownChannel {
-                    channel: name.clone(),
-                }
-                .into());
-            };
+            let reducer = self.reducer(graph, name)?;
+            check(name, reducer, &self.values[name], write)?;
             // An upper bound: what a write replaces is not taken off, or each step would measure the whole state.
             bytes += size(write);
-            let current = self.values.get(name).cloned().unwrap_or(Value::Null);
-            written.push((
-                name.clone(),
-                reduce(name, channel.reducer, current, write.clone())?,
-            ));
         }
         if STATE_BYTES_MAX < bytes {
-            bytes = self.exact_size(&written);
-            if STATE_BYTES_MAX < bytes {
-                return Err(InvalidWrite::TooLarge {
-                    limit: STATE_BYTES_MAX,
-                }
-                .into());
+            bytes = self.exact_size(graph, &record.writes);
+        }
+        if STATE_BYTES_MAX < bytes {
+            let limit = STATE_BYTES_MAX;
+            return Err(InvalidWrite::TooLarge { limit }.into());
+        }
+        for (name, write) in &record.writes {
+            let reducer = self.reducer(graph, name)?;
+            // Taken out, not copied: a list that grows with each step must not cost its length each time.
+            if let Some(value) = self.values.get_mut(name) {
+                *value = reduce(reducer, value.take(), write.clone());
             }
         }
-        self.values.extend(written);
         self.bytes = bytes;
         self.last = Some(place);
         self.steps += 1;
@@ -128,13 +125,26 @@ impl RunState {
         Ok(())
     }
 
-    fn exact_size(&self, written: &[(String, Value)]) -> usize {
-        let untouched = self
-            .values
-            .iter()
-            .filter(|(name, _)| written.iter().all(|(other, _)| other != *name));
-        untouched.map(|(_, value)| size(value)).sum::<usize>()
-            + written.iter().map(|(_, value)| size(value)).sum::<usize>()
+    fn reducer(&self, graph: &CompiledGraph, name: &str) -> Result<Reducer, InvalidWrite> {
+        match graph.channels.get(name) {
+            Some(channel) if self.values.contains_key(name) => Ok(channel.reducer),
+            _ => Err(InvalidWrite::UnknownChannel {
+                channel: name.to_owned(),
+            }),
+        }
+    }
+
+    /// The size after the writes, replaced values taken off.
+    fn exact_size(&self, graph: &CompiledGraph, writes: &Map<String, Value>) -> usize {
+        let replaced = |name: &str| {
+            writes.contains_key(name)
+                && graph
+                    .channels
+                    .get(name)
+                    .is_some_and(|channel| channel.reducer == Reducer::Replace)
+        };
+        let kept = self.values.iter().filter(|(name, _)| !replaced(name));
+        kept.map(|(_, value)| size(value)).sum::<usize>() + writes.values().map(size).sum::<usize>()
     }
 }
 

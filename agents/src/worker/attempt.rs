@@ -82,11 +82,12 @@ async fn once(
     tells_deltas: bool,
 ) -> Result<Outcome, Failure> {
     let services = &scene.workshop.services;
-    // Looked up for each attempt: a workspace that restarted has another address.
+    // Looked up for each attempt: a workspace that restarted has another address, and an agent may be missing for a
+    // moment while the operator starts.
     let live = services
         .catalog
         .agent(&scene.run.namespace, &scene.run.agent)
-        .ok_or_else(|| Failure::permanent("the agent was deleted"))?;
+        .ok_or_else(|| Failure::unavailable("the agent was deleted"))?;
     // A repeat of a failed attempt must not be answered with the failure.
     let task = if attempt == 1 {
         step.task.clone()
