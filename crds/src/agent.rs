@@ -119,7 +119,10 @@ pub struct AgentModel {
 }]))]
 pub struct Tool {
     /// Its name; functions of an MCP server are called NAME__FUNCTION.
-    #[schemars(length(min = 1, max = 48), regex(pattern = TOOL_NAME))]
+    #[schemars(length(min = 1, max = 32), regex(pattern = TOOL_NAME), extend("x-kubernetes-validations" = [{
+        "rule": "!self.contains('__')",
+        "message": "may not hold __, which parts a server's name from its function's"
+    }]))]
     pub name: String,
     /// Programs and files of a workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -109,12 +109,8 @@ pub enum Reason {
     Accepted,
     /// Accepted: a value makes no sense; the message has its path.
     Invalid,
-    /// Accepted: a value is understood and not supported.
-    UnsupportedValue,
     /// Accepted: another object already has what this one claims.
     Conflict,
-    /// Accepted: the annotation `quarterdeck.dev/reconcile: disabled` is set.
-    Paused,
     /// ResolvedRefs: all is well.
     ResolvedRefs,
     /// ResolvedRefs: an object that is named does not exist.
@@ -179,9 +175,7 @@ impl Reason {
         match self {
             Self::Accepted => "Accepted",
             Self::Invalid => "Invalid",
-            Self::UnsupportedValue => "UnsupportedValue",
             Self::Conflict => "Conflict",
-            Self::Paused => "Paused",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::RefNotFound => "RefNotFound",
             Self::SecretKeyMissing => "SecretKeyMissing",

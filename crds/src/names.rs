@@ -20,12 +20,8 @@ pub const WORKSPACE_LABEL: &str = "quarterdeck.dev/workspace";
 pub const REVISION_LABEL: &str = "quarterdeck.dev/revision";
 /// The label of Secrets that hold a gateway key.
 pub const API_KEY_LABEL: &str = "quarterdeck.dev/api-key";
-/// The annotation with the hash of what was applied.
-pub const CONTENT_HASH_ANNOTATION: &str = "quarterdeck.dev/content-hash";
-/// The annotation on a Pod with what its node enforces, or the reason why it does not.
-pub const ISOLATION_ANNOTATION: &str = "quarterdeck.dev/isolation";
-/// The annotation that, set to `disabled` on one of our objects, stops the operator from changing its children.
-pub const RECONCILE_ANNOTATION: &str = "quarterdeck.dev/reconcile";
+/// The condition of a Pod that says what its node enforces, or why it does not.
+pub const ISOLATION_CONDITION: &str = "quarterdeck.dev/isolation";
 /// The Secret's key with a gateway key in plain text.
 pub const KEY_FIELD: &str = "key";
 /// The Secret's key with the hash of a gateway key.

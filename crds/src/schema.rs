@@ -11,7 +11,7 @@ pub(crate) const DECIMAL: &str = r"^[0-9]+(\.[0-9]+)?$";
 /// A model's name as clients write it.
 pub(crate) const MODEL_NAME: &str = "^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$";
 /// A name that reaches models as part of a function's name.
-pub(crate) const TOOL_NAME: &str = "^[A-Za-z0-9_-]{1,48}$";
+pub(crate) const TOOL_NAME: &str = "^[A-Za-z0-9_-]{1,32}$";
 
 /// Longest text of a person: prompts, programs, instructions.
 pub(crate) const TEXT_LENGTH_MAX: u32 = 32_768;

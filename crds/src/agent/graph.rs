@@ -114,7 +114,7 @@ pub struct ModelCall {
 #[serde(rename_all = "camelCase")]
 pub struct Exec {
     /// The workspace tool's name.
-    #[schemars(length(min = 1, max = 48), regex(pattern = TOOL_NAME))]
+    #[schemars(length(min = 1, max = 32), regex(pattern = TOOL_NAME))]
     pub tool: String,
     /// Program and arguments, each a minijinja template.
     #[schemars(length(min = 1, max = 64), inner(length(max = TEXT_LENGTH_MAX)))]
@@ -140,7 +140,7 @@ pub struct Exec {
 #[serde(rename_all = "camelCase")]
 pub struct McpCall {
     /// The MCP tool's name.
-    #[schemars(length(min = 1, max = 48), regex(pattern = TOOL_NAME))]
+    #[schemars(length(min = 1, max = 32), regex(pattern = TOOL_NAME))]
     pub tool: String,
     /// The server's function.
     #[schemars(length(min = 1, max = 128))]

@@ -1,0 +1,1 @@
+//! An Agent, without a client.

@@ -1,0 +1,226 @@
+//! What the operator knows of the cluster: one watch a kind, kept in memory, and who is woken by a change.
+
+mod prune;
+mod wake;
+mod watch;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crds::{
+    Agent, Model, Route, Workspace, WorkspaceTemplate,
+    names::{COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL},
+};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
+    discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    runtime::{
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::wake::{Signals, Wake, dispatch};
+use self::{wake::Wakes, watch::watch};
+use crate::queue::Key;
+
+/// The label that an EndpointSlice has of its Service.
+pub(crate) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// The caches.
+#[derive(Clone)]
+pub(crate) struct Caches {
+    pub(crate) models: Store<Model>,
+    pub(crate) routes: Store<Route>,
+    pub(crate) agents: Store<Agent>,
+    pub(crate) workspaces: Store<Workspace>,
+    pub(crate) templates: Store<WorkspaceTemplate>,
+    pub(crate) deployments: Store<Deployment>,
+    pub(crate) services: Store<Service>,
+    pub(crate) claims: Store<PersistentVolumeClaim>,
+    /// Pods of engines and workspaces.
+    pub(crate) pods: Store<Pod>,
+    /// Pods of the gateway and the agent runtime.
+    pub(crate) planes: Store<Pod>,
+    pub(crate) secrets: Store<Secret>,
+    pub(crate) policies: Store<NetworkPolicy>,
+    pub(crate) slices: Store<EndpointSlice>,
+}
+
+impl Caches {
+    /// Starts the watches; they end with `shutdown`.
+    pub(crate) fn start(
+        client: &Client,
+        system_namespace: &str,
+        signals: &Signals,
+        tasks: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let all = watcher::Config::default;
+        let ours = || all().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+        let planes = all().labels(&format!("{COMPONENT_LABEL} in (gateway,agents)"));
+        let slices = all().labels(SERVICE_NAME_LABEL);
+        let mut start = Start {
+            client,
+            signals,
+            tasks,
+            shutdown,
+        };
+        Self {
+            models: start.all(all()),
+            routes: start.all(all()),
+            agents: start.all(all()),
+            workspaces: start.all(all()),
+            templates: start.all(all()),
+            deployments: start.all(ours()),
+            services: start.all(ours()),
+            claims: start.all(ours()),
+            pods: start.all(ours()),
+            planes: start.within(
+                Api::namespaced(client.clone(), system_namespace),
+                planes,
+                wake::of_plane,
+            ),
+            secrets: start.all(all()),
+            policies: start.all(ours()),
+            slices: start.all(slices),
+        }
+    }
+
+    /// Waits until each kind was listed once.
+    pub(crate) async fn wait_until_ready(&self) -> bool {
+        let results = tokio::join!(
+            self.models.wait_until_ready(),
+            self.routes.wait_until_ready(),
+            self.agents.wait_until_ready(),
+            self.workspaces.wait_until_ready(),
+            self.templates.wait_until_ready(),
+            self.deployments.wait_until_ready(),
+            self.services.wait_until_ready(),
+            self.claims.wait_until_ready(),
+            self.pods.wait_until_ready(),
+            self.planes.wait_until_ready(),
+            self.secrets.wait_until_ready(),
+            self.policies.wait_until_ready(),
+            self.slices.wait_until_ready(),
+        );
+        let (
+            models,
+            routes,
+            agents,
+            workspaces,
+            templates,
+            deployments,
+            services,
+            claims,
+            pods,
+            planes,
+            secrets,
+            policies,
+            slices,
+        ) = results;
+        [
+            models,
+            routes,
+            agents,
+            workspaces,
+            templates,
+            deployments,
+            services,
+            claims,
+            pods,
+            planes,
+            secrets,
+            policies,
+            slices,
+        ]
+        .iter()
+        .all(Result::is_ok)
+    }
+
+    /// An object by name.
+    pub(crate) fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone,
+    {
+        store.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// The pods with a label, by name.
+    pub(crate) fn pods_with(&self, namespace: &str, label: &str, value: &str) -> Vec<Arc<Pod>> {
+        let has = |pod: &Pod| {
+            pod.namespace().as_deref() == Some(namespace)
+                && pod.labels().get(label).is_some_and(|found| found == value)
+        };
+        let mut pods = self.pods.state_filter(has);
+        pods.sort_by_key(|pod| pod.name_any());
+        pods
+    }
+
+    /// The data of a Secret, if it exists.
+    pub(crate) fn secret_data(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<BTreeMap<String, String>> {
+        let secret = Self::get(&self.secrets, namespace, name)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Some(
+            secret
+                .data
+                .iter()
+                .flatten()
+                .map(|(key, bytes)| (key.clone(), text(&bytes.0)))
+                .collect(),
+        )
+    }
+
+    /// Names of all objects in a cache.
+    pub(crate) fn keys<K>(store: &Store<K>) -> Vec<Key>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone,
+    {
+        store
+            .state()
+            .iter()
+            .map(|object| Key::of(&**object))
+            .collect()
+    }
+}
+
+struct Start<'a> {
+    client: &'a Client,
+    signals: &'a Signals,
+    tasks: &'a mut JoinSet<()>,
+    shutdown: &'a CancellationToken,
+}
+
+impl Start<'_> {
+    /// Watches a kind in all namespaces.
+    fn all<K>(&mut self, config: watcher::Config) -> Store<K>
+    where
+        K: watch::Watched + Wakes,
+    {
+        self.within(Api::all(self.client.clone()), config, K::wakes)
+    }
+
+    fn within<K: watch::Watched>(
+        &mut self,
+        api: Api<K>,
+        config: watcher::Config,
+        wakes: fn(&K) -> Vec<Wake>,
+    ) -> Store<K> {
+        let (store, writer) = kube::runtime::reflector::store();
+        let signals = self.signals.clone();
+        let wake = move |object: &K| signals.send(wakes(object));
+        self.tasks
+            .spawn(watch(api, config, writer, wake, self.shutdown.clone()));
+        store
+    }
+}

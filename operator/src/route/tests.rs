@@ -1,0 +1,278 @@
+//! A Route's plans and statuses, without a client.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crds::{Route, condition::Reason};
+use jiff::Timestamp;
+use protocol::snapshot::Access;
+use serde_json::{Value, json};
+
+use super::{
+    build::{build, in_order},
+    dereference::{FoundKey, FoundModel, World, claimed},
+    status::{Observed, status},
+    validate::{InvalidRoute, validate},
+};
+use crate::{conditions::Verdict, snapshots::Programmed};
+
+fn route(name: &str, created: i64, models: &[&str], extra: &Value) -> Route {
+    let created = Timestamp::from_second(created).expect("a time").to_string();
+    let meta = json!({"name": name, "namespace": "n", "uid": name, "generation": 4, "creationTimestamp": created});
+    let mut spec = json!({
+        "match": {"models": models},
+        "targets": {"backends": [{"name": "local", "modelRef": {"name": "m"}}, {"name": "cloud", "modelRef": {"name": "x"}, "modelOverride": "big"}]}
+    });
+    for (key, value) in extra.as_object().expect("an object") {
+        spec[key] = value.clone();
+    }
+    serde_json::from_value(json!({"apiVersion": "quarterdeck.dev/v1alpha1", "kind": "Route", "metadata": meta, "spec": spec})).expect("a route")
+}
+
+fn found(spec: Value, endpoints: &[&str]) -> FoundModel {
+    let object = json!({"apiVersion": "quarterdeck.dev/v1alpha1", "kind": "Model", "metadata": {"name": "m", "namespace": "n"}, "spec": spec});
+    FoundModel {
+        model: Arc::new(serde_json::from_value(object).expect("a model")),
+        secrets: BTreeMap::new(),
+        endpoints: endpoints.iter().map(|url| (*url).to_owned()).collect(),
+    }
+}
+
+fn world() -> World {
+    let native = found(
+        json!({"servedName": "served", "source": {"uri": "file:///w"}}),
+        &["http://10.0.0.1:8000/v1"],
+    );
+    let external = found(
+        json!({"engine": {"type": "External", "external": {"baseURL": "https://llm.example/v1"}}}),
+        &[],
+    );
+    let key = |id: &str, team: &str, is_agent| FoundKey {
+        id: id.to_owned(),
+        labels: BTreeMap::from([("team".to_owned(), team.to_owned())]),
+        is_agent,
+    };
+    World {
+        models: BTreeMap::from([
+            ("m".to_owned(), Some(native)),
+            ("x".to_owned(), Some(external)),
+        ]),
+        claimed: BTreeMap::new(),
+        keys: vec![
+            key("n/a", "a", false),
+            key("n/b", "b", false),
+            key("n/agent", "", true),
+        ],
+    }
+}
+
+#[test]
+fn an_entry_has_addresses_names_and_limits() {
+    let route = route(
+        "r",
+        1,
+        &["chat"],
+        &json!({"timeouts": {"request": "1m", "firstToken": "5s", "streamIdle": "500ms"}}),
+    );
+    let entries = in_order(build(&validate(&route, &world()).expect("valid")));
+    let [entry] = &entries[..] else {
+        panic!("{} entries", entries.len())
+    };
+    assert_eq!((entry.generation, &entry.access), (4, &Access::AnyKey));
+    let targets: Vec<_> = entry
+        .targets
+        .iter()
+        .map(|target| (&*target.name, &*target.model, target.endpoints.join(",")))
+        .collect();
+    assert_eq!(
+        targets,
+        [
+            ("local", "served", "http://10.0.0.1:8000/v1".to_owned()),
+            ("cloud", "big", "https://llm.example/v1".to_owned())
+        ]
+    );
+    let timeouts = entry.timeouts;
+    assert_eq!(
+        (
+            timeouts.request_millis,
+            timeouts.first_byte_millis,
+            timeouts.stream_idle_millis
+        ),
+        (60_000, 5_000, 500)
+    );
+}
+
+#[test]
+fn the_most_exact_pattern_of_all_routes_comes_first() {
+    let entries = |name: &str, created, models: &[&str]| {
+        build(&validate(&route(name, created, models, &json!({})), &world()).expect("valid"))
+    };
+    let mut all = entries("old", 1, &["*", "gpt-4o", "gpt-*"]);
+    all.extend(entries("new", 2, &["gpt-4o-*", "a-very-long-exact-name"]));
+    let order: Vec<_> = in_order(all)
+        .into_iter()
+        .map(|entry| format!("{} {}", entry.name, entry.models.join(",")))
+        .collect();
+    assert_eq!(
+        order,
+        [
+            "old gpt-4o",
+            "new a-very-long-exact-name",
+            "new gpt-4o-*",
+            "old gpt-*",
+            "old *"
+        ]
+    );
+}
+
+#[test]
+fn the_older_route_keeps_a_pattern() {
+    let old = Arc::new(route("old", 1, &["chat", "code"], &json!({})));
+    let new = Arc::new(route("new", 2, &["chat"], &json!({})));
+    let all = [Arc::clone(&old), Arc::clone(&new)];
+    assert!(claimed(&old, &all).is_empty());
+    let world = World {
+        claimed: claimed(&new, &all),
+        ..world()
+    };
+    let fault = validate(&new, &world).expect_err("a conflict");
+    assert_eq!(
+        fault,
+        InvalidRoute::Conflict {
+            pattern: "chat".to_owned(),
+            route: "n/old".to_owned()
+        }
+    );
+}
+
+#[track_caller]
+fn check_access(auth: &Value, expected: &Access) {
+    let route = route("r", 1, &["chat"], &json!({"auth": auth}));
+    assert_eq!(
+        &validate(&route, &world()).expect("valid").access,
+        expected,
+        "{auth}"
+    );
+}
+
+#[test]
+fn access_is_any_key_selected_keys_or_open() {
+    let selected = json!({"selector": {"matchLabels": {"team": "a"}}});
+    let keys = |ids: &[&str]| Access::Keys(ids.iter().map(|id| (*id).to_owned()).collect());
+    check_access(&json!({}), &Access::AnyKey);
+    check_access(&json!({"anonymous": true}), &Access::Open);
+    check_access(&json!({"apiKeys": selected}), &keys(&["n/a", "n/agent"]));
+    check_access(
+        &json!({"apiKeys": selected, "agents": false}),
+        &keys(&["n/a"]),
+    );
+}
+
+#[test]
+fn a_duration_that_is_too_long_is_refused_with_its_path() {
+    let route = route(
+        "r",
+        1,
+        &["chat"],
+        &json!({"timeouts": {"request": "9999h"}}),
+    );
+    let fault = validate(&route, &world()).expect_err("a fault").to_string();
+    assert!(
+        fault.contains("spec.timeouts.request") && fault.contains("9999h"),
+        "{fault}"
+    );
+}
+
+#[track_caller]
+fn check_status(route: &Route, world: &World, programmed: Verdict, expected: &[&str]) {
+    let valid = validate(route, world);
+    let programmed = Programmed {
+        version: Some("v1".to_owned()),
+        verdict: programmed,
+    };
+    let status = status(&Observed {
+        route,
+        valid: valid.as_ref(),
+        programmed: &programmed,
+        now: Timestamp::UNIX_EPOCH,
+    });
+    let lines = status.conditions.iter().map(|condition| {
+        format!(
+            "{}={} {}",
+            condition.kind,
+            condition.status.as_str(),
+            condition.reason
+        )
+    });
+    assert_eq!(lines.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_route_is_ready_when_the_gateway_has_it_and_a_backend_can_answer() {
+    let route = route("r", 1, &["chat"], &json!({}));
+    let acked = || Verdict::holds(Reason::Programmed, "");
+    check_status(
+        &route,
+        &world(),
+        acked(),
+        &[
+            "Accepted=True Accepted",
+            "ResolvedRefs=True ResolvedRefs",
+            "Programmed=True Programmed",
+            "Available=True MinimumReplicasAvailable",
+            "Ready=True Ready",
+        ],
+    );
+    check_status(
+        &route,
+        &world(),
+        Verdict::waits(Reason::Pending, ""),
+        &[
+            "Accepted=True Accepted",
+            "ResolvedRefs=True ResolvedRefs",
+            "Programmed=False Pending",
+            "Available=Unknown Blocked",
+            "Ready=False Pending",
+            "Reconciling=True Progressing",
+        ],
+    );
+    let mut missing = world();
+    missing.models.insert("x".to_owned(), None);
+    check_status(
+        &route,
+        &missing,
+        acked(),
+        &[
+            "Accepted=True Accepted",
+            "ResolvedRefs=False RefNotFound",
+            "Programmed=Unknown Blocked",
+            "Available=Unknown Blocked",
+            "Ready=False RefNotFound",
+            "Reconciling=True Progressing",
+        ],
+    );
+    // A missing backend does not take the others down.
+    assert_eq!(build(&validate(&route, &missing).expect("valid")).len(), 1);
+}
+
+#[test]
+fn a_route_without_a_live_backend_is_not_ready() {
+    let mut route = route("r", 1, &["chat"], &json!({}));
+    route.spec.targets.backends.truncate(1);
+    let mut world = world();
+    if let Some(Some(model)) = world.models.get_mut("m") {
+        model.endpoints.clear();
+    }
+    check_status(
+        &route,
+        &world,
+        Verdict::holds(Reason::Programmed, ""),
+        &[
+            "Accepted=True Accepted",
+            "ResolvedRefs=True ResolvedRefs",
+            "Programmed=True Programmed",
+            "Available=False MinimumReplicasUnavailable",
+            "Ready=False MinimumReplicasUnavailable",
+            "Reconciling=True Progressing",
+        ],
+    );
+}

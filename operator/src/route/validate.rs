@@ -1,0 +1,179 @@
+//! What a Route wants, checked.
+
+use std::time::Duration;
+
+use crds::{
+    Route,
+    condition::Reason,
+    route::{Auth, Backend, Strategy},
+};
+use jiff::Timestamp;
+use protocol::{secret::SecretString, snapshot::Access};
+use thiserror::Error;
+
+use super::dereference::{FoundModel, World};
+use crate::{
+    model::{self, ValidEngine},
+    quantities::duration,
+    queue::Key,
+};
+
+/// Why a Route is not used at all.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum InvalidRoute {
+    #[error("{path} is `{value}`; write a duration of at most 168h, as 90s")]
+    Duration { path: &'static str, value: String },
+    #[error(
+        "the Route `{route}` came first and answers `{pattern}`; remove the pattern from one of the two"
+    )]
+    Conflict { pattern: String, route: String },
+}
+
+impl InvalidRoute {
+    pub(super) const fn reason(&self) -> Reason {
+        match self {
+            Self::Duration { .. } => Reason::Invalid,
+            Self::Conflict { .. } => Reason::Conflict,
+        }
+    }
+}
+
+/// A Route that can be used, as far as its references exist.
+#[derive(Debug, Clone)]
+pub(crate) struct ValidRoute {
+    pub(super) key: Key,
+    pub(super) generation: i64,
+    pub(super) created: Timestamp,
+    pub(super) patterns: Vec<String>,
+    pub(super) strategy: Strategy,
+    pub(super) backends: Vec<ValidBackend>,
+    pub(super) attempts: u32,
+    pub(super) backoff: Duration,
+    pub(super) request: Duration,
+    pub(super) first_token: Duration,
+    pub(super) stream_idle: Duration,
+    pub(super) access: Access,
+    /// What is named and cannot be used, and why.
+    pub(super) unresolved: Vec<(Reason, String)>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ValidBackend {
+    pub(super) name: String,
+    pub(super) model: String,
+    pub(super) endpoints: Vec<String>,
+    pub(super) weight: u32,
+    pub(super) priority: u32,
+    pub(super) credential: Option<SecretString>,
+}
+
+/// Checks a Route.
+pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, InvalidRoute> {
+    let spec = &route.spec;
+    if let Some((pattern, other)) = world.claimed.iter().next() {
+        return Err(InvalidRoute::Conflict {
+            pattern: pattern.clone(),
+            route: other.clone(),
+        });
+    }
+    let mut unresolved = Vec::new();
+    let mut backends = Vec::new();
+    for (index, backend) in spec.targets.backends.iter().enumerate() {
+        match resolve(
+            index,
+            backend,
+            world
+                .models
+                .get(&backend.model_ref.name)
+                .and_then(Option::as_ref),
+        ) {
+            Ok(backend) => backends.push(backend),
+            Err(fault) => unresolved.push(fault),
+        }
+    }
+    Ok(ValidRoute {
+        key: Key::of(route),
+        generation: route.metadata.generation.unwrap_or(0),
+        created: route
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(Timestamp::UNIX_EPOCH, |created| created.0),
+        patterns: spec.r#match.models.clone(),
+        strategy: spec.targets.strategy,
+        backends,
+        attempts: spec.retries.attempts,
+        backoff: parse("spec.retries.backoff", &spec.retries.backoff)?,
+        request: parse("spec.timeouts.request", &spec.timeouts.request)?,
+        first_token: parse("spec.timeouts.firstToken", &spec.timeouts.first_token)?,
+        stream_idle: parse("spec.timeouts.streamIdle", &spec.timeouts.stream_idle)?,
+        access: access(spec.auth.as_ref(), world),
+        unresolved,
+    })
+}
+
+fn parse(path: &'static str, value: &str) -> Result<Duration, InvalidRoute> {
+    duration(value).ok_or_else(|| InvalidRoute::Duration {
+        path,
+        value: value.to_owned(),
+    })
+}
+
+fn resolve(
+    index: usize,
+    backend: &Backend,
+    found: Option<&FoundModel>,
+) -> Result<ValidBackend, (Reason, String)> {
+    let name = &backend.model_ref.name;
+    let Some(found) = found else {
+        let message = format!(
+            "spec.targets.backends[{index}].modelRef names the Model `{name}`, which does not exist in this namespace"
+        );
+        return Err((Reason::RefNotFound, message));
+    };
+    let valid = model::validate(&found.model, &found.secrets).map_err(|fault| {
+        let message = format!("spec.targets.backends[{index}].modelRef names the Model `{name}`, which is not usable: {fault}");
+        (Reason::RefNotFound, message)
+    })?;
+    let (model, endpoints, credential) = match valid.engine {
+        ValidEngine::Native(_) => (valid.served_name, found.endpoints.clone(), None),
+        ValidEngine::External {
+            base_url,
+            model,
+            credential,
+        } => (model, vec![base_url], credential),
+    };
+    Ok(ValidBackend {
+        name: backend.name.clone(),
+        model: backend.model_override.clone().unwrap_or(model),
+        endpoints,
+        weight: backend.weight,
+        priority: backend.priority,
+        credential,
+    })
+}
+
+fn access(auth: Option<&Auth>, world: &World) -> Access {
+    let Some(auth) = auth else {
+        return Access::AnyKey;
+    };
+    if auth.anonymous {
+        return Access::Open;
+    }
+    let Some(keys) = &auth.api_keys else {
+        return Access::AnyKey;
+    };
+    let is_selected = |labels: &std::collections::BTreeMap<String, String>| {
+        keys.selector
+            .match_labels
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
+    };
+    let allowed = world
+        .keys
+        .iter()
+        .filter(|key| is_selected(&key.labels) || (auth.agents && key.is_agent));
+    let mut ids: Vec<String> = allowed.map(|key| key.id.clone()).collect();
+    ids.sort();
+    Access::Keys(ids)
+}

@@ -1,0 +1,1 @@
+//! A Workspace, without a client.
