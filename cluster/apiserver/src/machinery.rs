@@ -12,3 +12,6 @@ pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod table;
+
+/// The Kubernetes version whose behaviour and kinds are served.
+pub const VERSION: &str = "v1.37.0";
