@@ -1,0 +1,155 @@
+//! Account: one row in the ledger and one observation in the metrics for each request, however it ends.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    authorize::Caller,
+    call::Call,
+    encode::Tally,
+    ledger::{Entry, Ledger, LedgerError, Outcome},
+    metrics::{Metrics, Observation},
+    provider::Tokens,
+    table::Route,
+};
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The client got a complete answer.
+    Complete,
+    /// The client got an error of this status, perhaps after a part of the answer.
+    Failed(u16),
+    /// The client went away.
+    Cancelled,
+}
+
+/// The status that access logs give to clients that went away.
+const CLIENT_CLOSED: u16 = 499;
+
+/// The account of one request; one that is dropped unfinished is accounted as cancelled.
+#[derive(Debug)]
+pub(crate) struct Accounting {
+    entry: Entry,
+    upstream_model: String,
+    started: Instant,
+    ledger: Arc<Ledger>,
+    metrics: Arc<Metrics>,
+    pieces: u64,
+    is_exact: bool,
+    is_finished: bool,
+}
+
+impl Accounting {
+    /// Opens an account.
+    pub(crate) fn new(
+        call: &Call,
+        caller: &Caller,
+        route: &Route,
+        model: &str,
+        ledger: Arc<Ledger>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        metrics.count_begin();
+        let entry = Entry {
+            id: call.id.clone(),
+            key: caller.account().to_owned(),
+            route: route.id.clone(),
+            model: model.to_owned(),
+            operation: call.operation.name(),
+            started_at: call.started_at,
+            ..Entry::default()
+        };
+        Self {
+            entry,
+            upstream_model: String::new(),
+            started: call.started,
+            ledger,
+            metrics,
+            pieces: 0,
+            is_exact: false,
+            is_finished: false,
+        }
+    }
+
+    /// Notes who answers; `upstream_model` is the model's name there, which bounds the metrics' labels.
+    pub(crate) fn answered_by(&mut self, target: &str, upstream_model: &str) {
+        target.clone_into(&mut self.entry.target);
+        upstream_model.clone_into(&mut self.upstream_model);
+    }
+
+    /// Writes an open row, so that a request that is cut off by a crash is known.
+    ///
+    /// # Errors
+    /// The ledger cannot be written; nothing may be sent to the client then.
+    pub(crate) async fn begin(&mut self) -> Result<(), LedgerError> {
+        self.entry.outcome = Outcome::Open;
+        self.ledger.write(self.entry.clone()).await
+    }
+
+    /// Notes that the answer is a stream, whose first bytes are here.
+    pub(crate) fn note_stream(&mut self) {
+        self.entry.is_streamed = true;
+        self.entry.first_byte_millis = Some(millis_since(self.started));
+    }
+
+    /// Notes what a complete answer used.
+    pub(crate) fn count(&mut self, tokens: Option<Tokens>) {
+        if let Some(tokens) = tokens {
+            self.entry.tokens = tokens;
+            self.is_exact = true;
+        }
+    }
+
+    /// Notes what was seen of a stream so far.
+    pub(crate) fn see(&mut self, tally: Tally) {
+        self.pieces = tally.pieces;
+        self.count(tally.tokens);
+    }
+
+    /// Closes the account; returns when the ledger holds it.
+    ///
+    /// # Errors
+    /// The ledger cannot be written now; it goes on trying.
+    pub(crate) async fn finish(&mut self, ending: Ending) -> Result<(), LedgerError> {
+        self.close(ending);
+        self.ledger.write(self.entry.clone()).await
+    }
+
+    fn close(&mut self, ending: Ending) {
+        self.is_finished = true;
+        let (status, outcome) = match ending {
+            Ending::Complete => (200, Outcome::Complete),
+            Ending::Failed(status) => (status, Outcome::Failed),
+            Ending::Cancelled => (CLIENT_CLOSED, Outcome::Cancelled),
+        };
+        self.entry.status = status;
+        self.entry.outcome = outcome;
+        self.entry.duration_millis = millis_since(self.started);
+        if !self.is_exact {
+            self.entry.tokens.completion = self.pieces;
+            self.entry.is_estimated = 0 < self.pieces;
+        }
+        self.metrics.observe(&Observation {
+            route: &self.entry.route,
+            model: &self.upstream_model,
+            operation: self.entry.operation,
+            status,
+            tokens: self.entry.tokens,
+            duration: self.started.elapsed(),
+            first_byte_millis: self.entry.first_byte_millis,
+        });
+    }
+}
+
+impl Drop for Accounting {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.close(Ending::Cancelled);
+            self.ledger.write_later(self.entry.clone());
+        }
+    }
+}
+
+fn millis_since(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

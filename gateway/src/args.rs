@@ -1,0 +1,39 @@
+//! What the gateway is started with.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Args;
+
+/// How the gateway listens, what it routes by and where it keeps its ledger.
+#[derive(Debug, Clone, Args)]
+pub struct GatewayArgs {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Operator to take routes and keys from, as http://operator:8090
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "token_file",
+        required_unless_present = "config"
+    )]
+    pub snapshots: Option<String>,
+    /// File with the token for the operator
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// File with routes and keys (a gateway snapshot as JSON) instead of an operator; SIGHUP reads it again
+    #[arg(long, value_name = "FILE", conflicts_with = "snapshots")]
+    pub config: Option<PathBuf>,
+    /// Folder for the ledger and the last good snapshot
+    #[arg(long, value_name = "FOLDER", default_value = "quarterdeck-gateway")]
+    pub data_dir: PathBuf,
+    /// Name of this replica, unique among the gateway's replicas
+    #[arg(long, value_name = "NAME", default_value = "gateway")]
+    pub node: String,
+    /// Bytes of a request's body that are accepted
+    #[arg(long, value_name = "BYTES", default_value_t = 32 << 20)]
+    pub body_bytes_max: usize,
+    /// Requests in progress beyond which new ones are told to come back
+    #[arg(long, value_name = "COUNT", default_value_t = 1024)]
+    pub requests_max: usize,
+}

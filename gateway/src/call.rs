@@ -1,0 +1,75 @@
+//! One call of the API: what is asked for, by whom, since when.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+/// What can be asked of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Operation {
+    /// `POST /v1/chat/completions`.
+    Chat,
+    /// `POST /v1/completions`.
+    Completion,
+    /// `POST /v1/embeddings`.
+    Embedding,
+}
+
+impl Operation {
+    /// All operations.
+    pub(crate) const ALL: [Self; 3] = [Self::Chat, Self::Completion, Self::Embedding];
+
+    /// The path below `/v1`.
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Completion => "/completions",
+            Self::Embedding => "/embeddings",
+        }
+    }
+
+    /// The name in metrics and the ledger, as OpenTelemetry has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completion => "text_completion",
+            Self::Embedding => "embeddings",
+        }
+    }
+
+    /// Whether the answer can be streamed.
+    pub(crate) const fn can_stream(self) -> bool {
+        matches!(self, Self::Chat | Self::Completion)
+    }
+}
+
+/// One call of the API.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    /// The request's id, also in the `x-request-id` header of the answer.
+    pub(crate) id: String,
+    /// What is asked for.
+    pub(crate) operation: Operation,
+    /// When it came, for durations.
+    pub(crate) started: Instant,
+    /// When it came, for the ledger.
+    pub(crate) started_at: Timestamp,
+}
+
+impl Call {
+    /// A call that came just now.
+    pub(crate) fn new(id: String, operation: Operation) -> Self {
+        Self {
+            id,
+            operation,
+            started: Instant::now(),
+            started_at: Timestamp::now(),
+        }
+    }
+}
+
+/// A fresh request id; ids sort by time.
+pub(crate) fn request_id() -> String {
+    format!("req_{}", Uuid::now_v7().simple())
+}

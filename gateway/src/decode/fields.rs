@@ -1,0 +1,232 @@
+//! Finds the top-level fields that the gateway acts on, and where they lie in the body, in one pass without a tree.
+
+use std::{borrow::Cow, fmt, ops::Range};
+
+use protocol::openai::ErrorKind;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::fault::Fault;
+
+/// What the gateway acts on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fields {
+    /// The model that is asked for.
+    pub(crate) model: String,
+    /// Where its value lies in the body, quotes included.
+    pub(crate) model_range: Range<usize>,
+    /// Whether the answer is to be streamed.
+    pub(crate) stream: bool,
+    /// `stream_options`, if they are there; they may be null.
+    pub(crate) stream_options: Option<StreamOptions>,
+    /// Where the first field begins: right after the opening brace.
+    pub(crate) first_field: usize,
+}
+
+/// `stream_options`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StreamOptions {
+    /// Where its value lies in the body.
+    pub(crate) range: Range<usize>,
+    /// Whether the client asked for the usage.
+    pub(crate) include_usage: bool,
+}
+
+/// Finds the fields.
+///
+/// # Errors
+/// The body is not a JSON object, has no model, or says something twice that must be said once.
+pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
+    let raw: RawFields<'_> = serde_json::from_slice(body).map_err(|error| {
+        let message = format!("The request's body is not valid: {error}.");
+        Fault::new(ErrorKind::InvalidRequest, message)
+    })?;
+    let model = raw
+        .model
+        .ok_or_else(|| invalid("model", "The parameter `model` is missing."))?;
+    let name: String = serde_json::from_str(model.get())
+        .map_err(|_| invalid("model", "The parameter `model` must be a string."))?;
+    let stream = match raw.stream.map(RawValue::get) {
+        None | Some("false" | "null") => false,
+        Some("true") => true,
+        Some(_) => {
+            return Err(invalid(
+                "stream",
+                "The parameter `stream` must be a boolean.",
+            ));
+        }
+    };
+    let stream_options = raw.stream_options.map(|raw| {
+        let options: Option<protocol::openai::StreamOptions> = serde_json::from_str(raw.get()).map_err(|_| {
+            invalid("stream_options", "The parameter `stream_options` must be an object like {\"include_usage\": true}.")
+        })?;
+        let include_usage = options.is_some_and(|options| options.include_usage);
+        Ok(StreamOptions { range: range_in(body, raw), include_usage })
+    });
+    let first_field = body
+        .iter()
+        .position(|byte| *byte == b'{')
+        .map_or(0, |brace| brace + 1);
+    Ok(Fields {
+        model: name,
+        model_range: range_in(body, model),
+        stream,
+        stream_options: stream_options.transpose()?,
+        first_field,
+    })
+}
+
+fn invalid(param: &'static str, message: &str) -> Fault {
+    Fault::of(ErrorKind::InvalidRequest, param, message)
+}
+
+/// Where a value that borrows from the body lies in it.
+fn range_in(body: &[u8], raw: &RawValue) -> Range<usize> {
+    let start = raw.get().as_ptr().addr() - body.as_ptr().addr();
+    start..start + raw.get().len()
+}
+
+/// The values, as the bytes that they are in the body.
+#[derive(Default)]
+struct RawFields<'a> {
+    model: Option<&'a RawValue>,
+    stream: Option<&'a RawValue>,
+    stream_options: Option<&'a RawValue>,
+}
+
+impl<'de> Deserialize<'de> for RawFields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldVisitor)
+    }
+}
+
+struct FieldVisitor;
+
+impl<'de> Visitor<'de> for FieldVisitor {
+    type Value = RawFields<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = RawFields::default();
+        while let Some(Key(name)) = map.next_key()? {
+            let field = match name.as_ref() {
+                "model" => &mut fields.model,
+                "stream" => &mut fields.stream,
+                "stream_options" => &mut fields.stream_options,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            // Parsers differ in which of two equal keys they believe: the upstream could serve what was not allowed.
+            if field.replace(map.next_value()?).is_some() {
+                return Err(A::Error::custom(format_args!(
+                    "the field `{name}` appears twice"
+                )));
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// A key, borrowed unless it holds an escape.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use protocol::openai::ErrorKind;
+
+    use super::find;
+
+    #[track_caller]
+    fn check(body: &str, model: &str, stream: bool, include_usage: Option<bool>) {
+        let fields = find(body.as_bytes()).unwrap();
+        assert_eq!((fields.model.as_str(), fields.stream), (model, stream));
+        let at_model: String = serde_json::from_str(&body[fields.model_range]).unwrap();
+        assert_eq!(at_model, model);
+        assert_eq!(
+            fields
+                .stream_options
+                .as_ref()
+                .map(|options| options.include_usage),
+            include_usage
+        );
+        if let Some(options) = fields.stream_options {
+            assert!(body[options.range].starts_with(['{', 'n']));
+        }
+        assert_eq!(&body[fields.first_field - 1..fields.first_field], "{");
+    }
+
+    #[test]
+    fn top_level_fields_are_found_where_they_lie() {
+        check(r#"{"model":"a"}"#, "a", false, None);
+        check(
+            r#"  { "messages": [{"model": "inner"}], "model" : "a" , "stream": true}"#,
+            "a",
+            true,
+            None,
+        );
+        check(
+            r#"{"mod\u0065l":"gr\u00fc\"n","stream":false,"stream_options":null}"#,
+            "grü\"n",
+            false,
+            Some(false),
+        );
+        check(
+            r#"{"model":"a","stream":true,"stream_options": {"include_usage": true, "x": 1}}"#,
+            "a",
+            true,
+            Some(true),
+        );
+        check(
+            r#"{"stream_options":{},"model":"a"}"#,
+            "a",
+            false,
+            Some(false),
+        );
+    }
+
+    #[track_caller]
+    fn check_refused(body: &str, param: Option<&str>, part: &str) {
+        let fault = find(body.as_bytes()).unwrap_err();
+        assert_eq!(
+            (fault.kind, fault.param),
+            (ErrorKind::InvalidRequest, param)
+        );
+        assert!(fault.message.contains(part), "{}", fault.message);
+    }
+
+    #[test]
+    fn what_is_malformed_or_ambiguous_is_refused() {
+        check_refused("", None, "not valid");
+        check_refused("{\"model\": ", None, "not valid");
+        check_refused("[1]", None, "a JSON object");
+        check_refused("{\"model\":\"a\"} x", None, "not valid");
+        check_refused(r#"{"model":"a","model":"b"}"#, None, "twice");
+        check_refused(r#"{"messages":[]}"#, Some("model"), "missing");
+        check_refused(r#"{"model":1}"#, Some("model"), "string");
+        check_refused(r#"{"model":"a","stream":"yes"}"#, Some("stream"), "boolean");
+        check_refused(
+            r#"{"model":"a","stream_options":7}"#,
+            Some("stream_options"),
+            "object",
+        );
+    }
+
+    #[test]
+    fn depth_is_no_danger() {
+        let deep = format!(
+            "{{\"model\":\"a\",\"x\":{}1{}}}",
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
+        assert_eq!(find(deep.as_bytes()).unwrap().model, "a");
+    }
+}

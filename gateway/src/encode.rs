@@ -1,0 +1,149 @@
+//! Encode: what goes back to the client: whole answers, streams, lists, and faults in OpenAI's shape.
+
+mod events;
+mod stream;
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use protocol::openai::ErrorKind;
+use serde::Serialize;
+use serde_json::Value;
+
+pub(crate) use self::{
+    events::Tally,
+    stream::{Streaming, stream},
+};
+use crate::{fault::Fault, forward::Refusal};
+
+/// The body of every answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// The header that names the request.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The content type of JSON.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A complete answer.
+pub(crate) fn whole(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Full::new(body).boxed_unsync());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// A value as JSON.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    // Our own answers serialise without fail: string keys only, no floats but finite ones.
+    whole(
+        status,
+        JSON,
+        Bytes::from(serde_json::to_vec(value).unwrap_or_default()),
+    )
+}
+
+/// A text.
+pub(crate) fn text(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
+    whole(
+        status,
+        HeaderValue::from_static(content_type),
+        Bytes::from(text),
+    )
+}
+
+/// A fault in OpenAI's shape.
+pub(crate) fn fault(fault: &Fault) -> Response<Body> {
+    let status =
+        StatusCode::from_u16(fault.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, &fault.body());
+    if let Some(allow) = fault.allow {
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
+    if matches!(fault.kind, ErrorKind::Unavailable | ErrorKind::RateLimited) {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// What a client is told in place of an answer: our fault, or the upstream's own words if they are in OpenAI's shape.
+pub(crate) fn refusal(refusal: Refusal) -> Response<Body> {
+    let (status, content_type, body) = match refusal {
+        Refusal::Fault(ours) => return fault(&ours),
+        Refusal::Upstream {
+            status,
+            content_type,
+            body,
+        } => (status, content_type, body),
+    };
+    let parsed = serde_json::from_slice::<Value>(&body).ok();
+    if parsed.is_some_and(|parsed| parsed["error"].is_object()) {
+        return whole(status, content_type, body);
+    }
+    let mut error = ErrorKind::UpstreamFailed
+        .body(format!("The model's server answered with status {status}."));
+    if status.is_client_error() {
+        ErrorKind::InvalidRequest
+            .kind()
+            .clone_into(&mut error.error.kind);
+    }
+    json(status, &error)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderValue, StatusCode};
+    use http_body_util::BodyExt;
+    use serde_json::Value;
+
+    use super::refusal;
+    use crate::forward::Refusal;
+
+    #[track_caller]
+    fn check(status: u16, body: &'static str, kind: &str, message: &str) {
+        let response = refusal(Refusal::Upstream {
+            status: StatusCode::from_u16(status).unwrap(),
+            content_type: HeaderValue::from_static("application/json"),
+            body: Bytes::from_static(body.as_bytes()),
+        });
+        assert_eq!(response.status().as_u16(), status);
+        let body = futures::executor::block_on(response.into_body().collect())
+            .unwrap()
+            .to_bytes();
+        let parsed: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (
+                parsed["error"]["type"].as_str(),
+                parsed["error"]["message"].as_str()
+            ),
+            (Some(kind), Some(message))
+        );
+    }
+
+    #[test]
+    fn errors_of_upstreams_reach_clients_in_openai_shape() {
+        check(
+            400,
+            r#"{"error":{"message":"own words","type":"t"}}"#,
+            "t",
+            "own words",
+        );
+        let words = "The model's server answered with status 500 Internal Server Error.";
+        check(500, "<html>", "server_error", words);
+        let words = "The model's server answered with status 422 Unprocessable Entity.";
+        check(
+            422,
+            r#"{"detail":"other shape"}"#,
+            "invalid_request_error",
+            words,
+        );
+    }
+}

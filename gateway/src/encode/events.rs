@@ -1,0 +1,207 @@
+//! Cuts a stream into events without changing a byte, counts what they say, and leaves out what nobody asked for.
+
+use bytes::{Bytes, BytesMut};
+use protocol::sse::InvalidStream;
+
+use crate::provider::{Tokens, openai};
+
+/// Bytes of one event that are accepted.
+const EVENT_BYTES_MAX: usize = 4 << 20;
+
+/// The state of one stream.
+#[derive(Debug)]
+pub(super) struct Events {
+    buffer: BytesMut,
+    /// How far the buffer was searched for the end of an event.
+    searched: usize,
+    shows_usage: bool,
+    tally: Tally,
+}
+
+/// What was seen of a stream so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Events that carry a piece of the answer: an estimate of its tokens while no usage came.
+    pub(crate) pieces: u64,
+    /// The usage, once it came.
+    pub(crate) tokens: Option<Tokens>,
+    /// Whether the stream said that it ended.
+    pub(crate) is_done: bool,
+    /// Whether the stream carried an error.
+    pub(crate) is_error: bool,
+}
+
+impl Events {
+    /// A stream whose client sees the usage event or not.
+    pub(super) fn new(shows_usage: bool) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            searched: 0,
+            shows_usage,
+            tally: Tally::default(),
+        }
+    }
+
+    /// What was seen so far.
+    pub(super) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Takes bytes and returns the complete events that the client sees, byte for byte.
+    ///
+    /// # Errors
+    /// [`InvalidStream::EventTooLong`]; the stream cannot be used after that.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Bytes, InvalidStream> {
+        self.buffer.extend_from_slice(bytes);
+        let mut shown = BytesMut::new();
+        while let Some(length) = self.find_end() {
+            let event = self.buffer.split_to(length);
+            self.searched = 0;
+            if self.read(&event) {
+                shown.extend_from_slice(&event);
+            }
+        }
+        if EVENT_BYTES_MAX < self.buffer.len() {
+            return Err(InvalidStream::EventTooLong {
+                limit: EVENT_BYTES_MAX,
+            });
+        }
+        Ok(shown.freeze())
+    }
+
+    /// The length of the first event, its empty line included.
+    fn find_end(&mut self) -> Option<usize> {
+        let mut at = self.searched;
+        while let Some(offset) = self.buffer[at..].iter().position(|byte| *byte == b'\n') {
+            let newline = at + offset;
+            let rest = &self.buffer[newline + 1..];
+            match (rest.first(), rest.get(1)) {
+                (Some(b'\n'), _) => return Some(newline + 2),
+                (Some(b'\r'), Some(b'\n')) => return Some(newline + 3),
+                // What follows decides whether this line ends the event.
+                (None, _) | (Some(b'\r'), None) => {
+                    self.searched = newline;
+                    return None;
+                }
+                _ => at = newline + 1,
+            }
+        }
+        self.searched = self.buffer.len();
+        None
+    }
+
+    /// Reads an event; whether the client sees it.
+    fn read(&mut self, event: &[u8]) -> bool {
+        let mut data = event.split(|byte| *byte == b'\n').filter_map(data_of);
+        let Some(first) = data.next() else {
+            return true;
+        };
+        let joined;
+        let data = match data.next() {
+            None => first,
+            Some(second) => {
+                let mut whole = first.to_vec();
+                for line in std::iter::once(second).chain(data) {
+                    whole.push(b'\n');
+                    whole.extend_from_slice(line);
+                }
+                joined = whole;
+                &joined
+            }
+        };
+        let facts = openai::decode_event(data);
+        self.tally.is_done |= facts.is_done;
+        self.tally.is_error |= facts.is_error;
+        self.tally.tokens = facts.tokens.or(self.tally.tokens);
+        if !facts.is_done && !facts.is_usage_only && !facts.is_error {
+            self.tally.pieces += 1;
+        }
+        self.shows_usage || !facts.is_usage_only
+    }
+}
+
+/// The data of a `data:` line.
+fn data_of(line: &[u8]) -> Option<&[u8]> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let data = line.strip_prefix(b"data:")?;
+    Some(data.strip_prefix(b" ").unwrap_or(data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EVENT_BYTES_MAX, Events, Tally};
+    use crate::provider::Tokens;
+
+    const USAGE: &str = r#"data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+
+    #[track_caller]
+    fn check(stream: &str, shows_usage: bool, shown: &str, tally: Tally) {
+        for size in 1..=stream.len() {
+            let mut events = Events::new(shows_usage);
+            let seen: Vec<u8> = stream
+                .as_bytes()
+                .chunks(size)
+                .flat_map(|chunk| events.push(chunk).unwrap())
+                .collect();
+            assert_eq!(
+                String::from_utf8_lossy(&seen),
+                shown,
+                "split into chunks of {size}"
+            );
+            assert_eq!(events.tally(), tally, "split into chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn events_pass_byte_for_byte_but_for_usage_that_nobody_asked_for() {
+        let tokens = Some(Tokens {
+            prompt: 1,
+            completion: 2,
+        });
+        let whole = Tally {
+            pieces: 2,
+            tokens,
+            is_done: true,
+            is_error: false,
+        };
+        let pieces = "data: {\"choices\":[{}]}\n\n: ping\n\ndata:{\"grüße\":1}\n\n";
+        let done = "data: [DONE]\n\n";
+        let stream = format!("{pieces}{USAGE}\n\n{done}");
+        check(&stream, true, &stream, whole);
+        check(&stream, false, &format!("{pieces}{done}"), whole);
+        let windows = stream.replace('\n', "\r\n");
+        check(&windows, true, &windows, whole);
+        check(
+            &windows,
+            false,
+            &format!("{pieces}{done}").replace('\n', "\r\n"),
+            whole,
+        );
+    }
+
+    #[test]
+    fn an_event_that_is_not_complete_is_not_passed_on() {
+        let tally = Tally {
+            pieces: 1,
+            ..Tally::default()
+        };
+        check("data: 1\n\ndata: 2\n", false, "data: 1\n\n", tally);
+        let error = "event: x\ndata: {\"error\":\ndata: {}}\n\n";
+        check(
+            error,
+            false,
+            error,
+            Tally {
+                is_error: true,
+                ..Tally::default()
+            },
+        );
+    }
+
+    #[test]
+    fn an_endless_event_is_refused() {
+        let mut events = Events::new(true);
+        assert!(events.push(&vec![b'x'; EVENT_BYTES_MAX]).is_ok());
+        assert!(events.push(b"x").is_err());
+    }
+}

@@ -1,0 +1,211 @@
+//! Passes a stream on as it comes; what goes wrong after the first bytes becomes an honest error event.
+
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use protocol::{
+    openai::ErrorKind,
+    sse::{self, Event},
+};
+use tokio::{sync::OwnedSemaphorePermit, time::timeout_at};
+use tracing::warn;
+
+use super::{Body, events::Events};
+use crate::{
+    account::{Accounting, Ending},
+    endpoint::Lease,
+    fault::Fault,
+};
+
+/// A stream on its way through; dropping it cancels the upstream and accounts for what was seen.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    /// The bytes that came first.
+    pub(crate) first: Bytes,
+    /// The rest.
+    pub(crate) rest: Incoming,
+    /// The place at the endpoint.
+    pub(crate) lease: Lease,
+    /// The account of the request.
+    pub(crate) accounting: Accounting,
+    /// Whether the client asked for the usage.
+    pub(crate) shows_usage: bool,
+    /// How long the stream may be silent.
+    pub(crate) idle: Duration,
+    /// When it must have ended.
+    pub(crate) deadline: Instant,
+    /// The request's place in the gateway.
+    pub(crate) _permit: OwnedSemaphorePermit,
+}
+
+/// Why a stream ended early.
+struct Break {
+    kind: ErrorKind,
+    message: String,
+    /// Whether it speaks against the endpoint.
+    is_harmful: bool,
+}
+
+struct State {
+    streaming: Streaming,
+    events: Events,
+    is_over: bool,
+}
+
+/// The answer that carries a stream.
+pub(crate) fn stream(streaming: Streaming) -> Response<Body> {
+    let events = Events::new(streaming.shows_usage);
+    let state = State {
+        streaming,
+        events,
+        is_over: false,
+    };
+    let frames = stream::unfold(state, |state| async move {
+        let (bytes, state) = step(state).await?;
+        Some((Ok::<_, Infallible>(Frame::data(bytes)), state))
+    });
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(sse::CONTENT_TYPE),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // Proxies that buffer would turn a stream into one late answer.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// The next bytes for the client; `None` after the last ones.
+async fn step(mut state: State) -> Option<(Bytes, State)> {
+    if state.is_over {
+        return None;
+    }
+    loop {
+        let shown = match next(&mut state).await {
+            Ok(Some(shown)) => shown,
+            Ok(None) => {
+                state.is_over = true;
+                let tally = state.events.tally();
+                if tally.is_done || tally.is_error {
+                    end(&mut state, Ending::Complete).await;
+                    return None;
+                }
+                let message = "The model's server ended the stream before the answer was complete."
+                    .to_owned();
+                let cut = Break {
+                    kind: ErrorKind::UpstreamFailed,
+                    message,
+                    is_harmful: true,
+                };
+                return Some((broken(&mut state, cut).await, state));
+            }
+            Err(cut) => {
+                state.is_over = true;
+                return Some((broken(&mut state, cut).await, state));
+            }
+        };
+        let tally = state.events.tally();
+        state.streaming.accounting.see(tally);
+        if tally.is_done {
+            // The ledger holds the request before the client can know that it is complete.
+            state.is_over = true;
+            end(&mut state, Ending::Complete).await;
+        }
+        if !shown.is_empty() {
+            return Some((shown, state));
+        }
+        if state.is_over {
+            return None;
+        }
+    }
+}
+
+/// Reads on; `None` at the upstream's end.
+async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
+    let streaming = &mut state.streaming;
+    let data = if streaming.first.is_empty() {
+        let by = streaming.deadline.min(Instant::now() + streaming.idle);
+        let frame = timeout_at(by.into(), streaming.rest.frame())
+            .await
+            .map_err(|_| late(streaming))?;
+        let Some(frame) = frame else { return Ok(None) };
+        let frame = frame.map_err(|_| Break {
+            kind: ErrorKind::UpstreamFailed,
+            message: "The connection to the model's server broke before the answer was complete."
+                .to_owned(),
+            is_harmful: true,
+        })?;
+        frame.into_data().unwrap_or_default()
+    } else {
+        std::mem::take(&mut streaming.first)
+    };
+    state.events.push(&data).map(Some).map_err(|error| Break {
+        kind: ErrorKind::UpstreamFailed,
+        message: format!("The model's server sent a stream that cannot be passed on: {error}."),
+        is_harmful: true,
+    })
+}
+
+fn late(streaming: &Streaming) -> Break {
+    if streaming.deadline <= Instant::now() {
+        let message =
+            "The answer was not complete within the route's time for a request.".to_owned();
+        return Break {
+            kind: ErrorKind::Timeout,
+            message,
+            is_harmful: false,
+        };
+    }
+    let message = format!("The model's server sent nothing for {:?}.", streaming.idle);
+    Break {
+        kind: ErrorKind::Timeout,
+        message,
+        is_harmful: true,
+    }
+}
+
+/// Ends the account as failed; the event that tells the client.
+async fn broken(state: &mut State, cut: Break) -> Bytes {
+    let Break {
+        kind,
+        message,
+        is_harmful,
+    } = cut;
+    let lease = &state.streaming.lease;
+    warn!(
+        upstream = lease.endpoint().url(),
+        reason = message,
+        "a stream ended early"
+    );
+    if is_harmful {
+        lease.endpoint().note_failure(Instant::now());
+    }
+    end(state, Ending::Failed(kind.status())).await;
+    let body = Fault::new(kind, message).body();
+    Event::data(serde_json::to_string(&body).unwrap_or_default()).encode()
+}
+
+async fn end(state: &mut State, ending: Ending) {
+    let tally = state.events.tally();
+    state.streaming.accounting.see(tally);
+    if let Err(error) = state.streaming.accounting.finish(ending).await {
+        // The row was there before the first byte; the ledger goes on trying to complete it.
+        warn!(%error, "the end of a stream is not in the ledger yet");
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let tally = self.events.tally();
+        self.streaming.accounting.see(tally);
+    }
+}

@@ -1,0 +1,145 @@
+//! Endpoints: one replica each, with its load and its health, which outlive the tables that name it.
+
+mod health;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use http::Uri;
+use parking_lot::Mutex;
+
+use self::health::Health;
+use crate::{call::Operation, retry::Budget};
+
+/// One replica of a target.
+pub(crate) struct Endpoint {
+    url: String,
+    uris: [Uri; Operation::ALL.len()],
+    in_flight: AtomicUsize,
+    health: Mutex<Health>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Endpoint")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One request's place at an endpoint; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    endpoint: Arc<Endpoint>,
+}
+
+impl Lease {
+    /// Where the request is.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Endpoint {
+    fn new(url: &str) -> Option<Self> {
+        let base = url.trim_end_matches('/');
+        let uri = |operation: Operation| format!("{base}{}", operation.path()).parse::<Uri>().ok();
+        let [chat, completion, embedding] = Operation::ALL;
+        Some(Self {
+            url: url.to_owned(),
+            uris: [uri(chat)?, uri(completion)?, uri(embedding)?],
+            in_flight: AtomicUsize::new(0),
+            health: Mutex::default(),
+        })
+    }
+
+    /// The base URL.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where requests for this operation go.
+    pub(crate) fn uri(&self, operation: Operation) -> &Uri {
+        match operation {
+            Operation::Chat => &self.uris[0],
+            Operation::Completion => &self.uris[1],
+            Operation::Embedding => &self.uris[2],
+        }
+    }
+
+    /// Requests in progress.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request may be sent now.
+    pub(crate) fn is_usable(&self, now: Instant) -> bool {
+        self.health.lock().is_usable(now)
+    }
+
+    /// Begins a request; one that finds the endpoint ejected is its probe.
+    pub(crate) fn begin(self: &Arc<Self>, now: Instant) -> Lease {
+        self.health.lock().begin(now);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        Lease {
+            endpoint: Arc::clone(self),
+        }
+    }
+
+    /// Notes that the endpoint answered.
+    pub(crate) fn note_success(&self) {
+        self.health.lock().succeed();
+    }
+
+    /// Notes that the endpoint did not answer; whether that ejects it.
+    pub(crate) fn note_failure(&self, now: Instant) -> bool {
+        self.health.lock().fail(now)
+    }
+}
+
+/// All endpoints that any table in use names, by URL, and the retry budgets of all routes.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoints {
+    by_url: Mutex<HashMap<String, Weak<Endpoint>>>,
+    budgets: Mutex<HashMap<String, Weak<Budget>>>,
+}
+
+impl Endpoints {
+    /// The endpoint of this URL; `None` if no request can be sent there.
+    pub(crate) fn get(&self, url: &str) -> Option<Arc<Endpoint>> {
+        let mut by_url = self.by_url.lock();
+        by_url.retain(|_, endpoint| 0 < endpoint.strong_count());
+        if let Some(endpoint) = by_url.get(url).and_then(Weak::upgrade) {
+            return Some(endpoint);
+        }
+        let endpoint = Arc::new(Endpoint::new(url)?);
+        by_url.insert(url.to_owned(), Arc::downgrade(&endpoint));
+        Some(endpoint)
+    }
+
+    /// The retry budget of this route.
+    pub(crate) fn budget(&self, route: &str) -> Arc<Budget> {
+        let mut budgets = self.budgets.lock();
+        budgets.retain(|_, budget| 0 < budget.strong_count());
+        if let Some(budget) = budgets.get(route).and_then(Weak::upgrade) {
+            return budget;
+        }
+        let budget = Arc::new(Budget::default());
+        budgets.insert(route.to_owned(), Arc::downgrade(&budget));
+        budget
+    }
+}

@@ -1,0 +1,151 @@
+//! Whom to try next: another replica of the same target while there are tries to spare, then the next target.
+
+use std::{sync::Arc, time::Instant};
+
+use rand::Rng;
+
+use crate::{endpoint::Endpoint, policy, route, table::Route};
+
+/// Whom to try, in order.
+#[derive(Debug)]
+pub(super) struct Candidates<'a> {
+    route: &'a Route,
+    /// The targets that were not left yet; the first one is being tried.
+    targets: Vec<usize>,
+    order: Vec<usize>,
+    tried: Vec<Arc<Endpoint>>,
+    has_begun: bool,
+}
+
+/// A replica to try.
+#[derive(Debug)]
+pub(super) struct Next {
+    /// The target's place in the route.
+    pub(super) target: usize,
+    /// The replica.
+    pub(super) endpoint: Arc<Endpoint>,
+    /// Whether all replicas were tried before, so that a wait is due.
+    pub(super) is_repeat: bool,
+}
+
+impl<'a> Candidates<'a> {
+    /// The candidates of a route.
+    pub(super) fn new(route: &'a Route, random: &mut impl Rng) -> Self {
+        let order = route::order(route, Instant::now(), random);
+        Self {
+            route,
+            targets: order.clone(),
+            order,
+            tried: Vec::new(),
+            has_begun: false,
+        }
+    }
+
+    /// The next one; `tries_left` counts this one. `None` if no target has a replica.
+    pub(super) fn next(
+        &mut self,
+        tries_left: u32,
+        now: Instant,
+        random: &mut impl Rng,
+    ) -> Option<Next> {
+        let untried = u32::try_from(self.targets.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        if self.has_begun && 0 < untried && tries_left <= untried {
+            // As many tries as targets are left: the others must get theirs.
+            self.targets.remove(0);
+        }
+        self.has_begun = true;
+        if let Some(next) = self.pick(now, random) {
+            return Some(next);
+        }
+        if self.tried.is_empty() {
+            return None;
+        }
+        self.tried.clear();
+        self.targets.clone_from(&self.order);
+        self.pick(now, random).map(|next| Next {
+            is_repeat: true,
+            ..next
+        })
+    }
+
+    fn pick(&mut self, now: Instant, random: &mut impl Rng) -> Option<Next> {
+        while let Some(target) = self.targets.first().copied() {
+            let endpoints = &self.route.targets[target].endpoints;
+            if let Some(endpoint) = policy::pick(endpoints, &self.tried, now, random) {
+                self.tried.push(Arc::clone(&endpoint));
+                return Some(Next {
+                    target,
+                    endpoint,
+                    is_repeat: false,
+                });
+            }
+            self.targets.remove(0);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use protocol::snapshot::{Access, GatewaySnapshot, RouteEntry, Strategy, Target};
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::Candidates;
+    use crate::{endpoint::Endpoints, table::Table};
+
+    /// Targets with so many replicas, tried so often: which target is tried when, `!` marks a repeat.
+    #[track_caller]
+    fn check(replicas: &[usize], tries: u32, expected: &str) {
+        let target = |(index, count): (usize, &usize)| Target {
+            name: index.to_string(),
+            model: "m".to_owned(),
+            endpoints: (0..*count)
+                .map(|replica| format!("http://t{index}-{replica}/v1"))
+                .collect(),
+            weight: 1,
+            priority: u32::try_from(index).unwrap(),
+            credential: None,
+        };
+        let entry = RouteEntry {
+            namespace: "ns".to_owned(),
+            name: "r".to_owned(),
+            generation: 1,
+            models: vec!["*".to_owned()],
+            strategy: Strategy::Failover,
+            targets: replicas.iter().enumerate().map(target).collect(),
+            retries: Default::default(),
+            timeouts: Default::default(),
+            access: Access::Open,
+        };
+        let table = Table::compile(
+            &GatewaySnapshot::new(vec![entry], Vec::new()),
+            &Endpoints::default(),
+        )
+        .unwrap();
+        let mut random = StdRng::seed_from_u64(7);
+        let mut candidates = Candidates::new(&table.routes[0], &mut random);
+        let mut seen = String::new();
+        for left in (1..=tries).rev() {
+            let Some(next) = candidates.next(left, Instant::now(), &mut random) else {
+                break;
+            };
+            seen.push_str(if next.is_repeat { "!" } else { "" });
+            seen.push_str(&next.target.to_string());
+        }
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn every_target_gets_a_try_and_replicas_get_the_rest() {
+        check(&[1], 3, "0!0!0");
+        check(&[1, 1], 3, "01!0");
+        check(&[3, 1], 3, "001");
+        check(&[3, 3, 3], 3, "012");
+        check(&[3, 3], 1, "0");
+        check(&[0, 1], 2, "1!1");
+        check(&[0, 0], 3, "");
+        check(&[], 3, "");
+    }
+}

@@ -1,0 +1,207 @@
+//! The ledger: one row for each request, in SQLite, on disk before the answer is complete.
+//!
+//! One thread writes; requests that come together share a transaction and its sync (WAL, `synchronous=FULL`), so that
+//! a row whose write was acknowledged survives kill -9 and power loss. Totals by key and model are kept in the same
+//! transaction. When the disk does not take a row, the answer is refused as unavailable rather than given away
+//! unaccounted; ends of streams that are already out are kept and tried again with the next rows.
+
+mod store;
+mod writer;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use self::{store::Store, writer::Command};
+use crate::provider::Tokens;
+
+/// The ledger's file in the data folder.
+const FILE: &str = "ledger.sqlite";
+
+/// One request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Entry {
+    /// The request's id.
+    pub(crate) id: String,
+    /// The key's id; empty for callers of open routes.
+    pub(crate) key: String,
+    /// `NAMESPACE/NAME` of the route.
+    pub(crate) route: String,
+    /// The model that was asked for.
+    pub(crate) model: String,
+    /// The target that answered, or failed last.
+    pub(crate) target: String,
+    /// What was asked for.
+    pub(crate) operation: &'static str,
+    /// The HTTP status; 499 if the client went away.
+    pub(crate) status: u16,
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// What it used.
+    pub(crate) tokens: Tokens,
+    /// Whether the tokens are counted by us, as the upstream did not say.
+    pub(crate) is_estimated: bool,
+    /// Whether the answer was a stream.
+    pub(crate) is_streamed: bool,
+    /// When it came.
+    pub(crate) started_at: Timestamp,
+    /// Milliseconds to the first byte of a stream.
+    pub(crate) first_byte_millis: Option<u64>,
+    /// Milliseconds to the end.
+    pub(crate) duration_millis: u64,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It has not ended.
+    #[default]
+    Open,
+    /// The client got a complete answer.
+    Complete,
+    /// The client got an error.
+    Failed,
+    /// The client went away.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The word in the ledger.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What one key used of one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Total {
+    /// The model.
+    pub(crate) model: String,
+    /// How many requests ended.
+    pub(crate) requests: u64,
+    /// Tokens of their prompts.
+    pub(crate) prompt_tokens: u64,
+    /// Tokens of their answers.
+    pub(crate) completion_tokens: u64,
+}
+
+/// Why the ledger does not take or give something.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum LedgerError {
+    /// The file cannot be read or written.
+    #[error("the ledger cannot be used: {0}")]
+    Storage(String),
+    /// The writer has stopped.
+    #[error("the ledger is closed")]
+    Closed,
+}
+
+/// The ledger.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
+    is_healthy: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Ledger {
+    /// Opens the ledger of a data folder, which is created if need be.
+    ///
+    /// # Errors
+    /// The file cannot be opened or written.
+    pub(crate) fn open(data_dir: &Path) -> Result<Self, LedgerError> {
+        std::fs::create_dir_all(data_dir)
+            .map_err(|error| LedgerError::Storage(error.to_string()))?;
+        let store = Store::open(&data_dir.join(FILE))?;
+        // Unbounded here, bounded by the requests in progress: each has at most two commands on the way.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let is_healthy = Arc::new(AtomicBool::new(true));
+        let health = Arc::clone(&is_healthy);
+        let thread = std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || writer::run(store, receiver, &health))
+            .map_err(|error| LedgerError::Storage(error.to_string()))?;
+        Ok(Self {
+            commands: Mutex::new(Some(sender)),
+            is_healthy,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Whether the last rows were taken.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.is_healthy.load(Ordering::Relaxed)
+    }
+
+    /// Writes a row, or completes an open one; returns when it is on disk.
+    ///
+    /// # Errors
+    /// The disk does not take it; a row that ends a request is kept and tried again.
+    pub(crate) async fn write(&self, entry: Entry) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Write {
+            entry: Box::new(entry),
+            reply: Some(reply),
+        })?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Writes a row without waiting.
+    pub(crate) fn write_later(&self, entry: Entry) {
+        // A closed ledger has been drained: only a request that outlived its shutdown can come here.
+        let _ = self.send(Command::Write {
+            entry: Box::new(entry),
+            reply: None,
+        });
+    }
+
+    /// What a key used, by model.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) async fn totals(&self, key: &str) -> Result<Vec<Total>, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Totals {
+            key: key.to_owned(),
+            reply,
+        })?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Writes what is left and closes the file; blocks.
+    pub(crate) fn close(&self) {
+        drop(self.commands.lock().take());
+        if let Some(thread) = self.thread.lock().take() {
+            // A writer that panicked has told so on standard error.
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, command: Command) -> Result<(), LedgerError> {
+        let commands = self.commands.lock();
+        commands
+            .as_ref()
+            .ok_or(LedgerError::Closed)?
+            .send(command)
+            .map_err(|_| LedgerError::Closed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! One endpoint in front of every model: decode, authorize, route, forward, encode, account.
+//!
+//! A request runs through the steps in that order, one file each. The steps decide over an immutable table that is
+//! swapped whole when a new snapshot comes; requests in progress keep the table that they started with.
+
+mod account;
+mod args;
+mod authorize;
+mod call;
+mod decode;
+mod encode;
+mod endpoint;
+mod fault;
+mod forward;
+mod gateway;
+mod ledger;
+mod metrics;
+mod models;
+mod policy;
+mod provider;
+mod retry;
+mod route;
+mod run;
+mod server;
+mod source;
+mod table;
+mod upstream;
+mod usage;
+
+pub use args::GatewayArgs;
+pub use run::{GatewayError, run, serve};

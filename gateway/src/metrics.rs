@@ -1,0 +1,280 @@
+//! Metrics, by OpenTelemetry's names for generative AI; labels come from the table, never from users.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+};
+use telemetry::metrics::{Registry, render};
+
+use crate::provider::Tokens;
+
+/// Seconds of whole requests.
+const DURATION_BUCKETS: [f64; 14] = [
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+];
+/// Seconds to the first token.
+const FIRST_TOKEN_BUCKETS: [f64; 16] = [
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+/// Tokens of a request.
+const TOKEN_BUCKETS: [f64; 12] = [
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+];
+
+/// What a request was about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: &'static str,
+    gen_ai_request_model: String,
+    route: String,
+}
+
+/// What a request was about, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabels {
+    gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: &'static str,
+    gen_ai_request_model: String,
+    route: String,
+    status: u16,
+}
+
+/// What tokens were used for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: &'static str,
+    gen_ai_request_model: String,
+    gen_ai_token_type: &'static str,
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FaultLabels {
+    code: &'static str,
+}
+
+/// The API that all upstreams speak so far.
+const PROVIDER: &str = "openai";
+
+/// How a request went.
+#[derive(Debug)]
+pub(crate) struct Observation<'a> {
+    /// The route.
+    pub(crate) route: &'a str,
+    /// The model's name at the target.
+    pub(crate) model: &'a str,
+    /// What was asked for.
+    pub(crate) operation: &'static str,
+    /// The status.
+    pub(crate) status: u16,
+    /// What it used.
+    pub(crate) tokens: Tokens,
+    /// How long it took.
+    pub(crate) duration: Duration,
+    /// Milliseconds to the first bytes of a stream.
+    pub(crate) first_byte_millis: Option<u64>,
+}
+
+/// The gateway's metrics.
+pub(crate) struct Metrics {
+    registry: Mutex<Registry>,
+    durations: Family<StatusLabels, Histogram, fn() -> Histogram>,
+    first_tokens: Family<RequestLabels, Histogram, fn() -> Histogram>,
+    tokens: Family<TokenLabels, Histogram, fn() -> Histogram>,
+    retries: Family<RouteLabels, Counter>,
+    ejections: Family<RouteLabels, Counter>,
+    faults: Family<FaultLabels, Counter>,
+    in_flight: Gauge,
+    snapshots: Counter,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Mutex::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            first_tokens: Family::new_with_constructor(|| Histogram::new(FIRST_TOKEN_BUCKETS)),
+            tokens: Family::new_with_constructor(|| Histogram::new(TOKEN_BUCKETS)),
+            retries: Family::default(),
+            ejections: Family::default(),
+            faults: Family::default(),
+            in_flight: Gauge::default(),
+            snapshots: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&self) {
+        let mut registry = self.registry.lock();
+        let duration = "Seconds from a request to the end of its answer";
+        registry.register(
+            "gen_ai_server_request_duration",
+            duration,
+            self.durations.clone(),
+        );
+        let first = "Seconds from a request to the first event of its stream";
+        registry.register(
+            "gen_ai_server_time_to_first_token",
+            first,
+            self.first_tokens.clone(),
+        );
+        registry.register(
+            "gen_ai_client_token_usage",
+            "Tokens of a request",
+            self.tokens.clone(),
+        );
+        registry.register(
+            "gateway_retries",
+            "Tries after the first",
+            self.retries.clone(),
+        );
+        registry.register(
+            "gateway_ejections",
+            "Upstreams left out after failures",
+            self.ejections.clone(),
+        );
+        registry.register(
+            "gateway_faults",
+            "Requests refused by the gateway itself",
+            self.faults.clone(),
+        );
+        registry.register(
+            "gateway_requests_in_flight",
+            "Requests in progress",
+            self.in_flight.clone(),
+        );
+        registry.register(
+            "gateway_snapshots",
+            "Snapshots applied",
+            self.snapshots.clone(),
+        );
+    }
+
+    /// The text that Prometheus reads.
+    pub(crate) fn render(&self) -> String {
+        render(&self.registry.lock())
+    }
+
+    /// Counts a request that was routed.
+    pub(crate) fn count_begin(&self) {
+        self.in_flight.inc();
+    }
+
+    /// Counts a request that ended.
+    pub(crate) fn observe(&self, observation: &Observation<'_>) {
+        self.in_flight.dec();
+        let Observation {
+            route,
+            model,
+            operation,
+            status,
+            tokens,
+            duration,
+            first_byte_millis,
+        } = observation;
+        let labels = RequestLabels {
+            gen_ai_operation_name: operation,
+            gen_ai_provider_name: PROVIDER,
+            gen_ai_request_model: (*model).to_owned(),
+            route: (*route).to_owned(),
+        };
+        if let Some(millis) = first_byte_millis {
+            self.first_tokens
+                .get_or_create(&labels)
+                .observe(Duration::from_millis(*millis).as_secs_f64());
+        }
+        for (kind, count) in [("input", tokens.prompt), ("output", tokens.completion)] {
+            if 0 < count {
+                let labels = TokenLabels {
+                    gen_ai_operation_name: operation,
+                    gen_ai_provider_name: PROVIDER,
+                    gen_ai_request_model: (*model).to_owned(),
+                    gen_ai_token_type: kind,
+                    route: (*route).to_owned(),
+                };
+                self.tokens
+                    .get_or_create(&labels)
+                    .observe(approximate(count));
+            }
+        }
+        let RequestLabels {
+            gen_ai_operation_name,
+            gen_ai_provider_name,
+            gen_ai_request_model,
+            route,
+        } = labels;
+        let labels = StatusLabels {
+            gen_ai_operation_name,
+            gen_ai_provider_name,
+            gen_ai_request_model,
+            route,
+            status: *status,
+        };
+        self.durations
+            .get_or_create(&labels)
+            .observe(duration.as_secs_f64());
+    }
+
+    /// Counts a try after the first.
+    pub(crate) fn count_retry(&self, route: &str) {
+        self.retries
+            .get_or_create(&RouteLabels {
+                route: route.to_owned(),
+            })
+            .inc();
+    }
+
+    /// Counts an upstream that is left out.
+    pub(crate) fn count_ejection(&self, route: &str) {
+        self.ejections
+            .get_or_create(&RouteLabels {
+                route: route.to_owned(),
+            })
+            .inc();
+    }
+
+    /// Counts a request that the gateway refused.
+    pub(crate) fn count_fault(&self, code: &'static str) {
+        self.faults.get_or_create(&FaultLabels { code }).inc();
+    }
+
+    /// Counts a snapshot that was applied.
+    pub(crate) fn count_snapshot(&self) {
+        self.snapshots.inc();
+    }
+}
+
+/// A count as a float; counts of tokens are far below the 2^32 up to which this is exact.
+fn approximate(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,59 @@
+//! `GET /v1/models`: the models that the caller may use.
+
+use std::collections::BTreeMap;
+
+use http::{Response, StatusCode};
+use protocol::openai::{Model, ModelList};
+
+use crate::{
+    authorize::Caller,
+    encode::{self, Body},
+    fault::Fault,
+    table::{Pattern, Table},
+};
+
+/// Lists the models that the caller may use; a pattern with a star is no model and is left out.
+///
+/// # Errors
+/// The caller has no valid key, and nothing is open.
+pub(crate) fn list(table: &Table, caller: &Caller) -> Result<Response<Body>, Fault> {
+    let models = visible(table, caller);
+    if let Caller::Nobody(why) = caller
+        && models.is_empty()
+    {
+        return Err(why.fault());
+    }
+    Ok(encode::json(
+        StatusCode::OK,
+        &ModelList::new(models.into_values()),
+    ))
+}
+
+/// One model.
+///
+/// # Errors
+/// The caller may not know of such a model.
+pub(crate) fn get(table: &Table, caller: &Caller, name: &str) -> Result<Response<Body>, Fault> {
+    match (visible(table, caller).remove(name), caller) {
+        (Some(model), _) => Ok(encode::json(StatusCode::OK, &model)),
+        (None, Caller::Nobody(why)) => Err(why.fault()),
+        (None, Caller::Key(_)) => Err(Fault::model_not_found(name)),
+    }
+}
+
+fn visible(table: &Table, caller: &Caller) -> BTreeMap<String, Model> {
+    let mut models = BTreeMap::new();
+    for route in table
+        .routes
+        .iter()
+        .filter(|route| caller.may_use(&route.access))
+    {
+        for pattern in &route.models {
+            if let Pattern::Exact(name) = pattern {
+                let model = || Model::new(name, table.created.as_second(), &route.id);
+                models.entry(name.clone()).or_insert_with(model);
+            }
+        }
+    }
+    models
+}

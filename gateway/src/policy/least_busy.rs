@@ -1,0 +1,84 @@
+//! Least busy: of two replicas at random, the one with fewer requests in progress.
+
+use std::{sync::Arc, time::Instant};
+
+use rand::{Rng, seq::IndexedRandom};
+
+use crate::endpoint::Endpoint;
+
+/// Picks a replica that was not `tried`; ejected ones only if there is no other. Two random choices spread load
+/// almost as well as looking at all, and do not stampede onto one that has just become free.
+pub(crate) fn pick(
+    endpoints: &[Arc<Endpoint>],
+    tried: &[Arc<Endpoint>],
+    now: Instant,
+    random: &mut impl Rng,
+) -> Option<Arc<Endpoint>> {
+    let untried: Vec<&Arc<Endpoint>> = endpoints
+        .iter()
+        .filter(|endpoint| !tried.iter().any(|other| Arc::ptr_eq(other, endpoint)))
+        .collect();
+    let usable: Vec<&Arc<Endpoint>> = untried
+        .iter()
+        .copied()
+        .filter(|endpoint| endpoint.is_usable(now))
+        .collect();
+    let pool = if usable.is_empty() { untried } else { usable };
+    let two = pool.choose_multiple(random, 2);
+    two.min_by_key(|endpoint| endpoint.in_flight())
+        .map(|endpoint| Arc::clone(endpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Instant};
+
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::pick;
+    use crate::endpoint::{Endpoint, Endpoints};
+
+    fn endpoints(count: u16) -> Vec<Arc<Endpoint>> {
+        let registry = Endpoints::default();
+        (1..=count)
+            .map(|port| {
+                registry
+                    .get(&format!("http://127.0.0.1:{port}/v1"))
+                    .unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_less_busy_of_two_takes_the_request() {
+        let endpoints = endpoints(2);
+        let now = Instant::now();
+        let mut random = StdRng::seed_from_u64(7);
+        let _lease = endpoints[0].begin(now);
+        for _ in 0..20 {
+            assert!(Arc::ptr_eq(
+                &pick(&endpoints, &[], now, &mut random).unwrap(),
+                &endpoints[1]
+            ));
+        }
+    }
+
+    #[test]
+    fn tried_and_ejected_replicas_are_passed_over_while_there_is_another() {
+        let endpoints = endpoints(3);
+        let now = Instant::now();
+        let mut random = StdRng::seed_from_u64(7);
+        while !endpoints[0].note_failure(now) {}
+        let tried = [Arc::clone(&endpoints[1])];
+        assert!(Arc::ptr_eq(
+            &pick(&endpoints, &tried, now, &mut random).unwrap(),
+            &endpoints[2]
+        ));
+        let tried = [Arc::clone(&endpoints[1]), Arc::clone(&endpoints[2])];
+        assert!(Arc::ptr_eq(
+            &pick(&endpoints, &tried, now, &mut random).unwrap(),
+            &endpoints[0]
+        ));
+        assert!(pick(&endpoints, &endpoints, now, &mut random).is_none());
+    }
+}

@@ -1,0 +1,14 @@
+//! Providers: how a request becomes one of an upstream's API, and what its answers say.
+//!
+//! One file each; OpenAI's API, which our engines, vLLM, SGLang and most vendors speak, is the only one so far.
+
+pub(crate) mod openai;
+
+/// Tokens of one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    /// Tokens of the prompt.
+    pub(crate) prompt: u64,
+    /// Tokens of the answer.
+    pub(crate) completion: u64,
+}

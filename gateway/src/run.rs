@@ -1,0 +1,128 @@
+//! Starts the gateway and stops it when everything in progress has ended.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use thiserror::Error;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    GatewayArgs,
+    gateway::{Gateway, Limits},
+    ledger::Ledger,
+    server,
+    source::{self, Source},
+};
+
+/// Why the gateway cannot run.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// The address is not free or not ours.
+    #[error("listening on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The ledger cannot be opened; without it nothing is answered.
+    #[error("opening the ledger in {folder}: {reason}")]
+    Ledger {
+        /// The data folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The configuration file cannot be used.
+    #[error("using the configuration: {0}")]
+    Config(String),
+    /// The signal handlers cannot be installed.
+    #[error("listening for signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Runs the gateway until shutdown.
+///
+/// # Errors
+/// [`GatewayError`] if it cannot start.
+pub async fn run(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), GatewayError> {
+    let address = args.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| GatewayError::Listen { address, source })?;
+    serve(listener, args, shutdown).await
+}
+
+/// Runs the gateway on a listener until shutdown; requests in progress end first.
+///
+/// # Errors
+/// [`GatewayError`] if it cannot start.
+pub async fn serve(
+    listener: TcpListener,
+    args: GatewayArgs,
+    shutdown: CancellationToken,
+) -> Result<(), GatewayError> {
+    let GatewayArgs {
+        listen: _,
+        snapshots,
+        token_file,
+        config,
+        data_dir,
+        node,
+        body_bytes_max,
+        requests_max,
+    } = args;
+    let ledger = Ledger::open(&data_dir).map_err(|error| GatewayError::Ledger {
+        folder: data_dir.clone(),
+        reason: error.to_string(),
+    })?;
+    let ledger = Arc::new(ledger);
+    let gateway = Arc::new(Gateway::new(
+        Arc::clone(&ledger),
+        Limits {
+            body_bytes_max,
+            requests_max,
+        },
+    ));
+    let source = match (config, snapshots, token_file) {
+        (Some(path), _, _) => {
+            source::load(&gateway, &path)
+                .map_err(|error| GatewayError::Config(with_cause(&error)))?;
+            Source::File(path)
+        }
+        (None, Some(url), Some(token_file)) => Source::Operator {
+            url,
+            token_file,
+            node,
+            data_dir,
+        },
+        (None, _, _) => {
+            let message = "give either a configuration file or an operator's URL and a token file";
+            return Err(GatewayError::Config(message.to_owned()));
+        }
+    };
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "gateway listens");
+    }
+    let mut feeding = JoinSet::new();
+    feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
+    server::accept(listener, gateway, shutdown.clone()).await;
+    let fed = feeding.join_next().await;
+    // The last rows go to disk here; the thread ends within one transaction.
+    let closed = tokio::task::spawn_blocking(move || ledger.close()).await;
+    if let Err(error) = closed {
+        tracing::error!(%error, "the ledger was not closed");
+    }
+    match fed {
+        Some(Ok(Err(source))) => Err(GatewayError::Signals(source)),
+        _ => Ok(()),
+    }
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

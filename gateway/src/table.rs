@@ -1,0 +1,293 @@
+//! The immutable table that requests are routed by, compiled from a snapshot.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Uri};
+use jiff::Timestamp;
+use protocol::snapshot::{Access, GatewaySnapshot, KeyEntry, RouteEntry, Strategy, Timeouts};
+use thiserror::Error;
+
+use crate::{
+    endpoint::{Endpoint, Endpoints},
+    retry::Budget,
+};
+
+/// What requests are routed by.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// The snapshot's version.
+    pub(crate) version: String,
+    /// The routes, in order of precedence.
+    pub(crate) routes: Vec<Arc<Route>>,
+    /// When the table was made; models list it as their creation.
+    pub(crate) created: Timestamp,
+    keys: HashMap<String, Arc<Key>>,
+}
+
+/// A key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// The ledger's account.
+    pub(crate) id: String,
+    /// When it ends.
+    pub(crate) expires: Option<Timestamp>,
+}
+
+/// A route.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// `NAMESPACE/NAME`.
+    pub(crate) id: String,
+    /// The model names that it answers.
+    pub(crate) models: Vec<Pattern>,
+    /// How a target is picked.
+    pub(crate) strategy: Strategy,
+    /// Where requests go.
+    pub(crate) targets: Vec<Target>,
+    /// Tries after the first.
+    pub(crate) retries_max: u32,
+    /// The wait before the first retry at the same endpoint; it doubles with each.
+    pub(crate) backoff: Duration,
+    /// How long to wait.
+    pub(crate) timeouts: Timeouts,
+    /// Who may use it.
+    pub(crate) access: Access,
+    /// What is left for retries.
+    pub(crate) budget: Arc<Budget>,
+}
+
+/// A place that answers requests.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Its name in the route.
+    pub(crate) name: String,
+    /// The model's name there.
+    pub(crate) model: String,
+    /// Its replicas.
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    /// Its share of the traffic.
+    pub(crate) weight: u32,
+    /// Its place in the order of failover.
+    pub(crate) priority: u32,
+    /// The value of the `Authorization` header for its endpoints.
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
+/// A model name, or all that begin or end alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pattern {
+    /// Exactly this name.
+    Exact(String),
+    /// Every name that begins so.
+    Prefix(String),
+    /// Every name that ends so.
+    Suffix(String),
+}
+
+/// What is wrong with a snapshot; the operator shows it in the route's status.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum InvalidSnapshot {
+    /// A URL that no request can be sent to.
+    #[error("route {route}: target {target}: `{url}` is not an http or https URL")]
+    Url {
+        /// The route.
+        route: String,
+        /// The target.
+        target: String,
+        /// The URL.
+        url: String,
+    },
+    /// A pattern with a star in the middle, or more than one.
+    #[error("route {route}: `{pattern}` has a `*` elsewhere than at its beginning or its end")]
+    Pattern {
+        /// The route.
+        route: String,
+        /// The pattern.
+        pattern: String,
+    },
+    /// A credential that no header can carry.
+    #[error(
+        "route {route}: target {target}: the credential holds characters that no header can carry"
+    )]
+    Credential {
+        /// The route.
+        route: String,
+        /// The target.
+        target: String,
+    },
+    /// A time that is not RFC 3339.
+    #[error("key {key}: `{expires}` is not an RFC 3339 time")]
+    Expiry {
+        /// The key.
+        key: String,
+        /// The text.
+        expires: String,
+    },
+}
+
+impl Table {
+    /// Compiles a snapshot; endpoints that were known keep their health and their load.
+    ///
+    /// # Errors
+    /// [`InvalidSnapshot`]; nothing of the snapshot is used then.
+    pub(crate) fn compile(
+        snapshot: &GatewaySnapshot,
+        endpoints: &Endpoints,
+    ) -> Result<Self, InvalidSnapshot> {
+        let keys = snapshot
+            .keys
+            .iter()
+            .map(compile_key)
+            .collect::<Result<_, _>>()?;
+        let routes = snapshot
+            .routes
+            .iter()
+            .map(|route| compile_route(route, endpoints).map(Arc::new));
+        Ok(Self {
+            version: snapshot.version.clone(),
+            routes: routes.collect::<Result<_, _>>()?,
+            created: Timestamp::now(),
+            keys,
+        })
+    }
+
+    /// The key with this hash.
+    pub(crate) fn key(&self, hash: &str) -> Option<&Arc<Key>> {
+        self.keys.get(hash)
+    }
+}
+
+fn compile_key(entry: &KeyEntry) -> Result<(String, Arc<Key>), InvalidSnapshot> {
+    let expires = entry.expires.as_ref().map(|text| {
+        text.parse().map_err(|_| InvalidSnapshot::Expiry {
+            key: entry.id.clone(),
+            expires: text.clone(),
+        })
+    });
+    Ok((
+        entry.hash.clone(),
+        Arc::new(Key {
+            id: entry.id.clone(),
+            expires: expires.transpose()?,
+        }),
+    ))
+}
+
+fn compile_route(entry: &RouteEntry, endpoints: &Endpoints) -> Result<Route, InvalidSnapshot> {
+    let id = format!("{}/{}", entry.namespace, entry.name);
+    let models = entry
+        .models
+        .iter()
+        .map(|pattern| Pattern::parse(pattern, &id));
+    let models = models.collect::<Result<Vec<_>, _>>()?;
+    let targets = entry.targets.iter().map(|target| {
+        let context = |url: &str| InvalidSnapshot::Url {
+            route: id.clone(),
+            target: target.name.clone(),
+            url: url.to_owned(),
+        };
+        let compiled = target.endpoints.iter().map(|url| {
+            if !is_http(url) {
+                return Err(context(url));
+            }
+            endpoints.get(url).ok_or_else(|| context(url))
+        });
+        let authorization = target.credential.as_ref().map(|credential| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose()))
+                .map_err(|_| InvalidSnapshot::Credential {
+                    route: id.clone(),
+                    target: target.name.clone(),
+                })?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        Ok(Target {
+            name: target.name.clone(),
+            model: target.model.clone(),
+            endpoints: compiled.collect::<Result<_, _>>()?,
+            weight: target.weight,
+            priority: target.priority,
+            authorization: authorization.transpose()?,
+        })
+    });
+    Ok(Route {
+        targets: targets.collect::<Result<_, _>>()?,
+        models,
+        strategy: entry.strategy,
+        retries_max: entry.retries.attempts,
+        backoff: Duration::from_millis(entry.retries.backoff_millis),
+        timeouts: entry.timeouts,
+        access: entry.access.clone(),
+        budget: endpoints.budget(&id),
+        id,
+    })
+}
+
+fn is_http(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else {
+        return false;
+    };
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| !host.is_empty())
+}
+
+impl Pattern {
+    fn parse(text: &str, route: &str) -> Result<Self, InvalidSnapshot> {
+        let pattern = match (text.strip_prefix('*'), text.strip_suffix('*')) {
+            (_, Some(prefix)) => Self::Prefix(prefix.to_owned()),
+            (Some(suffix), None) => Self::Suffix(suffix.to_owned()),
+            (None, None) => Self::Exact(text.to_owned()),
+        };
+        let (Self::Exact(rest) | Self::Prefix(rest) | Self::Suffix(rest)) = &pattern;
+        if rest.contains('*') {
+            return Err(InvalidSnapshot::Pattern {
+                route: route.to_owned(),
+                pattern: text.to_owned(),
+            });
+        }
+        Ok(pattern)
+    }
+
+    /// Whether the pattern answers this name.
+    pub(crate) fn matches(&self, model: &str) -> bool {
+        match self {
+            Self::Exact(name) => name == model,
+            Self::Prefix(prefix) => model.starts_with(prefix.as_str()),
+            Self::Suffix(suffix) => model.ends_with(suffix.as_str()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{InvalidSnapshot, Pattern};
+
+    #[track_caller]
+    fn check(pattern: &str, model: &str, expected: bool) {
+        assert_eq!(
+            Pattern::parse(pattern, "ns/r").unwrap().matches(model),
+            expected,
+            "{pattern} on {model}"
+        );
+    }
+
+    #[test]
+    fn a_star_stands_for_anything_at_one_end() {
+        check("gpt", "gpt", true);
+        check("gpt", "gpt-4", false);
+        check("gpt-*", "gpt-4", true);
+        check("gpt-*", "gpt-", true);
+        check("gpt-*", "my-gpt-4", false);
+        check("*-mini", "gpt-mini", true);
+        check("*-mini", "mini", false);
+        check("*", "anything", true);
+        let refused = |pattern: &str| Pattern::parse(pattern, "ns/r");
+        for pattern in ["a*b", "*a*", "**"] {
+            let expected = InvalidSnapshot::Pattern {
+                route: "ns/r".to_owned(),
+                pattern: pattern.to_owned(),
+            };
+            assert_eq!(refused(pattern), Err(expected));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The client for upstreams: one connection pool per endpoint, HTTP/1.1 for `http`, HTTP/2 where `https` agrees on it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+
+/// The client for upstreams.
+pub(crate) type Upstream = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Idle connections kept for each endpoint.
+const IDLE_MAX: usize = 128;
+
+/// A client that trusts the system's certificates; without any, `https` upstreams cannot be reached.
+pub(crate) fn client() -> Upstream {
+    let mut http = HttpConnector::new();
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    http.set_nodelay(true);
+    http.enforce_http(false);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = HttpsConnectorBuilder::new();
+    let connector = match builder.with_provider_and_native_roots(provider) {
+        Ok(builder) => builder
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(http),
+        Err(error) => {
+            tracing::warn!(%error, "no system certificates, https upstreams cannot be reached");
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let config = rustls::ClientConfig::builder()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
+            let builder = HttpsConnectorBuilder::new().with_tls_config(config);
+            builder
+                .https_or_http()
+                .enable_all_versions()
+                .wrap_connector(http)
+        }
+    };
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_MAX)
+        .build(connector)
+}
