@@ -1,0 +1,50 @@
+//! Requests to the workspace's first process over its socket.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio_util::task::TaskTracker;
+
+use crate::INIT_SOCKET;
+use crate::fault::Refusal;
+
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// A way to the workspace's first process.
+#[derive(Debug, Clone)]
+pub(crate) struct InitClient {
+    socket: PathBuf,
+    connections: TaskTracker,
+}
+
+impl InitClient {
+    pub(crate) fn new(socket_dir: &Path) -> Self {
+        Self {
+            socket: socket_dir.join(INIT_SOCKET),
+            connections: TaskTracker::new(),
+        }
+    }
+
+    /// Sends a request on a connection of its own; it closes with the answer's body, also when that is dropped.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Refusal> {
+        let away = |why: String| Refusal::Unavailable(format!("the workspace is not up: {why}"));
+        let stream = tokio::time::timeout(CONNECT_MAX, UnixStream::connect(&self.socket))
+            .await
+            .map_err(|_| away("it does not answer".to_owned()))?
+            .map_err(|error| away(error.to_string()))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| away(error.to_string()))?;
+        self.connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection to the workspace ended");
+            }
+        });
+        sender.send_request(request).await.map_err(|error| away(error.to_string()))
+    }
+}
