@@ -29,3 +29,6 @@ mod usage;
 
 pub use args::GatewayArgs;
 pub use run::{GatewayError, run, serve};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! A gateway on a free port, and a client that sees every byte.
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use protocol::{
+    key::hash_key,
+    snapshot::{
+        Access, GatewaySnapshot, KeyEntry, Retries, RouteEntry, Strategy, Target, Timeouts,
+    },
+    sse::{Event, Parser},
+};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::scripted_model::ScriptedModel;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    gateway::{Gateway, Limits},
+    ledger::Ledger,
+    server,
+    upstream::{self, Upstream},
+};
+
+/// A running gateway.
+pub(super) struct Harness {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) shutdown: CancellationToken,
+    base: String,
+    client: Upstream,
+    folder: TempDir,
+    ledger: Arc<Ledger>,
+    server: JoinSet<()>,
+}
+
+/// What a client got.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// Outcome, status, prompt and completion tokens of a row.
+pub(super) type Row = (String, u16, u64, u64);
+
+impl Harness {
+    pub(super) async fn empty() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Arc::new(Ledger::open(folder.path()).unwrap());
+        let limits = Limits {
+            body_bytes_max: 1 << 20,
+            requests_max: 16,
+        };
+        let gateway = Arc::new(Gateway::new(Arc::clone(&ledger), limits));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        let mut server = JoinSet::new();
+        server.spawn(server::accept(
+            listener,
+            Arc::clone(&gateway),
+            shutdown.clone(),
+        ));
+        Self {
+            gateway,
+            shutdown,
+            base,
+            client: upstream::client(),
+            folder,
+            ledger,
+            server,
+        }
+    }
+
+    pub(super) async fn start(routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
+        let harness = Self::empty().await;
+        harness.apply(routes, keys);
+        harness
+    }
+
+    pub(super) fn apply(&self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) {
+        self.gateway
+            .apply(&GatewaySnapshot::new(routes, keys))
+            .unwrap();
+    }
+
+    pub(super) async fn post(&self, path: &str, key: Option<&str>, body: &str) -> Answer {
+        let response = self.send("POST", path, key, body).await;
+        collect(response).await
+    }
+
+    pub(super) async fn get(&self, path: &str, key: Option<&str>) -> Answer {
+        let response = self.send("GET", path, key, "").await;
+        collect(response).await
+    }
+
+    pub(super) async fn stream(&self, path: &str, key: Option<&str>, body: &str) -> Stream {
+        let response = self.send("POST", path, key, body).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Stream {
+            body: response.into_body(),
+            parser: Parser::new(1 << 20),
+            events: Vec::new().into(),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        key: Option<&str>,
+        body: &str,
+    ) -> http::Response<Incoming> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
+        if let Some(key) = key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body.to_owned())))
+            .unwrap();
+        self.client.request(request).await.unwrap()
+    }
+
+    /// The ledger's rows by time, once everything that was written before this call is there.
+    pub(super) async fn rows(&self) -> Vec<Row> {
+        self.ledger.totals("").await.unwrap();
+        rows_of(self.folder.path())
+    }
+
+    /// Another connection to the ledger's file.
+    pub(super) fn ledger_file(&self) -> Connection {
+        Connection::open(self.folder.path().join("ledger.sqlite")).unwrap()
+    }
+
+    /// Waits for the end of a gateway that was shut down.
+    pub(super) async fn ended(mut self) -> TempDir {
+        drop(self.client);
+        while self.server.join_next().await.is_some() {}
+        self.ledger.close();
+        self.folder
+    }
+}
+
+pub(super) fn rows_of(folder: &Path) -> Vec<Row> {
+    let connection = Connection::open(folder.join("ledger.sqlite")).unwrap();
+    let mut statement = connection
+        .prepare(
+            "SELECT outcome, status, prompt_tokens, completion_tokens FROM requests ORDER BY id",
+        )
+        .unwrap();
+    let number = |number: i64| u64::try_from(number).unwrap();
+    let rows = statement
+        .query_map([], |row| {
+            Ok((
+                row.get(0)?,
+                row.get(1)?,
+                number(row.get(2)?),
+                number(row.get(3)?),
+            ))
+        })
+        .unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+async fn collect(response: http::Response<Incoming>) -> Answer {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body,
+    }
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(super) fn text_body(&self) -> String {
+        String::from_utf8(self.body.to_vec()).unwrap()
+    }
+
+    pub(super) fn text(&self) -> String {
+        self.json()["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    pub(super) fn header(&self, name: &str) -> String {
+        self.headers
+            .get(name)
+            .map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+    }
+
+    /// Status and code of an error in OpenAI's shape.
+    pub(super) fn fault(&self) -> (u16, String) {
+        let body = self.json();
+        assert!(
+            body["error"]["message"].is_string() && body["error"]["type"].is_string(),
+            "{body}"
+        );
+        (
+            self.status,
+            body["error"]["code"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        )
+    }
+}
+
+/// A stream that a client reads.
+pub(super) struct Stream {
+    body: Incoming,
+    parser: Parser,
+    events: std::collections::VecDeque<Event>,
+}
+
+impl Stream {
+    /// The next event's data; `None` at the end.
+    pub(super) async fn next(&mut self) -> Option<String> {
+        while self.events.is_empty() {
+            let frame = self.body.frame().await?.unwrap();
+            self.events
+                .extend(self.parser.push(&frame.into_data().unwrap()).unwrap());
+        }
+        self.events.pop_front().map(|event| event.data)
+    }
+}
+
+/// Reads a stream to its proper end.
+pub(super) async fn completes(stream: &mut Stream, text: &str) {
+    let mut seen = String::new();
+    while let Some(data) = stream.next().await {
+        if data == "[DONE]" {
+            assert_eq!(seen, text);
+            assert_eq!(stream.next().await, None);
+            return;
+        }
+        let event: Value = serde_json::from_str(&data).unwrap();
+        seen.push_str(
+            event["choices"][0]["delta"]["content"]
+                .as_str()
+                .unwrap_or_default(),
+        );
+    }
+    panic!("the stream ended after {seen:?}");
+}
+
+pub(super) fn chat(model: &str, stream: bool) -> String {
+    json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream})
+        .to_string()
+}
+
+pub(super) fn key(name: &str) -> KeyEntry {
+    KeyEntry {
+        id: format!("ns/{name}"),
+        hash: hash_key(&format!("qd-{name}")),
+        expires: None,
+    }
+}
+
+pub(super) fn target(name: &str, model: &str, endpoints: &[&ScriptedModel]) -> Target {
+    Target {
+        name: name.to_owned(),
+        model: model.to_owned(),
+        endpoints: endpoints
+            .iter()
+            .map(|endpoint| endpoint.base_url())
+            .collect(),
+        weight: 1,
+        priority: 0,
+        credential: None,
+    }
+}
+
+/// A route to targets in the order of failover.
+pub(super) fn route(model: &str, targets: Vec<Target>) -> RouteEntry {
+    let targets = targets.into_iter().enumerate();
+    RouteEntry {
+        namespace: "ns".to_owned(),
+        name: model.to_owned(),
+        generation: 1,
+        models: vec![model.to_owned()],
+        strategy: Strategy::Failover,
+        targets: targets
+            .map(|(place, target)| Target {
+                priority: u32::try_from(place).unwrap(),
+                ..target
+            })
+            .collect(),
+        retries: Retries {
+            attempts: 2,
+            backoff_millis: 1,
+        },
+        timeouts: Timeouts::default(),
+        access: Access::AnyKey,
+    }
+}
