@@ -133,7 +133,6 @@ fn an_engine_gets_the_flags_of_its_model() {
     let pod = children
         .deployment
         .spec
-        .expect("a spec")
         .template
         .spec
         .expect("a pod");
