@@ -20,7 +20,7 @@ use crate::documents::Documents;
 use crate::pki::Pki;
 use crate::registry::{Registry, Verbs};
 use crate::request::{Query, Route, Target, Verb, route};
-use crate::response::{Body, failure, text, warn};
+use crate::response::{Body, failure, protobuf_failure, text, warn};
 use crate::server::ServeError;
 use crate::status::ApiError;
 use crate::store::Store;
@@ -86,13 +86,15 @@ impl Api {
     /// Answers a request whose body was read.
     pub(crate) async fn respond(self: &Arc<Self>, parts: Parts, body: Bytes) -> Response<Body> {
         let mut warnings = Vec::new();
+        let accept = parts.headers.get(http::header::ACCEPT);
+        let only_protobuf = accept.is_some_and(|accept| accept == "application/vnd.kubernetes.protobuf");
         let mut response = match self.answer(parts, body, &mut warnings).await {
             Ok(response) => response,
             Err(error) => {
                 if error.code >= 500 && error.code != 504 {
                     tracing::warn!(code = error.code, error = %error.message, "request failed");
                 }
-                failure(&error)
+                if error.code == 406 && only_protobuf { protobuf_failure(&error) } else { failure(&error) }
             }
         };
         warn(&mut response, &warnings);

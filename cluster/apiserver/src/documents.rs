@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
+use crate::machinery::openapi;
 use crate::registry::{Catalog, Resource};
 
 /// A document and the hash of its content.
@@ -133,6 +134,34 @@ fn identity(catalog: &Catalog, path: &str) -> String {
     tag(text.as_bytes())
 }
 
-fn build(_path: &str, _resources: &[Arc<Resource>]) -> Value {
-    json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.37.0"}, "paths": {}, "components": {"schemas": {}}})
+fn build(path: &str, resources: &[Arc<Resource>]) -> Value {
+    let (group, version) = match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["api", version] => (String::new(), (*version).to_owned()),
+        ["apis", group, version] => ((*group).to_owned(), (*version).to_owned()),
+        _ => return Value::Null,
+    };
+    let subresources: Vec<Vec<&str>> = resources
+        .iter()
+        .map(|resource| resource.subresources.iter().map(|one| one.name.as_str()).collect())
+        .collect();
+    let described: Vec<openapi::Resource<'_>> = resources
+        .iter()
+        .zip(&subresources)
+        .map(|(resource, subresources)| describe(resource, subresources))
+        .collect();
+    openapi::document(&group, &version, &described)
+}
+
+fn describe<'a>(resource: &'a Resource, subresources: &'a [&'a str]) -> openapi::Resource<'a> {
+    openapi::Resource {
+        kind: &resource.kind,
+        list_kind: &resource.list_kind,
+        plural: &resource.plural,
+        is_namespaced: resource.namespaced,
+        verbs: resource.verbs.names(),
+        subresources,
+        source: resource
+            .custom()
+            .map_or(openapi::Source::Builtin, |custom| openapi::Source::Custom(&custom.raw_schema)),
+    }
 }

@@ -17,7 +17,7 @@ use crate::pki::Pki;
 use crate::store::Store;
 
 /// The best count reached so far: never fewer.
-const EQUAL_MIN: usize = 0;
+const EQUAL_MIN: usize = 127;
 
 /// One recorded request and its answer.
 #[derive(Deserialize)]
@@ -96,6 +96,13 @@ fn normalise(value: &mut Value, key: &str) {
             for item in items.iter_mut() {
                 normalise(item, key);
             }
+            // Entries are ordered by time; Go reports the faults of a map in any order.
+            if matches!(key, "managedFields" | "causes") {
+                items.sort_by_cached_key(|item| {
+                    let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
+                    [text("manager"), text("operation"), text("subresource"), text("field"), text("message")]
+                });
+            }
         }
         Value::String(text) => {
             let is_time =
@@ -122,14 +129,15 @@ fn normalise(value: &mut Value, key: &str) {
     }
 }
 
-/// A message without the numbers and uids that differ from run to run.
+/// A message without the numbers and uids that differ from run to run, and with its faults in order.
 fn anonymise(message: &str) -> String {
-    let uid =
-        regex::Regex::new("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").unwrap();
+    let uid = regex::Regex::new("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").unwrap();
     let revision = regex::Regex::new(r"(current: |\()[0-9]+").unwrap();
-    revision
-        .replace_all(&uid.replace_all(message, "UID"), "${1}RV")
-        .into_owned()
+    let message = revision.replace_all(&uid.replace_all(message, "UID"), "${1}RV").into_owned();
+    let Some((head, faults)) = message.split_once(" is invalid: [") else { return message };
+    let mut faults: Vec<&str> = faults.trim_end_matches(']').split(", ").collect();
+    faults.sort_unstable();
+    format!("{head} is invalid: [{}]", faults.join(", "))
 }
 
 fn parts(pair: &Pair, path: &str, token: &str) -> Parts {
@@ -179,8 +187,8 @@ fn shown(headers: &HeaderMap, bytes: &[u8], path: &str) -> Value {
         }
         return events.into_iter().next().unwrap();
     }
-    serde_json::from_slice(bytes)
-        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(bytes).into_owned()))
+    // Bytes that are no text were recorded one character each.
+    serde_json::from_slice(bytes).unwrap_or_else(|_| Value::String(bytes.iter().map(|byte| char::from(*byte)).collect()))
 }
 
 /// The first places where two values differ.

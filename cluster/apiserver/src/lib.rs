@@ -29,7 +29,6 @@ pub mod status;
 pub mod store;
 mod strategy;
 mod subresources;
-mod table_shim;
 mod watching;
 mod writing;
 

@@ -9,7 +9,7 @@ use crate::api::call::Call;
 use crate::negotiate::Shape;
 use crate::registry::Resource;
 use crate::store::Entry;
-use crate::table_shim as table;
+use crate::machinery::table::{self, Columns, Include, partial as partial_of};
 use crate::{clock, events};
 
 /// Whether the stored bytes are what the request wants to see.
@@ -68,80 +68,40 @@ pub(crate) fn shaped(call: &Call, object: Value, shape: Shape) -> Value {
         Shape::Partial => partial(&object),
         Shape::Table => {
             let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-            table(call, &[object], metadata, true)
+            table(call, &[object], metadata)
         }
     }
 }
 
 /// Metadata only.
 pub(crate) fn partial(object: &Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+    partial_of(object)
 }
 
 /// What the rows of a table carry beside their cells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RowObject {
-    None,
-    Metadata,
-    Whole,
-}
-
-impl RowObject {
-    fn of(call: &Call) -> Self {
-        match call.query.get("includeObject") {
-            Some("None") => Self::None,
-            Some("Object") => Self::Whole,
-            _ => Self::Metadata,
-        }
-    }
-
-    fn from(self, object: &Value) -> Value {
-        match self {
-            Self::None => Value::Null,
-            Self::Metadata => partial(object),
-            Self::Whole => object.clone(),
-        }
-    }
+fn include(call: &Call) -> Include {
+    call.query
+        .get("includeObject")
+        .and_then(Include::parse)
+        .unwrap_or_default()
 }
 
 /// Objects as a table.
-pub(crate) fn table(call: &Call, objects: &[Value], metadata: Value, with_columns: bool) -> Value {
-    Printer::new(&call.resource).table(RowObject::of(call), objects, metadata, with_columns)
+pub(crate) fn table(call: &Call, objects: &[Value], metadata: Value) -> Value {
+    let request = table::Request {
+        objects,
+        metadata,
+        include: include(call),
+        now: &clock::now(),
+        has_headers: true,
+    };
+    table::render(&columns(&call.resource), &request)
 }
 
-/// Prints the objects of one kind.
-struct Printer {
-    columns: table::Columns,
-}
-
-impl Printer {
-    fn new(resource: &Resource) -> Self {
-        let columns = match resource.custom() {
-            Some(custom) => table::Columns::custom(&custom.columns),
-            None => table::Columns::built_in(&resource.group, &resource.kind),
-        };
-        Self { columns }
-    }
-
-    fn table(
-        &self,
-        row_object: RowObject,
-        objects: &[Value],
-        metadata: Value,
-        with_columns: bool,
-    ) -> Value {
-        let now = clock::unix_seconds();
-        let rows: Vec<Value> =
-            objects.iter().map(|object| json!({"cells": self.columns.cells(object, now), "object": row_object.from(object)})).collect();
-        let definitions = if with_columns {
-            self.columns.definitions()
-        } else {
-            Value::Null
-        };
-        json!({
-            "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-            "columnDefinitions": definitions, "rows": rows,
-        })
+fn columns(resource: &Resource) -> Columns {
+    match resource.custom() {
+        Some(custom) => Columns::for_custom(&custom.columns),
+        None => Columns::for_builtin(&resource.group, &resource.kind),
     }
 }
 
@@ -149,20 +109,19 @@ impl Printer {
 pub(crate) struct View {
     resource: Arc<Resource>,
     shape: Shape,
-    row_object: RowObject,
-    printer: Option<Printer>,
+    include: Include,
+    columns: Option<Columns>,
     /// A watched table tells its columns once.
     columns_told: bool,
 }
 
 impl View {
     pub(crate) fn of(call: &Call, shape: Shape) -> Self {
-        let printer = (shape == Shape::Table).then(|| Printer::new(&call.resource));
         Self {
             resource: Arc::clone(&call.resource),
             shape,
-            row_object: RowObject::of(call),
-            printer,
+            include: include(call),
+            columns: (shape == Shape::Table).then(|| columns(&call.resource)),
             columns_told: false,
         }
     }
@@ -182,17 +141,17 @@ impl View {
     }
 
     fn frame_shown(&mut self, kind: &str, object: &Value) -> Bytes {
-        let shown = match (&self.printer, self.shape) {
-            (Some(printer), _) => {
-                let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                let table = printer.table(
-                    self.row_object,
-                    std::slice::from_ref(object),
-                    metadata,
-                    !self.columns_told,
-                );
+        let shown = match (&self.columns, self.shape) {
+            (Some(columns), _) => {
+                let request = table::Request {
+                    objects: std::slice::from_ref(object),
+                    metadata: json!({"resourceVersion": object["metadata"]["resourceVersion"]}),
+                    include: self.include,
+                    now: &clock::now(),
+                    has_headers: !self.columns_told,
+                };
                 self.columns_told = true;
-                table
+                table::render(columns, &request)
             }
             (None, Shape::Partial) => partial(object),
             (None, Shape::Whole | Shape::Table) => object.clone(),

@@ -58,7 +58,7 @@ pub(crate) fn list(call: &Call) -> Result<Response<Body>, ApiError> {
             "kind": call.resource.list_kind, "apiVersion": call.resource.api_version(),
             "metadata": metadata, "items": items,
         }),
-        Shape::Table => present::table(call, &items, metadata, true),
+        Shape::Table => present::table(call, &items, metadata),
         Shape::Partial => json!({
             "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
             "items": items.iter().map(present::partial).collect::<Vec<_>>(),

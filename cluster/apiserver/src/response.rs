@@ -100,6 +100,32 @@ pub(crate) fn failure(error: &ApiError) -> Response<Body> {
     response
 }
 
+/// A failure for a client that reads nothing but protobuf: the one message that we write in it.
+pub(crate) fn protobuf_failure(error: &ApiError) -> Response<Body> {
+    let field = |number: u8, bytes: &[u8]| {
+        let mut out = vec![number << 3 | 2];
+        push_varint(&mut out, bytes.len());
+        out.extend_from_slice(bytes);
+        out
+    };
+    let metadata = [field(1, b""), field(2, b""), field(3, b"")].concat();
+    let mut code = vec![6 << 3];
+    push_varint(&mut code, usize::from(error.code));
+    let status = [field(1, &metadata), field(2, b"Failure"), field(3, error.message.as_bytes()), field(4, error.reason.as_bytes()), code];
+    let kind = [field(1, b"v1"), field(2, b"Status")].concat();
+    let unknown = [b"k8s\0".to_vec(), field(1, &kind), field(2, &status.concat()), field(3, b""), field(4, b"")];
+    let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    with_type(code, "application/vnd.kubernetes.protobuf", full(unknown.concat()))
+}
+
+fn push_varint(out: &mut Vec<u8>, mut value: usize) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 /// Adds what the client should be told beside the answer.
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     for warning in warnings {

@@ -15,7 +15,7 @@ pub struct ApiError {
     /// What a person reads.
     pub message: String,
     /// Which object, and which of its fields.
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
 }
 
 /// The `details` of a `Status`.
@@ -194,7 +194,7 @@ impl ApiError {
             code,
             reason,
             message,
-            details: Some(details),
+            details: Some(Box::new(details)),
         }
     }
 

@@ -110,7 +110,7 @@ pub fn apply(live: Option<&Value>, applied: &Value, write: &Write<'_>) -> Result
     let mine = Entry::new(write, Operation::Apply, claimed);
     let time = managed.put_applied(mine);
     if let Some(last) = last.filter(|last| !last.is_empty()) {
-        merged = prune(merged, &managed, &last, kind);
+        merged = prune(&merged, &managed, &last, kind);
     }
     let changes = compare(&before, &merged, kind).filtered(write.reset);
     let conflicts = managed.conflicts(&changes, write);
@@ -184,17 +184,17 @@ fn record(managed: &mut Managed, before: &Value, after: &Value, write: &Write<'_
 }
 
 /// Takes back what the manager applied last time and does not now, unless another manager owns it.
-fn prune(merged: Value, managed: &Managed, last: &FieldSet, kind: Type<'_>) -> Value {
+fn prune(merged: &Value, managed: &Managed, last: &FieldSet, kind: Type<'_>) -> Value {
     let named = |set: &FieldSet| set.with_named_fields(kind);
     let last = named(last);
-    let pruned = remove::remove(&merged, &last, kind);
-    let everything = named(&toset::to_set(&merged, kind));
+    let pruned = remove::remove(merged, &last, kind);
+    let everything = named(&toset::to_set(merged, kind));
     let owned = named(&managed.all_fields());
     let kept = named(&toset::to_set(&pruned, kind)).union(&owned);
-    let with_owned = remove::remove(&merged, &everything.difference(&kept), kind);
+    let with_owned = remove::remove(merged, &everything.difference(&kept), kind);
     let remaining = named(&toset::to_set(&with_owned, kind));
     remove::remove(
-        &merged,
+        merged,
         &everything.difference(&remaining).intersection(&last),
         kind,
     )

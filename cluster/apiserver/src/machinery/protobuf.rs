@@ -75,10 +75,10 @@ pub fn decode(bytes: &[u8]) -> Result<Value, ApiError> {
                 for field in Fields::new(meta) {
                     match field.ok_or_else(|| broken("the type is malformed"))? {
                         (1, Field::Bytes(text)) => {
-                            api_version = String::from_utf8_lossy(text).into_owned()
+                            api_version = String::from_utf8_lossy(text).into_owned();
                         }
                         (2, Field::Bytes(text)) => {
-                            kind = String::from_utf8_lossy(text).into_owned()
+                            kind = String::from_utf8_lossy(text).into_owned();
                         }
                         _ => {}
                     }

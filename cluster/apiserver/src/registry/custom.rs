@@ -25,7 +25,7 @@ pub(crate) struct CustomKind {
     /// The `apiVersion` in which objects are stored.
     pub(crate) storage_version: String,
     /// `additionalPrinterColumns`.
-    pub(crate) columns: Vec<Value>,
+    pub(crate) columns: Value,
     pub(crate) has_status: bool,
     /// Objects that were written before this revision may lack defaults.
     pub(crate) since: u64,
@@ -226,10 +226,7 @@ fn resource(definition: &Value, version: &Value, storage_version: &str, since: u
         schema,
         raw_schema,
         storage_version: storage_version.to_owned(),
-        columns: version["additionalPrinterColumns"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default(),
+        columns: version["additionalPrinterColumns"].clone(),
         has_status: subresources.get("status").is_some(),
         since,
         is_terminating: definition["metadata"].get("deletionTimestamp").is_some(),

@@ -137,9 +137,8 @@ impl Patch {
                 &why,
             ));
         }
-        let mut applied = self.value.clone();
-        super::create::place(call, &mut applied)?;
-        let mut object = self.merge(call, None, &applied, options)?;
+        super::create::place(call, &mut self.value.clone())?;
+        let mut object = self.merge(call, None, &self.value, options)?;
         super::create::place(call, &mut object)?;
         let faults = complete::prune(&call.resource, &mut object, Vec::new());
         report(call, options, faults);
@@ -171,9 +170,8 @@ impl Patch {
             },
             Kind::Apply => {
                 self.check_applied(call)?;
-                let mut applied = self.value.clone();
-                super::create::place(call, &mut applied)?;
-                self.merge(call, Some(old), &applied, options)?
+                super::create::place(call, &mut self.value.clone())?;
+                self.merge(call, Some(old), &self.value, options)?
             }
         };
         if !new.is_object() {

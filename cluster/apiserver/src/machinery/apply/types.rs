@@ -66,7 +66,7 @@ impl<'a> Type<'a> {
     }
 
     /// The type of a field.
-    pub(super) fn field(self, name: &str) -> Type<'a> {
+    pub(super) fn field(self, name: &str) -> Self {
         let Self::Known(schema) = self else {
             return Self::Deduced;
         };
@@ -76,7 +76,7 @@ impl<'a> Type<'a> {
     }
 
     /// The type of an item.
-    pub(super) fn item(self) -> Type<'a> {
+    pub(super) fn item(self) -> Self {
         let Self::Known(schema) = self else {
             return Self::Deduced;
         };

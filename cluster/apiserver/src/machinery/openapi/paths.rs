@@ -174,105 +174,110 @@ impl Builder<'_> {
     }
 }
 
+/// Name, type and description of a query parameter.
+type Parameter = (&'static str, &'static str, &'static str);
+
+const WRITE: [Parameter; 3] = [
+    (
+        "dryRun",
+        "string",
+        "When present, indicates that modifications should not be persisted.",
+    ),
+    (
+        "fieldManager",
+        "string",
+        "fieldManager is a name associated with the actor or entity that is making these changes.",
+    ),
+    (
+        "fieldValidation",
+        "string",
+        "fieldValidation instructs the server on how to handle unknown or duplicate fields.",
+    ),
+];
+
+const FORCE: Parameter = (
+    "force",
+    "boolean",
+    "Force is going to \"force\" Apply requests: conflicting fields owned by other people are taken.",
+);
+
+const DELETE: [Parameter; 3] = [
+    WRITE[0],
+    (
+        "gracePeriodSeconds",
+        "integer",
+        "The duration in seconds before the object should be deleted.",
+    ),
+    (
+        "propagationPolicy",
+        "string",
+        "Whether and how garbage collection will be performed.",
+    ),
+];
+
+const LIST: [Parameter; 10] = [
+    (
+        "allowWatchBookmarks",
+        "boolean",
+        "allowWatchBookmarks requests watch events with type \"BOOKMARK\".",
+    ),
+    (
+        "continue",
+        "string",
+        "Where to go on with a list that was cut at its limit.",
+    ),
+    (
+        "fieldSelector",
+        "string",
+        "Restricts the list to objects with these fields.",
+    ),
+    (
+        "labelSelector",
+        "string",
+        "Restricts the list to objects with these labels.",
+    ),
+    (
+        "limit",
+        "integer",
+        "The most objects to return in one answer.",
+    ),
+    (
+        "resourceVersion",
+        "string",
+        "From which resource version the request may be served.",
+    ),
+    (
+        "resourceVersionMatch",
+        "string",
+        "How resourceVersion is applied to lists.",
+    ),
+    (
+        "sendInitialEvents",
+        "boolean",
+        "Requests the current state as events before all others.",
+    ),
+    (
+        "timeoutSeconds",
+        "integer",
+        "When the list or watch is to end.",
+    ),
+    (
+        "watch",
+        "boolean",
+        "Returns changes as a stream of events.",
+    ),
+];
+
 fn parameters(verb: &str) -> Value {
-    let dry_run = || {
-        query(
-            "dryRun",
-            "string",
-            "When present, indicates that modifications should not be persisted.",
-        )
+    let listed: Vec<Parameter> = match verb {
+        "create" | "update" => WRITE.to_vec(),
+        "patch" => WRITE.into_iter().chain([FORCE]).collect(),
+        "delete" => DELETE.to_vec(),
+        "list" => LIST.to_vec(),
+        _ => Vec::new(),
     };
-    let manager = || {
-        query(
-            "fieldManager",
-            "string",
-            "fieldManager is a name associated with the actor or entity that is making these changes.",
-        )
-    };
-    let validation = || {
-        query(
-            "fieldValidation",
-            "string",
-            "fieldValidation instructs the server on how to handle objects in the request containing unknown or duplicate fields.",
-        )
-    };
-    match verb {
-        "create" | "update" => json!([dry_run(), manager(), validation()]),
-        "patch" => json!([
-            dry_run(),
-            manager(),
-            validation(),
-            query(
-                "force",
-                "boolean",
-                "Force is going to \"force\" Apply requests. It means user will re-acquire conflicting fields owned by other people."
-            ),
-        ]),
-        "delete" => json!([
-            dry_run(),
-            query(
-                "gracePeriodSeconds",
-                "integer",
-                "The duration in seconds before the object should be deleted."
-            ),
-            query(
-                "propagationPolicy",
-                "string",
-                "Whether and how garbage collection will be performed."
-            ),
-        ]),
-        "list" => json!([
-            query(
-                "allowWatchBookmarks",
-                "boolean",
-                "allowWatchBookmarks requests watch events with type \"BOOKMARK\"."
-            ),
-            query(
-                "continue",
-                "string",
-                "The continue option should be set when retrieving more results from the server."
-            ),
-            query(
-                "fieldSelector",
-                "string",
-                "A selector to restrict the list of returned objects by their fields."
-            ),
-            query(
-                "labelSelector",
-                "string",
-                "A selector to restrict the list of returned objects by their labels."
-            ),
-            query(
-                "limit",
-                "integer",
-                "limit is a maximum number of responses to return for a list call."
-            ),
-            query(
-                "resourceVersion",
-                "string",
-                "resourceVersion sets a constraint on what resource versions a request may be served from."
-            ),
-            query(
-                "resourceVersionMatch",
-                "string",
-                "resourceVersionMatch determines how resourceVersion is applied to list calls."
-            ),
-            query(
-                "sendInitialEvents",
-                "boolean",
-                "sendInitialEvents requests the current state as events before all others."
-            ),
-            query(
-                "timeoutSeconds",
-                "integer",
-                "Timeout for the list/watch call."
-            ),
-            query(
-                "watch",
-                "boolean",
-                "Watch for changes to the described resources and return them as a stream."
-            ),
-        ]),
-        _ => json!([]),
-    }
+    let described = listed
+        .into_iter()
+        .map(|(name, kind, description)| query(name, kind, description));
+    Value::Array(described.collect())
 }
