@@ -92,10 +92,6 @@ fn innermost(error: &Error) -> String {
         .map_or_else(|| error.to_string(), str::to_owned)
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "minijinja gives functions owned arguments"
-)]
 fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }

@@ -103,7 +103,7 @@ impl ModelConfig {
     /// The window of a layer, if it has one.
     pub fn window_of(&self, layer: usize) -> Option<Window> {
         self.window
-            .filter(|window| (layer + 1) % window.global_every != 0)
+            .filter(|window| !(layer + 1).is_multiple_of(window.global_every))
     }
 
     /// Reads the shape out of a file's metadata and checks that it makes sense.
@@ -158,7 +158,7 @@ impl ModelConfig {
     fn check(self) -> Result<Self, LoadError> {
         let faults = [
             (
-                self.heads % self.key_value_heads != 0,
+                !self.heads.is_multiple_of(self.key_value_heads),
                 "the query heads are not shared evenly",
             ),
             (
@@ -166,7 +166,7 @@ impl ModelConfig {
                 "more of a head rotates than there is",
             ),
             (
-                self.rope_width % 2 != 0,
+                !self.rope_width.is_multiple_of(2),
                 "an odd number of a head's numbers rotates",
             ),
             (WIDTH_MAX < self.query_width(), "the heads are too wide"),

@@ -6,7 +6,6 @@
 mod reader;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
 pub(crate) mod writer;
 
 use std::collections::HashMap;

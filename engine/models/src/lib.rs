@@ -10,6 +10,7 @@ mod config;
 mod cpu;
 mod gguf;
 mod quant;
+pub mod synthetic;
 mod tokenizer;
 mod weights;
 

@@ -211,6 +211,11 @@ impl Tokenizer {
     }
 }
 
+/// The texts of all single bytes, for synthetic vocabularies.
+pub(crate) fn byte_texts() -> impl Iterator<Item = String> {
+    (0..=u8::MAX).map(|byte| alphabet::to_char(byte).to_string())
+}
+
 impl Vocabulary {
     fn read(file: &GgufFile) -> Result<Self, UnsupportedTokenizer> {
         let inconsistent = |what: &str| UnsupportedTokenizer::Inconsistent(what.to_owned());

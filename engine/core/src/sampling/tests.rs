@@ -164,78 +164,38 @@ fn log_probabilities_are_those_of_the_plain_distribution() {
     }
 }
 
+#[track_caller]
+fn check_valid(change: impl FnOnce(&mut SamplingParameters), expected: Option<&str>) {
+    let mut parameters = SamplingParameters::default();
+    change(&mut parameters);
+    let invalid = parameters.validate().err();
+    assert_eq!(invalid.map(|invalid| invalid.parameter), expected);
+}
+
 #[test]
 fn parameters_outside_their_range_are_named() {
-    let good = SamplingParameters::default;
-    let rows = [
-        (
-            SamplingParameters {
-                temperature: 2.0,
-                ..good()
-            },
-            None,
-        ),
-        (
-            SamplingParameters {
-                temperature: 2.1,
-                ..good()
-            },
-            Some("temperature"),
-        ),
-        (
-            SamplingParameters {
-                temperature: f32::NAN,
-                ..good()
-            },
-            Some("temperature"),
-        ),
-        (
-            SamplingParameters {
-                top_p: 0.0,
-                ..good()
-            },
-            Some("top_p"),
-        ),
-        (
-            SamplingParameters {
-                top_p: 1.1,
-                ..good()
-            },
-            Some("top_p"),
-        ),
-        (
-            SamplingParameters {
-                min_p: -0.1,
-                ..good()
-            },
-            Some("min_p"),
-        ),
-        (
-            SamplingParameters {
-                presence_penalty: 2.5,
-                ..good()
-            },
-            Some("presence_penalty"),
-        ),
-        (
-            SamplingParameters {
-                frequency_penalty: -2.5,
-                ..good()
-            },
-            Some("frequency_penalty"),
-        ),
-        (
-            SamplingParameters {
-                logit_bias: vec![(0, 101.0)],
-                ..good()
-            },
-            Some("logit_bias"),
-        ),
-    ];
-    for (parameters, expected) in rows {
-        assert_eq!(
-            parameters.validate().err().map(|invalid| invalid.parameter),
-            expected
-        );
-    }
+    check_valid(|parameters| parameters.temperature = 2.0, None);
+    check_valid(
+        |parameters| parameters.temperature = 2.1,
+        Some("temperature"),
+    );
+    check_valid(
+        |parameters| parameters.temperature = f32::NAN,
+        Some("temperature"),
+    );
+    check_valid(|parameters| parameters.top_p = 0.0, Some("top_p"));
+    check_valid(|parameters| parameters.top_p = 1.1, Some("top_p"));
+    check_valid(|parameters| parameters.min_p = -0.1, Some("min_p"));
+    check_valid(
+        |parameters| parameters.presence_penalty = 2.5,
+        Some("presence_penalty"),
+    );
+    check_valid(
+        |parameters| parameters.frequency_penalty = -2.5,
+        Some("frequency_penalty"),
+    );
+    check_valid(
+        |parameters| parameters.logit_bias = vec![(0, 101.0)],
+        Some("logit_bias"),
+    );
 }

@@ -194,9 +194,9 @@ impl Loop {
         while self.done.load(Ordering::Acquire) < self.chunks {
             looks += 1;
             if looks < LOOKS_MAX {
-                hint::spin_loop()
+                hint::spin_loop();
             } else {
-                thread::yield_now()
+                thread::yield_now();
             }
         }
     }

