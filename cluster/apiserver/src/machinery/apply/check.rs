@@ -34,7 +34,7 @@ fn walk(value: &Value, kind: Type<'_>, path: &str, faults: &mut Vec<String>) {
             fault.to_owned()
         } else {
             format!("{path}: {fault}")
-        })
+        });
     };
     match (kind.shape(value), value) {
         (Shape::Scalar, _) => {
@@ -53,7 +53,7 @@ fn walk(value: &Value, kind: Type<'_>, path: &str, faults: &mut Vec<String>) {
             }
         }
         (Shape::Map { .. }, other) => {
-            complain(&format!("expected map, got &{{{}}}", go_value(other)))
+            complain(&format!("expected map, got &{{{}}}", go_value(other)));
         }
         (Shape::List { is_atomic }, Value::Array(items)) => {
             let mut seen = BTreeSet::new();
@@ -73,7 +73,7 @@ fn walk(value: &Value, kind: Type<'_>, path: &str, faults: &mut Vec<String>) {
             }
         }
         (Shape::List { .. }, other) => {
-            complain(&format!("expected list, got &{{{}}}", go_value(other)))
+            complain(&format!("expected list, got &{{{}}}", go_value(other)));
         }
     }
 }

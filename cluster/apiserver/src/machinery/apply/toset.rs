@@ -15,7 +15,7 @@ pub(super) fn to_set(value: &Value, kind: Type<'_>) -> FieldSet {
 fn walk(value: &Value, kind: Type<'_>, path: &mut Vec<Step>, set: &mut FieldSet) {
     match kind.shape(value) {
         Shape::Scalar | Shape::List { is_atomic: true } | Shape::Map { is_atomic: true } => {
-            set.insert(path)
+            set.insert(path);
         }
         Shape::List { is_atomic: false } => {
             for (at, item) in value.as_array().into_iter().flatten().enumerate() {

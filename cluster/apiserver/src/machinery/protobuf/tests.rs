@@ -79,10 +79,10 @@ fn encode_field(field: &FieldDescriptor, value: &Value, out: &mut Vec<u8>) {
         }
         (_, Value::Array(items)) => items.iter().for_each(|item| encode_field(field, item, out)),
         (Kind::Message(message), value) => {
-            length_delimited(number, &encode_message(&message, value), out)
+            length_delimited(number, &encode_message(&message, value), out);
         }
         (Kind::Bytes, Value::String(text)) => {
-            length_delimited(number, &STANDARD.decode(text).unwrap(), out)
+            length_delimited(number, &STANDARD.decode(text).unwrap(), out);
         }
         (_, Value::String(text)) => length_delimited(number, text.as_bytes(), out),
         (_, Value::Bool(is_set)) => {

@@ -66,7 +66,7 @@ impl Structural {
         match value {
             Value::String(text) => self.check_string(text, path, causes),
             Value::Number(number) => {
-                self.check_number(number.as_f64().unwrap_or_default(), value, path, causes)
+                self.check_number(number.as_f64().unwrap_or_default(), value, path, causes);
             }
             Value::Array(items) => self.check_array(items, value, old, path, causes),
             Value::Null | Value::Bool(_) | Value::Object(_) => {}
@@ -167,7 +167,7 @@ impl Structural {
                 path,
                 value,
                 &format!("{path} in body should be {detail}"),
-            ))
+            ));
         };
         if let Some(unit) = limits.multiple_of
             && unit > 0.0
