@@ -91,6 +91,7 @@ impl ImageError {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "rows of a table read best as values")]
 mod tests {
     use super::*;
 

@@ -12,6 +12,7 @@ mod api;
 mod caches;
 mod config;
 mod context;
+mod dns;
 mod environment;
 mod events;
 mod fields;

@@ -26,7 +26,7 @@ use crate::runtime::sandbox::SandboxRuntime;
 use crate::runtime::spawner::Spawner;
 use crate::volumes::Folders;
 use crate::volumes::prepare::VolumeMaker;
-use crate::{api, pods, scheduler, services};
+use crate::{api, dns, pods, scheduler, services};
 
 /// The API server may come up after the node.
 const REGISTER_RETRY: Duration = Duration::from_millis(100);
@@ -42,11 +42,22 @@ pub async fn run(config: NodeConfig, client: kube::Client, shutdown: Cancellatio
     let _ended = shutdown.clone().drop_guard();
     let tasks = TaskTracker::new();
     let (events, inbox) = Events::new();
-    let NodeParts { context, kubelet, token, dns_wanted } = build(config, client, &tasks, &shutdown, events).await?;
+    let (dns_address, domain) = (config.dns_address, config.cluster_domain.clone());
+    let NodeParts { context, kubelet, token } = build(config, client, &tasks, &shutdown, events).await?;
     let context = Arc::new(context);
     tasks.spawn(events::write(context.client.clone(), context.name.clone(), inbox, shutdown.clone()));
     tasks.spawn(api::serve(kubelet, Arc::clone(&context), token));
-    let dns = None.or(dns_wanted.filter(|_| false));
+    let dns = match dns::Sockets::bind(dns_address).await {
+        Ok(sockets) => {
+            let address = sockets.address().ok();
+            tasks.spawn(dns::serve(sockets, Arc::clone(&context), domain));
+            address
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cluster names are not served");
+            None
+        }
+    };
     let facts = NodeFacts { kubelet: context.kubelet, isolation: context.sandboxes.report().clone(), dns };
     register(&context, &facts).await?;
     tasks.spawn(registration::keep_alive(Arc::clone(&context), facts));
@@ -66,7 +77,6 @@ struct NodeParts {
     context: NodeContext,
     kubelet: tokio::net::TcpListener,
     token: String,
-    dns_wanted: Option<SocketAddr>,
 }
 
 async fn build(
@@ -86,19 +96,13 @@ async fn build(
         ca_pem,
         inherited_environment,
         cluster_domain: _,
-        dns_address,
+        dns_address: _,
         allow_unisolated,
         backoff,
     } = config;
-    let folder = |path: &Path| {
-        let path = path.to_owned();
-        move |source: io::Error| NodeError::DataFolder { path, source }
-    };
     let host = |attempt: &'static str| move |source: io::Error| NodeError::Host { attempt, source };
-    std::fs::create_dir_all(&data_dir).map_err(folder(&data_dir))?;
-    let data_dir = data_dir.canonicalize().map_err(folder(&data_dir))?;
-    let folders = Folders::new(&data_dir).map_err(folder(&data_dir))?;
-    let ca_path = write_authority(&data_dir, &ca_pem).map_err(folder(&data_dir))?;
+    let DataFolder { data_dir, folders, ca_path } = open_folder(&data_dir, &ca_pem)
+        .map_err(|source| NodeError::DataFolder { path: data_dir.clone(), source })?;
     let kubelet = listener.local_addr().map_err(host("read the listener's address"))?;
     let mark = format!("quarterdeck-{}", &format!("{:x}", Sha256::digest(data_dir.as_os_str().as_encoded_bytes()))[..12]);
     let cgroups = Cgroups::detect(&mark);
@@ -146,7 +150,7 @@ async fn build(
         folders,
         client,
     };
-    Ok(NodeParts { context, kubelet: listener, token: node_token, dns_wanted: Some(dns_address) })
+    Ok(NodeParts { context, kubelet: listener, token: node_token })
 }
 
 /// Ends and removes what a killed node left on this host.
@@ -177,10 +181,19 @@ async fn register(context: &NodeContext, facts: &NodeFacts) -> Result<(), NodeEr
     }
 }
 
-fn write_authority(data_dir: &Path, ca_pem: &str) -> io::Result<PathBuf> {
-    let path = data_dir.join("pods").join("ca.crt");
-    std::fs::write(&path, ca_pem)?;
-    Ok(path)
+struct DataFolder {
+    data_dir: PathBuf,
+    folders: Folders,
+    ca_path: PathBuf,
+}
+
+fn open_folder(path: &Path, ca_pem: &str) -> io::Result<DataFolder> {
+    std::fs::create_dir_all(path)?;
+    let data_dir = path.canonicalize()?;
+    let folders = Folders::new(&data_dir)?;
+    let ca_path = folders.pods.join("ca.crt");
+    std::fs::write(&ca_path, ca_pem)?;
+    Ok(DataFolder { data_dir, folders, ca_path })
 }
 
 fn authority_of(url: &str) -> Option<SocketAddr> {

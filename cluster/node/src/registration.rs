@@ -204,5 +204,5 @@ async fn renew_lease(context: &NodeContext) -> Result<(), kube::Error> {
         owner_references: Some(vec![owner]),
         ..ObjectMeta::default()
     };
-    leases.create(&PostParams::default(), &Lease { metadata, spec: Some(spec), ..Lease::default() }).await.map(drop)
+    leases.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await.map(drop)
 }

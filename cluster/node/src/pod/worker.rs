@@ -63,6 +63,9 @@ struct Held {
     probes: CancellationToken,
 }
 
+/// What a probe found out about an attempt of a container.
+type FindingOf = (String, u32, Finding);
+
 /// The state of one Pod's task.
 pub(crate) struct Worker {
     context: Arc<NodeContext>,
@@ -72,7 +75,7 @@ pub(crate) struct Worker {
     volumes: Volumes,
     is_refreshing: bool,
     tasks: JoinSet<Outcome>,
-    findings: (mpsc::Sender<(String, u32, Finding)>, mpsc::Receiver<(String, u32, Finding)>),
+    findings: (mpsc::Sender<FindingOf>, mpsc::Receiver<FindingOf>),
     /// Ends what may take long before a container starts, once it is not wanted any more.
     starting: CancellationToken,
     status: publish::Published,

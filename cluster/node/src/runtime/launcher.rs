@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use rustix::process::{Pid, Signal};
@@ -38,7 +38,7 @@ fn become_program(arguments: impl Iterator<Item = OsString>) -> Result<Never, St
     while let Some(flag) = arguments.next() {
         match flag.to_str() {
             Some("--parent") => parent = arguments.next().and_then(|pid| pid.to_str()?.parse::<i32>().ok()),
-            Some("--cgroup") => enter_cgroup(PathBuf::from(arguments.next().unwrap_or_default()))?,
+            Some("--cgroup") => enter_cgroup(Path::new(&arguments.next().unwrap_or_default()))?,
             Some("--terminal") => terminal = true,
             Some("--") => break,
             _ => return Err(format!("unknown flag {}", flag.display())),
@@ -60,6 +60,6 @@ fn become_program(arguments: impl Iterator<Item = OsString>) -> Result<Never, St
     Err(format!("{}: {error}", program.display()))
 }
 
-fn enter_cgroup(procs: PathBuf) -> Result<(), String> {
-    fs::write(&procs, "0").map_err(|error| format!("cannot enter {}: {error}", procs.display()))
+fn enter_cgroup(procs: &Path) -> Result<(), String> {
+    fs::write(procs, "0").map_err(|error| format!("cannot enter {}: {error}", procs.display()))
 }

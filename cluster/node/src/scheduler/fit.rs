@@ -149,6 +149,7 @@ fn holds(rule: &NodeSelectorRequirement, value: Option<&String>) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "rows of a table read best as values")]
 mod tests {
     use serde_json::{Value, json};
 

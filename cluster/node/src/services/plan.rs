@@ -89,6 +89,7 @@ fn backends(service: &Service, port: &ServicePort, slices: &[Arc<EndpointSlice>]
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "rows of a table read best as values")]
 mod tests {
     use serde_json::json;
 

@@ -9,6 +9,9 @@ use super::*;
 use crate::environment::Sources;
 use crate::fields::PodFacts;
 
+/// Path, bytes and mode of a file.
+type Row<'a> = (&'a str, &'a [u8], u32);
+
 struct Given;
 
 impl Sources for Given {
@@ -22,7 +25,7 @@ impl Sources for Given {
 }
 
 #[track_caller]
-fn check(sources: serde_json::Value, expected: Result<&[(&str, &[u8], u32)], PayloadError>) {
+fn check(sources: serde_json::Value, expected: Result<&[Row<'_>], PayloadError>) {
     let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "shop", "labels": {"x": "y"}}})).unwrap();
     let facts = PodFacts { pod: &pod, pod_ip: [127, 88, 0, 1].into(), host_ip: [127, 0, 0, 1].into() };
     let tokens = [("token".to_owned(), "jwt".to_owned())].into();

@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "rows of a table read best as values")]
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -76,7 +78,7 @@ fn phase_and_readiness_follow_the_containers() {
 fn a_transition_time_moves_only_with_its_status() {
     let pod = main_pod("Always");
     let first = status_of(&pod, ObservedContainer::default());
-    let previous: Vec<PodCondition> = first.conditions.clone().unwrap();
+    let previous: Vec<PodCondition> = first.conditions.unwrap();
     let observed = ObservedPod { ground: Ground::Ready, ..ObservedPod::default() };
     let backoff = Backoff::default();
     let foreign = PodCondition { type_: "example.com/gate".to_owned(), status: "True".to_owned(), ..PodCondition::default() };
