@@ -64,6 +64,8 @@ pub struct Proxy {
     config: Arc<ProxyConfig>,
     audit: Arc<Audit>,
     tunnels: TaskTracker,
+    /// Ends tunnels, which outlive the requests that opened them.
+    closing: CancellationToken,
 }
 
 /// Why a connection could not be made.
@@ -88,7 +90,7 @@ impl Network for HostNetwork {
 impl Proxy {
     /// A proxy that records what it decides.
     pub(crate) fn new(config: ProxyConfig, audit: Arc<Audit>) -> Self {
-        Self { config: Arc::new(config), audit, tunnels: TaskTracker::new() }
+        Self { config: Arc::new(config), audit, tunnels: TaskTracker::new(), closing: CancellationToken::new() }
     }
 
     /// Serves connections of programs until shutdown.
@@ -120,13 +122,24 @@ impl Proxy {
                 }
             }
         }
+        self.closing.cancel();
         self.tunnels.close();
         self.tunnels.wait().await;
     }
 
+    /// Runs something beside its request, until it ends or the proxy does.
+    fn keep(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let closing = self.closing.clone();
+        self.tunnels.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = closing.cancelled() => {}
+            }
+        });
+    }
+
     async fn serve(&self, connection: UnixStream) {
         let service = service_fn(|request| async { Ok::<_, std::convert::Infallible>(self.answer(request).await) });
-        // A tunnel outlives its request; it ends with this connection, which owns it.
         let outcome = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_READ_MAX)

@@ -30,7 +30,7 @@ pub(super) async fn forward(proxy: &Proxy, request: Request<Incoming>) -> Result
     let upstream = proxy.connect(&host, port).await?;
     let away = |error: hyper::Error| Blocked::Unreachable(std::io::Error::other(error));
     let (mut sender, connection) = http1::handshake(TokioIo::new(upstream)).await.map_err(away)?;
-    proxy.tunnels.spawn(async move {
+    proxy.keep(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "forwarded connection ended");
         }

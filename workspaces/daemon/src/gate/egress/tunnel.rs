@@ -30,8 +30,8 @@ pub(super) async fn open(proxy: &Proxy, mut request: Request<Incoming>) -> Resul
     };
     let upstream = proxy.connect(&host, port).await?;
     let upgrade = hyper::upgrade::on(&mut request);
-    let (owner, tunnels) = (proxy.clone(), proxy.tunnels.clone());
-    tunnels.spawn(async move {
+    let owner = proxy.clone();
+    proxy.keep(async move {
         match upgrade.await {
             Ok(client) => {
                 if let Err(denial) = pass(client, upstream, &host).await {
