@@ -23,9 +23,8 @@ use crate::{
     context::{Context, Settings},
     controller::{Next, Reconciled},
     executor::ExecuteError,
-    queue::Key,
     route,
-    snapshots::Snapshots,
+    snapshots::{SETTLING, Snapshots},
 };
 
 impl Reconciled for Agent {
@@ -57,12 +56,8 @@ impl Reconciled for Agent {
         // Say so.
         let plane = &context.snapshots.agents;
         let ready = route::ready_replicas(&context.caches, plane.name);
-        let generation = agent.metadata.generation.unwrap_or(0);
-        let programmed =
-            plane
-                .replicas
-                .lock()
-                .programmed(plane.name, &Key::of(&*agent), generation, &ready);
+        let before = agent.status.as_ref().map(|status| &*status.conditions);
+        let programmed = plane.programmed(&*agent, before.unwrap_or_default(), &ready);
         let status = status::status(&Observed {
             agent: &agent,
             valid: valid.as_ref(),
@@ -70,18 +65,11 @@ impl Reconciled for Agent {
             programmed: &programmed,
             now: Timestamp::now(),
         });
-        if agent.status.as_ref() != Some(&status) {
-            context.executor.write_status(&*agent, &status).await?;
-            let before = agent
-                .status
-                .as_ref()
-                .map(|status| &*status.conditions)
-                .unwrap_or_default();
-            context
-                .executor
-                .announcer()
-                .announce(&*agent, before, &status.conditions)
-                .await;
+        context
+            .tell(&*agent, agent.status.as_ref(), &status)
+            .await?;
+        if programmed.is_settling {
+            return Ok(Next::After(SETTLING));
         }
         Ok(if valid.is_err() || refusal.is_some() {
             Next::OnAction

@@ -7,6 +7,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 /// Characters of a condition's message.
 const MESSAGE_LENGTH_MAX: usize = 2048;
 
+/// Whether a condition was True for this generation when the status was written.
+pub(crate) fn holds(conditions: &[Condition], kind: ConditionKind, generation: i64) -> bool {
+    crds::condition::find(conditions, kind).is_some_and(|condition| {
+        condition.status == ConditionStatus::True
+            && condition.observed_generation == Some(generation)
+    })
+}
+
 /// What one condition says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {

@@ -2,10 +2,18 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use crds::{
+    AgentStatus, Condition, ModelStatus, RouteStatus, WorkspaceStatus, WorkspaceTemplateStatus,
+};
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use crate::{
-    caches::Caches, executor::Executor, load::LoadReports, metrics::Metrics, queue::Key,
+    caches::Caches,
+    executor::{Child, ExecuteError, Executor},
+    load::LoadReports,
+    metrics::Metrics,
+    queue::Key,
     snapshots::Snapshots,
 };
 
@@ -34,6 +42,51 @@ pub(crate) struct Context {
     pub(crate) load: LoadReports,
     pub(crate) metrics: Metrics,
     pub(crate) failures: Failures,
+}
+
+/// A status with conditions.
+pub(crate) trait Status: Serialize + PartialEq {
+    /// Its conditions.
+    fn conditions(&self) -> &[Condition];
+}
+
+macro_rules! status {
+    ($($kind:ty),+) => {
+        $(impl Status for $kind {
+            fn conditions(&self) -> &[Condition] {
+                &self.conditions
+            }
+        })+
+    };
+}
+
+status!(
+    ModelStatus,
+    RouteStatus,
+    AgentStatus,
+    WorkspaceStatus,
+    WorkspaceTemplateStatus
+);
+
+impl Context {
+    /// Writes a status that differs from the one before, and an event if Ready turned.
+    pub(crate) async fn tell<K: Child, S: Status>(
+        &self,
+        object: &K,
+        before: Option<&S>,
+        after: &S,
+    ) -> Result<(), ExecuteError> {
+        if before == Some(after) {
+            return Ok(());
+        }
+        self.executor.write_status(object, after).await?;
+        let before = before.map(S::conditions).unwrap_or_default();
+        self.executor
+            .announcer()
+            .announce(object, before, after.conditions())
+            .await;
+        Ok(())
+    }
 }
 
 /// How often objects failed in a row.

@@ -25,11 +25,14 @@ const REPORT_BYTES_MAX: usize = 64 << 10;
 /// Reports that are kept; older ones go first.
 const REPORTS_MAX: usize = 10_000;
 
+/// When an engine was asked, and what it answered.
+type Answer = (Instant, Option<LoadReport>);
+
 /// Asks engines how far they are.
 #[derive(Clone)]
 pub(crate) struct LoadReports {
     client: Client<HttpConnector, Empty<Bytes>>,
-    known: Arc<Mutex<HashMap<String, (Instant, Option<LoadReport>)>>>,
+    known: Arc<Mutex<HashMap<String, Answer>>>,
 }
 
 impl LoadReports {

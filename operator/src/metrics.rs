@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 
 /// Seconds; reconciles that only look take microseconds, those that write some milliseconds.
@@ -52,88 +52,63 @@ pub(crate) struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
+        let to = &mut registry;
         let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
-        let reconciles = Family::default();
-        let errors = Family::default();
-        let terminal_errors = Family::default();
         let seconds = Family::new_with_constructor(histogram);
-        let workers_max = Family::default();
-        let workers = Family::default();
-        let queue_depth = Family::default();
-        let queue_adds = Family::default();
-        let leading = Family::default();
-        let snapshot_nodes = Family::default();
-        let snapshots = Family::default();
-        registry.register(
-            "controller_runtime_reconcile",
-            "Reconciles by result",
-            Family::clone(&reconciles),
-        );
-        registry.register(
-            "controller_runtime_reconcile_errors",
-            "Reconciles that failed",
-            Family::clone(&errors),
-        );
-        registry.register(
-            "controller_runtime_terminal_reconcile_errors",
-            "Reconciles that failed and wait for a change",
-            Family::clone(&terminal_errors),
-        );
-        registry.register(
+        to.register(
             "controller_runtime_reconcile_time_seconds",
             "Time of a reconcile",
             Family::clone(&seconds),
         );
-        registry.register(
-            "controller_runtime_max_concurrent_reconciles",
-            "Most reconciles at once",
-            Family::clone(&workers_max),
-        );
-        registry.register(
-            "controller_runtime_active_workers",
-            "Reconciles under way",
-            Family::clone(&workers),
-        );
-        registry.register(
-            "workqueue_depth",
-            "Objects that wait",
-            Family::clone(&queue_depth),
-        );
-        registry.register(
-            "workqueue_adds",
-            "Objects that were queued",
-            Family::clone(&queue_adds),
-        );
-        registry.register(
-            "leader_election_master_status",
-            "Whether this replica leads",
-            Family::clone(&leading),
-        );
-        registry.register(
-            "quarterdeck_snapshot_nodes",
-            "Data plane replicas that are connected",
-            Family::clone(&snapshot_nodes),
-        );
-        registry.register(
-            "quarterdeck_snapshots",
-            "Snapshots that were published",
-            Family::clone(&snapshots),
-        );
         Self {
-            reconciles,
-            errors,
-            terminal_errors,
+            reconciles: add(to, "controller_runtime_reconcile", "Reconciles by result"),
+            errors: add(
+                to,
+                "controller_runtime_reconcile_errors",
+                "Reconciles that failed",
+            ),
+            terminal_errors: add(
+                to,
+                "controller_runtime_terminal_reconcile_errors",
+                "Reconciles that wait for somebody to act",
+            ),
             seconds,
-            workers_max,
-            workers,
-            queue_depth,
-            queue_adds,
-            leading,
-            snapshot_nodes,
-            snapshots,
+            workers_max: add(
+                to,
+                "controller_runtime_max_concurrent_reconciles",
+                "Most reconciles at once",
+            ),
+            workers: add(
+                to,
+                "controller_runtime_active_workers",
+                "Reconciles under way",
+            ),
+            queue_depth: add(to, "workqueue_depth", "Objects that wait"),
+            queue_adds: add(to, "workqueue_adds", "Objects that were queued"),
+            leading: add(
+                to,
+                "leader_election_master_status",
+                "Whether this replica leads",
+            ),
+            snapshot_nodes: add(
+                to,
+                "quarterdeck_snapshot_nodes",
+                "Data plane replicas that are connected",
+            ),
+            snapshots: add(to, "quarterdeck_snapshots", "Snapshots that were published"),
             registry: Arc::new(registry),
         }
     }
+}
+
+/// Makes a family and registers it.
+fn add<L, M>(registry: &mut Registry, name: &str, help: &str) -> Family<L, M>
+where
+    Family<L, M>: Default + Clone + Metric,
+{
+    let family = Family::default();
+    registry.register(name, help, Family::clone(&family));
+    family
 }
 
 impl Metrics {

@@ -51,7 +51,7 @@ impl Reconciled for Model {
             match apply(children, &world, &context.executor).await {
                 Ok(()) => {}
                 Err(error @ (ExecuteError::NotOurs { .. } | ExecuteError::Refused { .. })) => {
-                    refusal = Some(error)
+                    refusal = Some(error);
                 }
                 Err(error) => return Err(error),
             }
@@ -72,19 +72,9 @@ impl Reconciled for Model {
         };
         let status = status::status(&observed);
         let next = next(&observed, &status);
-        if model.status.as_ref() != Some(&status) {
-            context.executor.write_status(&*model, &status).await?;
-            let before = model
-                .status
-                .as_ref()
-                .map(|status| &*status.conditions)
-                .unwrap_or_default();
-            context
-                .executor
-                .announcer()
-                .announce(&*model, before, &status.conditions)
-                .await;
-        }
+        context
+            .tell(&*model, model.status.as_ref(), &status)
+            .await?;
         Ok(next)
     }
 }

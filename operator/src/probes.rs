@@ -41,7 +41,6 @@ pub(crate) fn router(readiness: Readiness, metrics: Metrics) -> Router {
         .with_state(Probes { readiness, metrics })
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 async fn readyz(State(probes): State<Probes>) -> impl IntoResponse {
     if probes.readiness.is_set() {
         (StatusCode::OK, "ok")
@@ -53,7 +52,6 @@ async fn readyz(State(probes): State<Probes>) -> impl IntoResponse {
     }
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 async fn show_metrics(State(probes): State<Probes>) -> impl IntoResponse {
     (
         [(CONTENT_TYPE, telemetry::metrics::CONTENT_TYPE)],

@@ -23,7 +23,7 @@ use crate::{
     context::Context,
     controller::{Next, Reconciled},
     executor::ExecuteError,
-    queue::Key,
+    snapshots::SETTLING,
 };
 
 impl Reconciled for Route {
@@ -40,30 +40,19 @@ impl Reconciled for Route {
         let valid = validate(&route, &world);
         let plane = &context.snapshots.gateway;
         let ready = ready_replicas(&context.caches, plane.name);
-        let generation = route.metadata.generation.unwrap_or(0);
-        let programmed =
-            plane
-                .replicas
-                .lock()
-                .programmed(plane.name, &Key::of(&*route), generation, &ready);
+        let before = route.status.as_ref().map(|status| &*status.conditions);
+        let programmed = plane.programmed(&*route, before.unwrap_or_default(), &ready);
         let status = status::status(&Observed {
             route: &route,
             valid: valid.as_ref(),
             programmed: &programmed,
             now: Timestamp::now(),
         });
-        if route.status.as_ref() != Some(&status) {
-            context.executor.write_status(&*route, &status).await?;
-            let before = route
-                .status
-                .as_ref()
-                .map(|status| &*status.conditions)
-                .unwrap_or_default();
-            context
-                .executor
-                .announcer()
-                .announce(&*route, before, &status.conditions)
-                .await;
+        context
+            .tell(&*route, route.status.as_ref(), &status)
+            .await?;
+        if programmed.is_settling {
+            return Ok(Next::After(SETTLING));
         }
         Ok(if valid.is_err() {
             Next::OnAction

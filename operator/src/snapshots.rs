@@ -12,18 +12,21 @@ use std::{
 };
 
 use bytes::Bytes;
+use crds::{Condition, ConditionKind};
+use kube::Resource;
 use parking_lot::Mutex;
 use protocol::snapshot::{AgentsSnapshot, GatewaySnapshot, Snapshot};
 use tokio::sync::watch;
 
+use self::acks::Asked;
 pub(crate) use self::{
-    acks::{Programmed, Replicas},
+    acks::{Programmed, Replicas, SETTLING},
     authenticate::Authenticator,
     keys::{has_key_label, key_id},
     publisher::Publisher,
     server::{SnapshotServer, router},
 };
-use crate::queue::Key;
+use crate::{conditions, queue::Key};
 
 /// A snapshot as it is sent, with what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,23 @@ impl Plane {
     /// The editions as they are published.
     pub(crate) fn follow(&self) -> watch::Receiver<Option<Arc<Edition>>> {
         self.current.subscribe()
+    }
+
+    /// Whether every replica has this generation of the object; `before` are its conditions, `ready` the ready Pods.
+    pub(crate) fn programmed<K: Resource>(
+        &self,
+        object: &K,
+        before: &[Condition],
+        ready: &[String],
+    ) -> Programmed {
+        let generation = object.meta().generation.unwrap_or(0);
+        let asked = Asked {
+            key: &Key::of(object),
+            generation,
+            was_programmed: conditions::holds(before, ConditionKind::Programmed, generation),
+            ready,
+        };
+        self.replicas.lock().programmed(self.name, &asked)
     }
 
     /// Publishes a snapshot if it differs from the one before; tells whether it did.

@@ -75,19 +75,9 @@ impl Reconciled for Workspace {
             now,
         };
         let status = status::status(&observed);
-        if workspace.status.as_ref() != Some(&status) {
-            context.executor.write_status(&*workspace, &status).await?;
-            let before = workspace
-                .status
-                .as_ref()
-                .map(|status| &*status.conditions)
-                .unwrap_or_default();
-            context
-                .executor
-                .announcer()
-                .announce(&*workspace, before, &status.conditions)
-                .await;
-        }
+        context
+            .tell(&*workspace, workspace.status.as_ref(), &status)
+            .await?;
         if valid.is_err() || refusal.is_some() {
             return Ok(Next::OnAction);
         }

@@ -31,19 +31,9 @@ impl Reconciled for WorkspaceTemplate {
                 && workspace.spec.template_ref.name == template.name_any()
         });
         let status = status(&template, uses.len(), Timestamp::now());
-        if template.status.as_ref() != Some(&status) {
-            context.executor.write_status(&*template, &status).await?;
-            let before = template
-                .status
-                .as_ref()
-                .map(|status| &*status.conditions)
-                .unwrap_or_default();
-            context
-                .executor
-                .announcer()
-                .announce(&*template, before, &status.conditions)
-                .await;
-        }
+        context
+            .tell(&*template, template.status.as_ref(), &status)
+            .await?;
         Ok(Next::OnChange)
     }
 }

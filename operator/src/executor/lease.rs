@@ -106,7 +106,7 @@ impl Election {
                     return;
                 }
                 Err(error) if self.leadership.is_held() => {
-                    tracing::warn!(%error, "lease not renewed")
+                    tracing::warn!(%error, "lease not renewed");
                 }
                 Err(error) => {
                     self.leadership.end();

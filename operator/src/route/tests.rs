@@ -28,7 +28,7 @@ fn route(name: &str, created: i64, models: &[&str], extra: &Value) -> Route {
     serde_json::from_value(json!({"apiVersion": "quarterdeck.dev/v1alpha1", "kind": "Route", "metadata": meta, "spec": spec})).expect("a route")
 }
 
-fn found(spec: Value, endpoints: &[&str]) -> FoundModel {
+fn found(spec: &Value, endpoints: &[&str]) -> FoundModel {
     let object = json!({"apiVersion": "quarterdeck.dev/v1alpha1", "kind": "Model", "metadata": {"name": "m", "namespace": "n"}, "spec": spec});
     FoundModel {
         model: Arc::new(serde_json::from_value(object).expect("a model")),
@@ -39,11 +39,11 @@ fn found(spec: Value, endpoints: &[&str]) -> FoundModel {
 
 fn world() -> World {
     let native = found(
-        json!({"servedName": "served", "source": {"uri": "file:///w"}}),
+        &json!({"servedName": "served", "source": {"uri": "file:///w"}}),
         &["http://10.0.0.1:8000/v1"],
     );
     let external = found(
-        json!({"engine": {"type": "External", "external": {"baseURL": "https://llm.example/v1"}}}),
+        &json!({"engine": {"type": "External", "external": {"baseURL": "https://llm.example/v1"}}}),
         &[],
     );
     let key = |id: &str, team: &str, is_agent| FoundKey {
@@ -188,6 +188,7 @@ fn check_status(route: &Route, world: &World, programmed: Verdict, expected: &[&
     let programmed = Programmed {
         version: Some("v1".to_owned()),
         verdict: programmed,
+        is_settling: false,
     };
     let status = status(&Observed {
         route,

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use crds::condition::Reason;
@@ -16,9 +17,13 @@ const HISTORY_MAX: usize = 64;
 /// Replicas of one plane.
 const REPLICAS_MAX: usize = 1024;
 
+/// How long after the operator's start replicas have time to connect and acknowledge again.
+pub(crate) const SETTLING: Duration = Duration::from_secs(15);
+
 /// What is known of a plane's replicas.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Replicas {
+    since: Instant,
     history: VecDeque<Arc<Edition>>,
     by_name: BTreeMap<String, Replica>,
 }
@@ -26,8 +31,20 @@ pub(crate) struct Replicas {
 #[derive(Debug, Default)]
 struct Replica {
     connections: usize,
+    /// Kept over a lost connection: the replica goes on with what it has.
     acked: Option<String>,
     refused: Option<String>,
+}
+
+/// An object whose programming is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked<'a> {
+    pub(crate) key: &'a Key,
+    pub(crate) generation: i64,
+    /// Whether this generation was programmed when the status was last written.
+    pub(crate) was_programmed: bool,
+    /// Names of the plane's ready Pods.
+    pub(crate) ready: &'a [String],
 }
 
 /// Whether an object is programmed.
@@ -36,6 +53,18 @@ pub(crate) struct Programmed {
     /// The newest edition, if it holds the object's generation.
     pub(crate) version: Option<String>,
     pub(crate) verdict: Verdict,
+    /// Whether the verdict holds only until replicas had time to connect again.
+    pub(crate) is_settling: bool,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            history: VecDeque::new(),
+            by_name: BTreeMap::new(),
+        }
+    }
 }
 
 impl Replicas {
@@ -48,6 +77,10 @@ impl Replicas {
 
     /// A replica opened a stream; false if there are too many.
     pub(crate) fn connected(&mut self, node: &str) -> bool {
+        if REPLICAS_MAX <= self.by_name.len() {
+            self.by_name
+                .retain(|name, replica| 0 < replica.connections || name == node);
+        }
         if REPLICAS_MAX <= self.by_name.len() && !self.by_name.contains_key(node) {
             return false;
         }
@@ -58,9 +91,6 @@ impl Replicas {
     pub(crate) fn disconnected(&mut self, node: &str) {
         if let Some(replica) = self.by_name.get_mut(node) {
             replica.connections = replica.connections.saturating_sub(1);
-            if replica.connections == 0 {
-                self.by_name.remove(node);
-            }
         }
     }
 
@@ -71,7 +101,11 @@ impl Replicas {
             version,
             error,
         } = ack;
-        let Some(replica) = self.by_name.get_mut(&node) else {
+        let Some(replica) = self
+            .by_name
+            .get_mut(&node)
+            .filter(|replica| 0 < replica.connections)
+        else {
             return false;
         };
         let acked = if error.is_none() {
@@ -85,29 +119,51 @@ impl Replicas {
         is_news
     }
 
+    /// Replicas with an open stream.
     pub(crate) fn connections(&self) -> usize {
-        self.by_name.len()
+        self.by_name
+            .values()
+            .filter(|replica| 0 < replica.connections)
+            .count()
     }
 
     /// Whether every replica that matters has this generation: those connected and those whose Pods are ready.
-    pub(crate) fn programmed(
-        &self,
-        plane: &str,
-        key: &Key,
-        generation: i64,
-        ready: &[String],
-    ) -> Programmed {
-        let newest = self
+    pub(crate) fn programmed(&self, plane: &str, asked: &Asked<'_>) -> Programmed {
+        let holds = |edition: &Edition| edition.holds.get(asked.key) == Some(&asked.generation);
+        let version = self
             .history
             .back()
-            .filter(|edition| edition.holds.get(key) == Some(&generation));
-        let version = newest.map(|edition| edition.version.clone());
-        let verdict = self.verdict(plane, key, generation, ready);
-        Programmed { version, verdict }
+            .filter(|edition| holds(edition))
+            .map(|edition| edition.version.clone());
+        let verdict = self.verdict(plane, asked);
+        // A restart of the operator forgets who acknowledged; data planes do not forget what they have.
+        let is_new = self.since.elapsed() < SETTLING;
+        let is_settling = is_new
+            && asked.was_programmed
+            && !verdict.is_true()
+            && verdict.reason != Reason::Rejected;
+        let verdict = if is_settling {
+            Verdict::holds(
+                Reason::Programmed,
+                format!("replicas of the {plane} acknowledged before the operator started"),
+            )
+        } else {
+            verdict
+        };
+        Programmed {
+            version,
+            verdict,
+            is_settling,
+        }
     }
 
-    fn verdict(&self, plane: &str, key: &Key, generation: i64, ready: &[String]) -> Verdict {
-        let expected: BTreeSet<&String> = ready.iter().chain(self.by_name.keys()).collect();
+    fn verdict(&self, plane: &str, asked: &Asked<'_>) -> Verdict {
+        let connected = self
+            .by_name
+            .iter()
+            .filter(|(_, replica)| 0 < replica.connections)
+            .map(|(name, _)| name);
+        let expected: BTreeSet<&String> = asked.ready.iter().chain(connected).collect();
         if expected.is_empty() {
             return Verdict::waits(
                 Reason::Pending,
@@ -125,7 +181,7 @@ impl Replicas {
                     .rev()
                     .find(|edition| edition.version == *version)
             });
-            edition.is_some_and(|edition| edition.holds.get(key) == Some(&generation))
+            edition.is_some_and(|edition| edition.holds.get(asked.key) == Some(&asked.generation))
         };
         let missing: Vec<&String> = expected.iter().copied().filter(|node| !has(node)).collect();
         let counts = format!(
@@ -161,7 +217,7 @@ mod tests {
     use crds::condition::Reason;
     use protocol::snapshot::Ack;
 
-    use super::{Edition, Replicas};
+    use super::{Asked, Edition, Replicas};
     use crate::queue::Key;
 
     fn key() -> Key {
@@ -184,16 +240,50 @@ mod tests {
         }
     }
 
+    fn ask<'a>(
+        key: &'a Key,
+        generation: i64,
+        ready: &'a [String],
+        was_programmed: bool,
+    ) -> Asked<'a> {
+        Asked {
+            key,
+            generation,
+            was_programmed,
+            ready,
+        }
+    }
+
     #[track_caller]
     fn check(replicas: &Replicas, generation: i64, ready: &[&str], expected: Reason) {
         let ready: Vec<String> = ready.iter().map(|name| (*name).to_owned()).collect();
-        assert_eq!(
-            replicas
-                .programmed("gateway", &key(), generation, &ready)
-                .verdict
-                .reason,
-            expected
-        );
+        let programmed = replicas.programmed("gateway", &ask(&key(), generation, &ready, false));
+        assert_eq!(programmed.verdict.reason, expected);
+    }
+
+    #[test]
+    fn a_restart_of_the_operator_takes_nothing_back() {
+        let mut replicas = Replicas::default();
+        replicas.published(edition("v1", 1));
+        let ready = ["a".to_owned()];
+        let before = replicas.programmed("gateway", &ask(&key(), 1, &ready, true));
+        assert!(before.is_settling && before.verdict.is_true());
+        assert!(replicas.connected("a"));
+        assert!(replicas.acknowledged(ack("a", "", Some("bad regex"))));
+        let refused = replicas.programmed("gateway", &ask(&key(), 1, &ready, true));
+        assert!(!refused.is_settling && !refused.verdict.is_true());
+    }
+
+    #[test]
+    fn a_replica_that_lost_its_stream_keeps_what_it_has() {
+        let mut replicas = Replicas::default();
+        replicas.published(edition("v1", 1));
+        assert!(replicas.connected("a"));
+        assert!(replicas.acknowledged(ack("a", "v1", None)));
+        replicas.disconnected("a");
+        check(&replicas, 1, &["a"], Reason::Programmed);
+        check(&replicas, 1, &[], Reason::Pending);
+        assert_eq!(replicas.connections(), 0);
     }
 
     #[test]

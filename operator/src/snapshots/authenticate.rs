@@ -27,11 +27,14 @@ const REMEMBERED_MAX: usize = 1024;
 #[error("asking the API server for a token review")]
 pub(crate) struct ReviewError(#[from] kube::Error);
 
+/// When a token was reviewed, and whose it is.
+type Review = (Instant, Option<String>);
+
 /// Asks the API server whose a token is.
 #[derive(Clone)]
 pub(crate) struct Authenticator {
     client: Client,
-    known: Arc<Mutex<HashMap<String, (Instant, Option<String>)>>>,
+    known: Arc<Mutex<HashMap<String, Review>>>,
 }
 
 impl Authenticator {
