@@ -30,7 +30,7 @@ pub(crate) async fn run(api: &Arc<Api>) -> Result<(), ApiError> {
         )
         .await?;
     }
-    for (plural, object) in defaults::objects() {
+    for (plural, object) in defaults::objects().map_err(ApiError::internal)? {
         ensure(api, "rbac.authorization.k8s.io", plural, None, object).await?;
     }
     fill_roles(api).await;

@@ -11,6 +11,9 @@ use sha2::{Digest, Sha512};
 use crate::machinery::openapi;
 use crate::registry::{Catalog, Resource};
 
+/// Rises when documents are built otherwise from the same kinds: clients keep what they know by a hash for ever.
+const REVISION: u32 = 2;
+
 /// A document and the hash of its content.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {
@@ -123,7 +126,7 @@ fn resources_of(catalog: &Catalog, path: &str) -> Vec<Arc<Resource>> {
 
 /// What a document depends on, hashed: cheap to know without building the document.
 fn identity(catalog: &Catalog, path: &str) -> String {
-    let mut text = format!("{path} {}", env!("CARGO_PKG_VERSION"));
+    let mut text = format!("{path} {REVISION}");
     for resource in resources_of(catalog, path) {
         text.push_str(&resource.plural);
         if let Some(custom) = resource.custom() {
@@ -142,7 +145,13 @@ fn build(path: &str, resources: &[Arc<Resource>]) -> Value {
     };
     let subresources: Vec<Vec<&str>> = resources
         .iter()
-        .map(|resource| resource.subresources.iter().map(|one| one.name.as_str()).collect())
+        .map(|resource| {
+            resource
+                .subresources
+                .iter()
+                .map(|one| one.name.as_str())
+                .collect()
+        })
         .collect();
     let described: Vec<openapi::Resource<'_>> = resources
         .iter()
@@ -162,6 +171,8 @@ fn describe<'a>(resource: &'a Resource, subresources: &'a [&'a str]) -> openapi:
         subresources,
         source: resource
             .custom()
-            .map_or(openapi::Source::Builtin, |custom| openapi::Source::Custom(&custom.raw_schema)),
+            .map_or(openapi::Source::Builtin, |custom| {
+                openapi::Source::Custom(&custom.raw_schema)
+            }),
     }
 }

@@ -29,6 +29,7 @@ pub mod status;
 pub mod store;
 mod strategy;
 mod subresources;
+mod values;
 mod watching;
 mod writing;
 

@@ -171,12 +171,17 @@ fn decode(segment: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// Verb, namespace, plural, name and subresource.
+    type Shown<'a> = (
+        Verb,
+        Option<&'a str>,
+        &'a str,
+        Option<&'a str>,
+        Option<&'a str>,
+    );
+
     #[track_caller]
-    fn check(
-        method: &Method,
-        path: &str,
-        expected: Option<(Verb, Option<&str>, &str, Option<&str>, Option<&str>)>,
-    ) {
+    fn check(method: &Method, path: &str, expected: Option<Shown<'_>>) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let found = match route(method, path, &Query::parse(Some(query))) {
             Some(Route::Resource(target)) => Some(target),

@@ -65,12 +65,12 @@ pub(crate) fn prepare_create(resource: &Resource, object: &mut Value) {
     }
     match resource.kind.as_str() {
         "Pod" => {
-            object["status"] = json!({"phase": "Pending", "qosClass": quality_of_service(object)})
+            object["status"] = json!({"phase": "Pending", "qosClass": quality_of_service(object)});
         }
         "Namespace" => object["status"] = json!({"phase": "Active"}),
         "Service" => object["status"] = json!({"loadBalancer": {}}),
         "PersistentVolumeClaim" | "PersistentVolume" => {
-            object["status"] = json!({"phase": "Pending"})
+            object["status"] = json!({"phase": "Pending"});
         }
         "Ingress" => object["status"] = json!({"loadBalancer": {}}),
         "Deployment" | "Job" | "CronJob" => object["status"] = json!({}),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::call::Call;
-use crate::negotiate::{Format, Shape, negotiate};
+use crate::negotiate::{Format, negotiate};
 use crate::present::{self, View};
 use crate::reading::{check_options, revision};
 use crate::response::{Body, streamed, with_type};
@@ -70,12 +70,11 @@ pub(crate) fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
         let piece = stream.next_piece().await?;
         Some((piece, stream))
     });
-    let content_type = if shape == Shape::Whole {
-        "application/json"
-    } else {
-        "application/json"
-    };
-    Ok(with_type(StatusCode::OK, content_type, streamed(pieces)))
+    Ok(with_type(
+        StatusCode::OK,
+        "application/json",
+        streamed(pieces),
+    ))
 }
 
 /// Whether a watch starts with what is there.

@@ -1,57 +1,54 @@
-//! The roles and bindings that every cluster starts with.
+//! The roles and bindings that every cluster starts with, from `data/roles.yaml`.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// A shelf and the objects that it starts with.
-pub(crate) fn objects() -> Vec<(&'static str, Value)> {
-    let mut objects: Vec<(&'static str, Value)> = cluster_roles()
-        .into_iter()
-        .map(|role| ("clusterroles", role))
-        .collect();
-    objects.extend(
-        cluster_role_bindings()
-            .into_iter()
-            .map(|binding| ("clusterrolebindings", binding)),
-    );
-    objects
+use super::rbac::Rule;
+
+const ROLES: &str = include_str!("../../data/roles.yaml");
+
+/// The file.
+#[derive(Deserialize)]
+struct Defaults {
+    #[serde(rename = "clusterroles")]
+    roles: Vec<Role>,
+    #[serde(rename = "clusterrolebindings")]
+    bindings: Vec<Binding>,
 }
 
-const READ: &[&str] = &["get", "list", "watch"];
-const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
-
-fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Value {
-    json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Role {
+    name: String,
+    /// The role that has the rules of this one, too.
+    aggregates_into: Option<String>,
+    /// The role has the rules of those that aggregate into it.
+    #[serde(default)]
+    is_aggregate: bool,
+    #[serde(default)]
+    rules: Vec<Rule>,
 }
 
-fn role(name: &str, rules: &[Value]) -> Value {
-    json!({"metadata": metadata(name), "rules": rules})
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Binding {
+    name: String,
+    role: String,
+    groups: Vec<String>,
 }
 
-fn aggregated(name: &str, into: &str, rules: &[Value]) -> Value {
-    let mut role = role(name, rules);
-    role["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{into}")] =
-        json!("true");
-    role
-}
-
-/// A role whose rules are those of the roles that are labelled for it.
-fn aggregate(name: &str) -> Value {
-    let mut role = role(name, &[]);
-    let label = format!("rbac.authorization.k8s.io/aggregate-to-{name}");
-    role["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]});
-    // A larger role has all that a smaller one has.
-    match name {
-        "edit" => {
-            role["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-admin"] =
-                json!("true")
-        }
-        "view" => {
-            role["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"] =
-                json!("true")
-        }
-        _ => {}
-    }
-    role
+/// Each object with the plural of its kind.
+///
+/// # Errors
+/// When the file is not as it should be; a test sees to that.
+pub(crate) fn objects() -> Result<Vec<(&'static str, Value)>, String> {
+    let defaults: Defaults = serde_norway::from_str(ROLES).map_err(|error| error.to_string())?;
+    let roles = defaults.roles.iter().map(|one| ("clusterroles", role(one)));
+    let bindings = defaults
+        .bindings
+        .iter()
+        .map(|one| ("clusterrolebindings", binding(one)));
+    Ok(roles.chain(bindings).collect())
 }
 
 fn metadata(name: &str) -> Value {
@@ -62,253 +59,52 @@ fn metadata(name: &str) -> Value {
     })
 }
 
-fn cluster_roles() -> Vec<Value> {
-    let mut roles = vec![
-        json!({
-            "metadata": metadata("cluster-admin"),
-            "rules": [rule(&["*"], &["*"], &["*"]), {"nonResourceURLs": ["*"], "verbs": ["*"]}],
-        }),
-        json!({
-            "metadata": metadata("system:discovery"),
-            "rules": [{
-                "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/"],
-                "verbs": ["get"],
-            }],
-        }),
-        json!({
-            "metadata": metadata("system:public-info-viewer"),
-            "rules": [{"nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"], "verbs": ["get"]}],
-        }),
-        json!({
-            "metadata": metadata("system:service-account-issuer-discovery"),
-            "rules": [{"nonResourceURLs": ["/.well-known/openid-configuration", "/openid/v1/jwks"], "verbs": ["get"]}],
-        }),
-        role(
-            "system:basic-user",
-            &[
-                rule(
-                    &["authorization.k8s.io"],
-                    &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
-                    &["create"],
-                ),
-                rule(
-                    &["authentication.k8s.io"],
-                    &["selfsubjectreviews"],
-                    &["create"],
-                ),
-            ],
-        ),
-        role(
-            "system:auth-delegator",
-            &[
-                rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
-                rule(
-                    &["authorization.k8s.io"],
-                    &["subjectaccessreviews"],
-                    &["create"],
-                ),
-            ],
-        ),
-        aggregate("admin"),
-        aggregate("edit"),
-        aggregate("view"),
-    ];
-    roles.extend(user_facing());
-    roles
+fn aggregation_label(into: &str) -> String {
+    format!("rbac.authorization.k8s.io/aggregate-to-{into}")
 }
 
-const APPS_RESOURCES: &[&str] = &[
-    "controllerrevisions",
-    "daemonsets",
-    "deployments",
-    "deployments/scale",
-    "replicasets",
-    "replicasets/scale",
-    "statefulsets",
-    "statefulsets/scale",
-];
+fn role(role: &Role) -> Value {
+    let mut object = json!({"metadata": metadata(&role.name), "rules": role.rules});
+    if let Some(into) = &role.aggregates_into {
+        object["metadata"]["labels"][aggregation_label(into)] = json!("true");
+    }
+    if role.is_aggregate {
+        let labels = json!({aggregation_label(&role.name): "true"});
+        object["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": labels}]});
+    }
+    object
+}
 
-fn user_facing() -> Vec<Value> {
-    let status_of = |names: &[&str]| {
-        names
-            .iter()
-            .map(|name| format!("{name}/status"))
-            .collect::<Vec<_>>()
-    };
-    let apps_status = status_of(&["daemonsets", "deployments", "replicasets", "statefulsets"]);
-    let apps_status: Vec<&str> = apps_status.iter().map(String::as_str).collect();
-    vec![
-        aggregated(
-            "system:aggregate-to-admin",
+fn binding(binding: &Binding) -> Value {
+    let group = "rbac.authorization.k8s.io";
+    let subject = |name: &String| json!({"kind": "Group", "apiGroup": group, "name": name});
+    json!({
+        "metadata": metadata(&binding.name),
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": binding.role},
+        "subjects": binding.groups.iter().map(subject).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_names_the_roles_that_people_expect() {
+        let objects = objects().unwrap();
+        for name in [
+            "cluster-admin",
             "admin",
-            &[
-                rule(
-                    &["authorization.k8s.io"],
-                    &["localsubjectaccessreviews"],
-                    &["create"],
-                ),
-                rule(
-                    &["rbac.authorization.k8s.io"],
-                    &["rolebindings", "roles"],
-                    &[READ, WRITE].concat(),
-                ),
-            ],
-        ),
-        aggregated(
-            "system:aggregate-to-edit",
             "edit",
-            &[
-                rule(
-                    &[""],
-                    &[
-                        "pods/attach",
-                        "pods/exec",
-                        "pods/portforward",
-                        "pods/proxy",
-                        "secrets",
-                        "services/proxy",
-                    ],
-                    READ,
-                ),
-                rule(&[""], &["serviceaccounts"], &["impersonate"]),
-                rule(
-                    &[""],
-                    &[
-                        "pods",
-                        "pods/attach",
-                        "pods/exec",
-                        "pods/portforward",
-                        "pods/proxy",
-                    ],
-                    WRITE,
-                ),
-                rule(
-                    &[""],
-                    &["pods/eviction", "serviceaccounts/token"],
-                    &["create"],
-                ),
-                rule(
-                    &[""],
-                    &[
-                        "configmaps",
-                        "events",
-                        "persistentvolumeclaims",
-                        "replicationcontrollers",
-                        "replicationcontrollers/scale",
-                        "secrets",
-                        "serviceaccounts",
-                        "services",
-                        "services/proxy",
-                    ],
-                    WRITE,
-                ),
-                rule(&["apps"], APPS_RESOURCES, WRITE),
-                rule(&["autoscaling"], &["horizontalpodautoscalers"], WRITE),
-                rule(&["batch"], &["cronjobs", "jobs"], WRITE),
-                rule(&["policy"], &["poddisruptionbudgets"], WRITE),
-                rule(
-                    &["networking.k8s.io"],
-                    &["ingresses", "networkpolicies"],
-                    WRITE,
-                ),
-                rule(
-                    &["coordination.k8s.io"],
-                    &["leases"],
-                    &[READ, WRITE].concat(),
-                ),
-            ],
-        ),
-        aggregated(
-            "system:aggregate-to-view",
             "view",
-            &[
-                rule(
-                    &[""],
-                    &[
-                        "configmaps",
-                        "endpoints",
-                        "persistentvolumeclaims",
-                        "persistentvolumeclaims/status",
-                        "pods",
-                        "pods/log",
-                        "pods/status",
-                        "replicationcontrollers",
-                        "replicationcontrollers/scale",
-                        "replicationcontrollers/status",
-                        "serviceaccounts",
-                        "services",
-                        "services/status",
-                        "bindings",
-                        "events",
-                        "limitranges",
-                        "namespaces/status",
-                        "resourcequotas",
-                        "resourcequotas/status",
-                        "namespaces",
-                    ],
-                    READ,
-                ),
-                rule(&["discovery.k8s.io"], &["endpointslices"], READ),
-                rule(&["apps"], APPS_RESOURCES, READ),
-                rule(&["apps"], &apps_status, READ),
-                rule(
-                    &["autoscaling"],
-                    &[
-                        "horizontalpodautoscalers",
-                        "horizontalpodautoscalers/status",
-                    ],
-                    READ,
-                ),
-                rule(
-                    &["batch"],
-                    &["cronjobs", "cronjobs/status", "jobs", "jobs/status"],
-                    READ,
-                ),
-                rule(
-                    &["policy"],
-                    &["poddisruptionbudgets", "poddisruptionbudgets/status"],
-                    READ,
-                ),
-                rule(
-                    &["networking.k8s.io"],
-                    &["ingresses", "ingresses/status", "networkpolicies"],
-                    READ,
-                ),
-            ],
-        ),
-    ]
-}
-
-fn cluster_role_bindings() -> Vec<Value> {
-    let binding = |name: &str, role: &str, groups: &[&str]| {
-        let subject = |group: &&str| json!({"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": group});
-        json!({
-            "metadata": metadata(name),
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": groups.iter().map(subject).collect::<Vec<_>>(),
-        })
-    };
-    vec![
-        binding("cluster-admin", "cluster-admin", &["system:masters"]),
-        binding(
-            "system:discovery",
-            "system:discovery",
-            &["system:authenticated"],
-        ),
-        binding(
             "system:basic-user",
-            "system:basic-user",
-            &["system:authenticated"],
-        ),
-        binding(
-            "system:public-info-viewer",
-            "system:public-info-viewer",
-            &["system:authenticated", "system:unauthenticated"],
-        ),
-        binding(
-            "system:service-account-issuer-discovery",
-            "system:service-account-issuer-discovery",
-            &["system:serviceaccounts"],
-        ),
-    ]
+        ] {
+            assert!(
+                objects
+                    .iter()
+                    .any(|(_, object)| object["metadata"]["name"] == name),
+                "{name}"
+            );
+        }
+    }
 }

@@ -14,11 +14,14 @@ use super::{Change, Expect, StoreError, Write};
 /// How many writes share one commit at most.
 const GROUP_LENGTH_MAX: usize = 512;
 
+/// Who waits for a write.
+type Answer = oneshot::Sender<Result<Arc<Entry>, StoreError>>;
+
 /// A write and who waits for it.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) write: Write,
-    pub(super) answer: oneshot::Sender<Result<Arc<Entry>, StoreError>>,
+    pub(super) answer: Answer,
 }
 
 /// Decides and commits groups of writes.
@@ -35,7 +38,7 @@ pub(super) struct Writer {
 pub(super) struct Group {
     pub(super) revision: u64,
     pub(super) changes: Vec<(Arc<str>, Event)>,
-    waiting: Vec<(oneshot::Sender<Result<Arc<Entry>, StoreError>>, Arc<Entry>)>,
+    waiting: Vec<(Answer, Arc<Entry>)>,
     /// What the group leaves under each key, for later writes of the same group.
     overlay: HashMap<(Arc<str>, String), Option<Arc<Entry>>>,
 }

@@ -219,24 +219,24 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(resources: Value, expected: &str) {
+    fn check(resources: &Value, expected: &str) {
         let pod = json!({"spec": {"containers": [{"name": "a", "resources": resources}]}});
         assert_eq!(quality_of_service(&pod), expected);
     }
 
     #[test]
     fn quality_follows_requests_and_limits() {
-        check(json!({}), "BestEffort");
-        check(json!({"requests": {"cpu": "1"}}), "Burstable");
+        check(&json!({}), "BestEffort");
+        check(&json!({"requests": {"cpu": "1"}}), "Burstable");
         check(
-            json!({"limits": {"cpu": "1", "memory": "1Gi"}}),
+            &json!({"limits": {"cpu": "1", "memory": "1Gi"}}),
             "Guaranteed",
         );
         check(
-            json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}}),
+            &json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}}),
             "Burstable",
         );
-        check(json!({"limits": {"cpu": "1"}}), "Burstable");
+        check(&json!({"limits": {"cpu": "1"}}), "Burstable");
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub(crate) fn check_new(resource: &Resource, object: &Value) -> Vec<Cause> {
         "ConfigMap" | "Secret" => check_data(object, &mut causes),
         "Pod" => check_pod_spec(&object["spec"], "spec", &mut causes),
         "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => {
-            check_workload(resource, object, &mut causes)
+            check_workload(resource, object, &mut causes);
         }
         "Job" => {
             check_pod_spec(
@@ -174,7 +174,7 @@ fn check_pod_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
             match container["name"].as_str() {
                 None | Some("") => causes.push(Cause::required(format!("{at}.name"), "")),
                 Some(name) if names.contains(&name) => {
-                    causes.push(Cause::duplicate(format!("{at}.name"), &json!(name)))
+                    causes.push(Cause::duplicate(format!("{at}.name"), &json!(name)));
                 }
                 Some(name) => names.push(name),
             }
@@ -341,7 +341,7 @@ pub(crate) fn check_immutable(resource: &Resource, old: &Value, new: &Value) -> 
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Secret") => keep("type", "/type"),
         ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => {
-            keep("spec.selector", "/spec/selector")
+            keep("spec.selector", "/spec/selector");
         }
         ("batch", "Job") => {
             keep("spec.selector", "/spec/selector");
@@ -389,20 +389,20 @@ pub(crate) fn check_immutable(resource: &Resource, old: &Value, new: &Value) -> 
         _ => {}
     }
     if matches!(resource.kind.as_str(), "ConfigMap" | "Secret") && old["immutable"] == true {
-        if new["immutable"] != true {
-            causes.push(Cause::forbidden(
-                "immutable",
-                "field is immutable when `immutable` is set",
-            ));
-        }
-        for field in ["data", "binaryData"] {
-            if old[field] != new[field] {
-                causes.push(Cause::forbidden(
-                    field,
-                    "field is immutable when `immutable` is set",
-                ));
-            }
-        }
+        check_frozen(old, new, &mut causes);
     }
     causes
+}
+
+/// Faults of a change of an immutable object's data.
+fn check_frozen(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
+    let why = "field is immutable when `immutable` is set";
+    if new["immutable"] != true {
+        causes.push(Cause::forbidden("immutable", why));
+    }
+    for field in ["data", "binaryData"] {
+        if old[field] != new[field] {
+            causes.push(Cause::forbidden(field, why));
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub(super) fn default_replica_set(object: &mut Value) {
     let labels = object["spec"]["template"]["metadata"]
         .get("labels")
         .cloned();
-    if let Some(labels) = labels.filter(|labels| labels.is_object()) {
+    if let Some(labels) = labels.filter(Value::is_object) {
         let is_controller = object["kind"] == "ReplicationController";
         set(object.get_mut("metadata"), "labels", || labels.clone());
         if is_controller {

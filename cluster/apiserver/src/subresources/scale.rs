@@ -118,8 +118,8 @@ fn scale(call: &Call, object: &Value) -> Result<Value, ApiError> {
     let selector = at_path(object, &paths.selector).filter(|_| !paths.selector.is_empty());
     match selector {
         Some(Value::String(text)) if !text.is_empty() => shown["status"]["selector"] = json!(text),
-        Some(Value::Object(_)) => {
-            shown["status"]["selector"] = json!(selector_text(selector.unwrap_or(&Value::Null)))
+        Some(selector @ Value::Object(_)) => {
+            shown["status"]["selector"] = json!(selector_text(selector));
         }
         _ => {}
     }

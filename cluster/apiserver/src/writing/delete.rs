@@ -16,6 +16,7 @@ use crate::response::{Body, json_bytes, object};
 use crate::selection::split;
 use crate::status::{ApiError, Cause};
 use crate::store::{Change, Entry, Expect, StoreError, Write};
+use crate::values::list;
 use crate::{clock, definitions, present, strategy};
 
 const TRIES: usize = 8;
@@ -64,70 +65,26 @@ impl DeleteOptions {
         Self::read(call, &body)
     }
 
-    /// From a `DeleteOptions` object; what it does not say, the query does.
+    /// From a `DeleteOptions` object; without one, from the query.
     pub(crate) fn read(call: &Call, body: &Value) -> Result<Self, ApiError> {
         let mut causes = Vec::new();
-        let from_query = body.is_null();
-        let text = |name: &str| match from_query {
-            true => call.query.get(name).map(str::to_owned),
-            false => body
-                .get(name)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-                .or_else(|| call.query.get(name).map(str::to_owned)),
-        };
-        let orphans = if from_query {
-            call.query
-                .get("orphanDependents")
-                .map(|value| value == "true")
-        } else {
-            body["orphanDependents"].as_bool()
-        };
-        let named = text("propagationPolicy");
-        if orphans.is_some() && named.is_some() {
-            let cause = Cause::invalid(
-                "propagationPolicy",
-                &json!(named),
-                "orphanDependents and deletionPropagation cannot be both set",
-            );
-            causes.push(cause);
-        }
-        let propagation = match named.as_deref() {
-            None if orphans == Some(true) => Propagation::Orphan,
-            None if orphans == Some(false) => Propagation::Background,
-            None => Propagation::Default,
-            Some("Background") => Propagation::Background,
-            Some("Foreground") => Propagation::Foreground,
-            Some("Orphan") => Propagation::Orphan,
-            Some(other) => {
-                let supported = ["Foreground", "Background", "Orphan", "nil"].map(str::to_owned);
-                causes.push(Cause::not_supported(
-                    "propagationPolicy",
-                    &json!(other),
-                    &supported,
-                ));
-                Propagation::Default
-            }
-        };
-        let grace = if from_query {
-            call.query
-                .get("gracePeriodSeconds")
-                .and_then(|text| text.parse().ok())
-        } else {
-            body["gracePeriodSeconds"].as_i64()
-        };
+        let query = body.is_null().then_some(&call.query);
+        let named = body["propagationPolicy"].as_str();
+        let named = named.or_else(|| call.query.get("propagationPolicy"));
+        let orphans = query.and_then(|query| query.get("orphanDependents"));
+        let orphans = body["orphanDependents"]
+            .as_bool()
+            .or(orphans.map(|value| value == "true"));
+        let propagation = propagation(named, orphans, &mut causes);
+        let grace = query.and_then(|query| query.get("gracePeriodSeconds"));
+        let grace = body["gracePeriodSeconds"]
+            .as_i64()
+            .or(grace.and_then(|text| text.parse().ok()));
         if grace.is_some_and(|grace| grace < 0) {
-            causes.push(Cause::invalid(
-                "gracePeriodSeconds",
-                &json!(grace),
-                "must be greater than or equal to 0",
-            ));
+            let why = "must be greater than or equal to 0";
+            causes.push(Cause::invalid("gracePeriodSeconds", &json!(grace), why));
         }
-        let listed = body["dryRun"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str);
+        let listed = list(&body["dryRun"]).iter().filter_map(Value::as_str);
         let dry_run = dry_run(call.query.all("dryRun").chain(listed), &mut causes);
         if !causes.is_empty() {
             return Err(ApiError::invalid(
@@ -177,6 +134,30 @@ impl DeleteOptions {
                 conflict("ResourceVersion", version, &found("resourceVersion"))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+fn propagation(named: Option<&str>, orphans: Option<bool>, causes: &mut Vec<Cause>) -> Propagation {
+    if orphans.is_some() && named.is_some() {
+        let why = "orphanDependents and deletionPropagation cannot be both set";
+        causes.push(Cause::invalid("propagationPolicy", &json!(named), why));
+    }
+    match named {
+        None if orphans == Some(true) => Propagation::Orphan,
+        None if orphans == Some(false) => Propagation::Background,
+        None => Propagation::Default,
+        Some("Background") => Propagation::Background,
+        Some("Foreground") => Propagation::Foreground,
+        Some("Orphan") => Propagation::Orphan,
+        Some(other) => {
+            let supported = ["Foreground", "Background", "Orphan", "nil"].map(str::to_owned);
+            causes.push(Cause::not_supported(
+                "propagationPolicy",
+                &json!(other),
+                &supported,
+            ));
+            Propagation::Default
         }
     }
 }
@@ -414,7 +395,7 @@ fn is_released(resource: &Resource, object: &Value) -> bool {
     let empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
     let is_namespace = resource.is("", "namespaces");
     empty(&object["metadata"]["finalizers"])
-        && !(is_namespace && !empty(&object["spec"]["finalizers"]))
+        && (!is_namespace || empty(&object["spec"]["finalizers"]))
 }
 
 /// Whether an object that is being deleted waits for nothing any more.

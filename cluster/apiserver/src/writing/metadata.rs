@@ -6,6 +6,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::status::{Cause, quoted};
+use crate::values::{list, text};
 
 const ANNOTATION_BYTES_MAX: usize = 256 * 1024;
 const LABEL_VALUE_TEXT: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
@@ -27,70 +28,13 @@ const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDelet
 pub(super) fn check(object: &Value) -> Vec<Cause> {
     let metadata = &object["metadata"];
     let mut causes = Vec::new();
-    for (name, value) in metadata["labels"].as_object().into_iter().flatten() {
-        check_key("metadata.labels", name, &mut causes);
-        let value = value.as_str().unwrap_or_default();
-        if value.len() > 63 {
-            causes.push(Cause::invalid(
-                "metadata.labels",
-                &json!(value),
-                "must be no more than 63 bytes",
-            ));
-        } else if LABEL_VALUE
-            .as_ref()
-            .is_some_and(|rule| !rule.is_match(value))
-        {
-            causes.push(Cause::invalid(
-                "metadata.labels",
-                &json!(value),
-                LABEL_VALUE_TEXT,
-            ));
-        }
-    }
-    let mut annotation_bytes = 0;
-    for (name, value) in metadata["annotations"].as_object().into_iter().flatten() {
-        check_key("metadata.annotations", &name.to_lowercase(), &mut causes);
-        annotation_bytes += name.len() + value.as_str().map_or(0, str::len);
-    }
-    if annotation_bytes > ANNOTATION_BYTES_MAX {
-        causes.push(Cause::too_long(
-            "metadata.annotations",
-            &format!("may not be more than {ANNOTATION_BYTES_MAX} bytes"),
-        ));
-    }
-    for owner in metadata["ownerReferences"].as_array().into_iter().flatten() {
-        for field in ["apiVersion", "kind", "name", "uid"] {
-            if owner[field].as_str().is_none_or(str::is_empty) {
-                causes.push(Cause::invalid(
-                    format!("metadata.ownerReferences.{field}"),
-                    &json!(""),
-                    "must not be empty",
-                ));
-            }
-        }
-    }
-    let controllers = metadata["ownerReferences"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|owner| owner["controller"] == true);
-    if controllers.count() > 1 {
-        let why = "Only one reference can have Controller set to true";
-        causes.push(Cause::invalid(
-            "metadata.ownerReferences",
-            &metadata["ownerReferences"],
-            why,
-        ));
-    }
-    for (index, finalizer) in metadata["finalizers"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
-        let name = finalizer.as_str().unwrap_or_default();
-        if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) && !name.ends_with(".k8s.io")
-        {
+    check_labels(&metadata["labels"], &mut causes);
+    check_annotations(&metadata["annotations"], &mut causes);
+    check_owners(&metadata["ownerReferences"], &mut causes);
+    for (index, finalizer) in list(&metadata["finalizers"]).iter().enumerate() {
+        let name = text(finalizer);
+        let standard = STANDARD_FINALIZERS.contains(&name) || name.ends_with(".k8s.io");
+        if !name.contains('/') && !standard {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             causes.push(Cause::invalid(
                 format!("metadata.finalizers[{index}]"),
@@ -100,6 +44,54 @@ pub(super) fn check(object: &Value) -> Vec<Cause> {
         }
     }
     causes
+}
+
+fn check_labels(labels: &Value, causes: &mut Vec<Cause>) {
+    for (name, value) in labels.as_object().into_iter().flatten() {
+        check_key("metadata.labels", name, causes);
+        let fits = |rule: &Regex| rule.is_match(text(value));
+        if text(value).len() > 63 {
+            causes.push(Cause::invalid(
+                "metadata.labels",
+                value,
+                "must be no more than 63 bytes",
+            ));
+        } else if !LABEL_VALUE.as_ref().is_none_or(fits) {
+            causes.push(Cause::invalid("metadata.labels", value, LABEL_VALUE_TEXT));
+        }
+    }
+}
+
+fn check_annotations(annotations: &Value, causes: &mut Vec<Cause>) {
+    let mut total = 0;
+    for (name, value) in annotations.as_object().into_iter().flatten() {
+        check_key("metadata.annotations", &name.to_lowercase(), causes);
+        total += name.len() + text(value).len();
+    }
+    if total > ANNOTATION_BYTES_MAX {
+        let why = format!("may not be more than {ANNOTATION_BYTES_MAX} bytes");
+        causes.push(Cause::too_long("metadata.annotations", &why));
+    }
+}
+
+fn check_owners(owners: &Value, causes: &mut Vec<Cause>) {
+    for owner in list(owners) {
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if text(&owner[field]).is_empty() {
+                let path = format!("metadata.ownerReferences.{field}");
+                causes.push(Cause::invalid(path, &json!(""), "must not be empty"));
+            }
+        }
+    }
+    if list(owners)
+        .iter()
+        .filter(|owner| owner["controller"] == true)
+        .count()
+        > 1
+    {
+        let why = "Only one reference can have Controller set to true";
+        causes.push(Cause::invalid("metadata.ownerReferences", owners, why));
+    }
 }
 
 fn check_key(path: &str, key: &str, causes: &mut Vec<Cause>) {

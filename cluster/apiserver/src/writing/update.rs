@@ -20,6 +20,9 @@ use crate::{clock, definitions, events, strategy};
 /// How often a change without a resource version is tried again.
 const TRIES: usize = 8;
 
+/// A function of the server's own from state to state.
+pub(crate) type Edit = Box<dyn Fn(&mut Value) -> Result<(), ApiError> + Send + Sync>;
+
 /// How the next state comes from the present one.
 pub(crate) enum Change {
     /// It is this.
@@ -27,7 +30,7 @@ pub(crate) enum Change {
     /// It is what the patch makes of the present state.
     Patch(patching::Patch),
     /// The server's own function of the present state; its fields are tracked like an update.
-    Edit(Box<dyn Fn(&mut Value) -> Result<(), ApiError> + Send + Sync>),
+    Edit(Edit),
 }
 
 /// Answers a PUT of an object.
