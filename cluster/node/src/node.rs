@@ -137,7 +137,7 @@ async fn build(
         capacity,
         caches,
         events,
-        addresses: Addresses::open(folders.pods.join("addresses.json")),
+        addresses: Addresses::open(folders.pods.join("addresses.json")).map_err(host("claim a network for Pods"))?,
         volumes,
         images,
         logs: Logs::new(data_dir.join("logs")),
