@@ -44,6 +44,11 @@ impl Outbound {
         })
     }
 
+    /// The client for our own network, workspaces among it: no proxy ever sees these requests.
+    pub(crate) const fn inside(&self) -> &reqwest::Client {
+        &self.inside
+    }
+
     /// The client for an address: cluster and loopback addresses are reached directly whatever proxies the host has.
     pub(crate) fn client(&self, url: &str) -> &reqwest::Client {
         if Url::parse(url).is_ok_and(|url| is_inside(&url)) {
@@ -109,4 +114,29 @@ pub(crate) fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
         .parse()
         .ok()?;
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_inside;
+
+    #[track_caller]
+    fn check(url: &str, expected: bool) {
+        assert_eq!(is_inside(&url.parse().unwrap()), expected, "{url}");
+    }
+
+    #[test]
+    fn the_cluster_and_the_host_are_inside() {
+        check("http://127.0.0.1:8080/v1", true);
+        check("http://10.96.0.1/v1", true);
+        check("http://[::1]:8080", true);
+        check("http://localhost:8080", true);
+        check("http://gateway.quarterdeck-system.svc:8080/v1", true);
+        check(
+            "http://gateway.quarterdeck-system.svc.cluster.local/v1",
+            true,
+        );
+        check("https://api.example.com/v1", false);
+        check("https://93.184.216.34/v1", false);
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
     steps::Services,
     store::{CommitHook, OpenError, Store, StoreConfig, StoreError},
     tools::McpPool,
-    worker::{Backoff, Dispatcher, Patience, Queue, Workshop, work},
+    worker::{Backoff, Dispatcher, Patience, Workshop, work},
 };
 
 /// How often old runs are looked for.
@@ -191,8 +191,7 @@ pub(crate) async fn serve(
     let catalog = Arc::new(Catalog::new());
     let services = services(&store, &catalog)?;
     let hub = Arc::clone(&services.hub);
-    let (dispatcher, queue, abandoned) =
-        Dispatcher::new(config.waiting_runs + config.concurrent_runs);
+    let (dispatcher, abandoned) = Dispatcher::new(config.waiting_runs + config.concurrent_runs);
     let workshop = Workshop {
         services: Arc::clone(&services),
         dispatcher: Arc::clone(&dispatcher),
@@ -200,21 +199,23 @@ pub(crate) async fn serve(
         shutdown: shutdown.child_token(),
     };
     let mut tasks = JoinSet::new();
-    tasks.spawn(define(
-        config.source,
-        Arc::clone(&catalog),
-        workshop.shutdown.clone(),
-    ));
+    match config.source {
+        Source::Fixed(snapshot) => {
+            if let Err(reason) = catalog.apply(*snapshot) {
+                tracing::error!(%reason, "some agents are not usable");
+            }
+        }
+        Source::Operator(config) => {
+            let apply = move |snapshot| catalog.apply(snapshot);
+            tasks.spawn(follow(config, apply, workshop.shutdown.clone()));
+        }
+    }
     tasks.spawn(forget(
         store.clone(),
         config.retention,
         workshop.shutdown.clone(),
     ));
-    tasks.spawn(recover_and_work(
-        workshop.clone(),
-        queue,
-        config.concurrent_runs,
-    ));
+    tasks.spawn(recover_and_work(workshop.clone(), config.concurrent_runs));
     let end = workshop.shutdown.clone();
     let closed = store.closed().clone();
     tasks.spawn(async move {
@@ -258,21 +259,8 @@ fn services(store: &Store, catalog: &Arc<Catalog>) -> Result<Arc<Services>, Clie
     }))
 }
 
-async fn define(source: Source, catalog: Arc<Catalog>, shutdown: CancellationToken) {
-    match source {
-        Source::Fixed(snapshot) => {
-            if let Err(reason) = catalog.apply(*snapshot) {
-                tracing::error!(%reason, "some agents are not usable");
-            }
-        }
-        Source::Operator(config) => {
-            follow(config, move |snapshot| catalog.apply(snapshot), shutdown).await;
-        }
-    }
-}
-
 /// Picks up what the last process left, then works. Without definitions there are no addresses to work with.
-async fn recover_and_work(workshop: Workshop, queue: Queue, concurrent: usize) {
+async fn recover_and_work(workshop: Workshop, concurrent: usize) {
     tokio::select! {
         () = workshop.services.catalog.loaded() => {}
         () = workshop.shutdown.cancelled() => return,
@@ -284,8 +272,9 @@ async fn recover_and_work(workshop: Workshop, queue: Queue, concurrent: usize) {
                 if !runs.is_empty() {
                     tracing::info!(runs = runs.len(), "unfinished runs are picked up");
                 }
-                runs.into_iter()
-                    .for_each(|run| workshop.dispatcher.enqueue(run));
+                for (run, account) in runs {
+                    workshop.dispatcher.enqueue(account, run);
+                }
                 break;
             }
             Err(error) => {
@@ -297,7 +286,7 @@ async fn recover_and_work(workshop: Workshop, queue: Queue, concurrent: usize) {
             }
         }
     }
-    work(workshop, queue, concurrent).await;
+    work(workshop, concurrent).await;
 }
 
 async fn forget(store: Store, retention: Duration, shutdown: CancellationToken) {

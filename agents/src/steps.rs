@@ -9,7 +9,10 @@ mod tools;
 
 pub(crate) use exec::{OVERHEAD as PROGRAM_OVERHEAD, PROGRAM_TIMEOUT_DEFAULT};
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use protocol::{openai::Usage, runs::RunEvent};
 use serde_json::{Map, Value};
@@ -50,8 +53,10 @@ pub(crate) struct StepContext<'a> {
     pub(crate) task: &'a str,
     /// Tool calls of this step that are done already.
     pub(crate) calls: &'a BTreeMap<u32, CallRecord>,
-    /// Whether listeners hear deltas: an attempt that repeats one would tell them twice.
+    /// Whether listeners hear deltas: a try after one that told some would tell them twice.
     pub(crate) tells_deltas: bool,
+    /// Set when a delta is told.
+    pub(crate) has_told: &'a AtomicBool,
 }
 
 impl StepContext<'_> {

@@ -7,3 +7,6 @@ mod fakes;
 mod graphs;
 mod harness;
 mod loops;
+mod mcp;
+mod operator;
+mod random;

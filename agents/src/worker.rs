@@ -3,18 +3,29 @@
 mod attempt;
 mod backoff;
 mod drive;
+mod queue;
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::FutureExt;
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     steps::Services,
-    store::{RunId, Store, StoreError},
+    store::{Account, RunId, Store, StoreError},
 };
+
+use queue::FairQueue;
 
 pub(crate) use backoff::Backoff;
 
@@ -42,29 +53,26 @@ impl Default for Patience {
 /// The queue of runs, and the way to stop one.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    queue: mpsc::UnboundedSender<RunId>,
+    waiting: Mutex<FairQueue>,
+    arrived: Notify,
     abandoned: mpsc::UnboundedSender<RunId>,
     /// Runs that wait or are driven.
     known: Mutex<HashMap<RunId, CancellationToken>>,
     known_max: usize,
 }
 
-/// The other end of a [`Dispatcher`].
-#[derive(Debug)]
-pub(crate) struct Queue(mpsc::UnboundedReceiver<RunId>);
-
 impl Dispatcher {
     /// A queue that is full with `known_max` runs, and the runs that clients abandon.
-    pub(crate) fn new(known_max: usize) -> (Arc<Self>, Queue, mpsc::UnboundedReceiver<RunId>) {
-        let (queue, receiver) = mpsc::unbounded_channel();
-        let (abandoned, abandoned_receiver) = mpsc::unbounded_channel();
+    pub(crate) fn new(known_max: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<RunId>) {
+        let (abandoned, receiver) = mpsc::unbounded_channel();
         let dispatcher = Self {
-            queue,
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
             abandoned,
             known: Mutex::default(),
             known_max,
         };
-        (Arc::new(dispatcher), Queue(receiver), abandoned_receiver)
+        (Arc::new(dispatcher), receiver)
     }
 
     /// Reports a run whose client went away; it is to be cancelled.
@@ -79,11 +87,22 @@ impl Dispatcher {
     }
 
     /// Queues a run unless it waits or is driven already.
-    pub(crate) fn enqueue(&self, run: RunId) {
-        let is_new = self.known.lock().insert_if_absent(&run);
-        if is_new {
-            // The queue ends with the process; the run is picked up by the next one.
-            let _ = self.queue.send(run);
+    pub(crate) fn enqueue(&self, account: Account, run: RunId) {
+        if let Entry::Vacant(vacant) = self.known.lock().entry(run.clone()) {
+            vacant.insert(CancellationToken::new());
+            self.waiting.lock().push(account, run);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Waits for the next run.
+    async fn next(&self) -> RunId {
+        loop {
+            let next = self.waiting.lock().pop();
+            match next {
+                Some(run) => return run,
+                None => self.arrived.notified().await,
+            }
         }
     }
 
@@ -103,20 +122,6 @@ impl Dispatcher {
     }
 }
 
-trait InsertIfAbsent {
-    fn insert_if_absent(&mut self, run: &RunId) -> bool;
-}
-
-impl InsertIfAbsent for HashMap<RunId, CancellationToken> {
-    fn insert_if_absent(&mut self, run: &RunId) -> bool {
-        let is_new = !self.contains_key(run);
-        if is_new {
-            self.insert(run.clone(), CancellationToken::new());
-        }
-        is_new
-    }
-}
-
 /// What drivers need.
 #[derive(Debug, Clone)]
 pub(crate) struct Workshop {
@@ -127,16 +132,14 @@ pub(crate) struct Workshop {
 }
 
 /// Drives runs until shutdown, `concurrent` at once; returns when the last driver has ended.
-pub(crate) async fn work(workshop: Workshop, queue: Queue, concurrent: usize) {
-    let Queue(mut queue) = queue;
+pub(crate) async fn work(workshop: Workshop, concurrent: usize) {
     let mut drivers = JoinSet::new();
     loop {
         tokio::select! {
             () = workshop.shutdown.cancelled() => break,
             () = workshop.services.store.closed().cancelled() => break,
             Some(_) = drivers.join_next(), if !drivers.is_empty() => {}
-            run = queue.recv(), if drivers.len() < concurrent => {
-                let Some(run) = run else { break };
+            run = workshop.dispatcher.next(), if drivers.len() < concurrent => {
                 drivers.spawn(drive_one(workshop.clone(), run));
             }
         }

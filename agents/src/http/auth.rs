@@ -17,6 +17,13 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        // Without a snapshot no key is known; to say so would make clients throw good keys away.
+        if !app.services.catalog.is_loaded() {
+            return Err(ApiError::new(
+                ErrorKind::Unavailable,
+                "the runtime is starting; retry later",
+            ));
+        }
         let refused = |message: &str| ApiError::new(ErrorKind::InvalidApiKey, message);
         let key = parts
             .headers

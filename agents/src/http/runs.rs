@@ -137,7 +137,7 @@ pub(super) async fn start(
     match app.services.store.create(new).await? {
         Creation::Created(run) => {
             app.services.metrics.run_created();
-            app.dispatcher.enqueue(run.id.clone());
+            app.dispatcher.enqueue(run.account.clone(), run.id.clone());
             Ok((run, true))
         }
         Creation::Repeated(run) => Ok((run, false)),

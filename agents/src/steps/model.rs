@@ -1,5 +1,7 @@
 //! Asks a model; in a loop with the conversation and the tools, otherwise with one prompt.
 
+use std::sync::atomic::Ordering;
+
 use protocol::{
     agent::ModelChoice,
     openai::{ChatMessage, ChatRequest, StreamOptions},
@@ -16,24 +18,24 @@ use crate::{
 
 pub(super) async fn run(context: StepContext<'_>, step: &ModelStep) -> Result<Outcome, Failure> {
     let services = context.services;
-    let mut messages = Vec::new();
-    if let Some(instructions) = &context.agent.instructions {
-        messages.push(ChatMessage::text("system", context.render(instructions)?));
-    }
+    let instructions = match &context.agent.instructions {
+        Some(template) => context.render(template)?,
+        None => String::new(),
+    };
     let mut tools = Vec::new();
-    match &step.prompt {
-        Prompt::Template(template) => {
-            messages.push(ChatMessage::text("user", context.render(template)?));
-        }
+    let said = match &step.prompt {
+        Prompt::Template(template) => vec![ChatMessage::text("user", context.render(template)?)],
         Prompt::Conversation => {
-            messages.extend(conversation(context)?);
             let live = &context.live.entry.definition.tools;
             tools = offered(&services.outbound, &services.pool, context.agent, live).await?;
+            conversation(context)?
         }
-    }
+    };
+    let messages = with_instructions(instructions, said);
     let request = request(&step.model, messages, tools);
     let on_delta = |text: &str| {
         if context.tells_deltas {
+            context.has_told.store(true, Ordering::Relaxed);
             services
                 .hub
                 .publish_delta(&context.key.run, context.key.number, text);
@@ -59,6 +61,22 @@ pub(super) async fn run(context: StepContext<'_>, step: &ModelStep) -> Result<Ou
         usage: answer.usage,
         ..Outcome::write(&step.to, value)
     })
+}
+
+/// Puts the instructions first. Many chat templates take one system message only, at the start, so what a client says
+/// as system or developer is part of it.
+fn with_instructions(instructions: String, said: Vec<ChatMessage>) -> Vec<ChatMessage> {
+    let is_system = |message: &ChatMessage| matches!(message.role.as_str(), "system" | "developer");
+    let (system, mut messages): (Vec<_>, Vec<_>) = said.into_iter().partition(is_system);
+    let texts = std::iter::once(instructions).chain(system.iter().map(ChatMessage::to_text));
+    let text = texts
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n\n");
+    if !text.is_empty() {
+        messages.insert(0, ChatMessage::text("system", text));
+    }
+    messages
 }
 
 fn conversation(context: StepContext<'_>) -> Result<Vec<ChatMessage>, Failure> {
@@ -91,5 +109,36 @@ fn request(model: &ModelChoice, messages: Vec<ChatMessage>, tools: Vec<Value>) -
         }),
         tools: (!tools.is_empty()).then_some(tools),
         rest: Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::openai::ChatMessage;
+
+    use super::with_instructions;
+
+    #[track_caller]
+    fn check(instructions: &str, said: &[(&str, &str)], expected: &[(&str, &str)]) {
+        let message = |(role, text): &(&str, &str)| ChatMessage::text(*role, *text);
+        let messages =
+            with_instructions(instructions.to_owned(), said.iter().map(message).collect());
+        assert_eq!(messages, expected.iter().map(message).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn there_is_one_system_message_and_it_is_first() {
+        check("A.", &[("user", "hi")], &[("system", "A."), ("user", "hi")]);
+        check("", &[("user", "hi")], &[("user", "hi")]);
+        check(
+            "A.",
+            &[("system", "B."), ("user", "hi"), ("developer", "C.")],
+            &[("system", "A.\n\nB.\n\nC."), ("user", "hi")],
+        );
+        check(
+            "",
+            &[("user", "hi"), ("system", "B.")],
+            &[("system", "B."), ("user", "hi")],
+        );
     }
 }

@@ -71,14 +71,15 @@ impl Store {
         .await
     }
 
-    /// The runs that have not ended, oldest first.
-    pub(crate) async fn open_runs(&self) -> Result<Vec<RunId>, StoreError> {
+    /// The runs that have not ended and whose they are, oldest first.
+    pub(crate) async fn open_runs(&self) -> Result<Vec<(RunId, Account)>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT id FROM run WHERE status IN ('pending', 'running') ORDER BY id",
+                "SELECT id, account FROM run WHERE status IN ('pending', 'running') ORDER BY id",
             )?;
-            let ids = statement.query_map([], |row| row.get(0).map(RunId))?;
-            Ok(ids.collect::<Result<Vec<_>, _>>()?)
+            let runs =
+                statement.query_map([], |row| Ok((RunId(row.get(0)?), Account(row.get(1)?))))?;
+            Ok(runs.collect::<Result<Vec<_>, _>>()?)
         })
         .await
     }

@@ -121,9 +121,18 @@ impl Runtime {
         let mut expired = key("team/old", "qd-old-key");
         expired.expires = Some("2020-01-01T00:00:00Z".to_owned());
         let keys = vec![key("team/main", KEY), key("team/other", OTHER_KEY), expired];
+        let source = Source::Fixed(Box::new(AgentsSnapshot::new(agents, keys)));
+        Self::start_with(data, source, commit_hook).await
+    }
+
+    pub(super) async fn start_with(
+        data: &Path,
+        source: Source,
+        commit_hook: Option<CommitHook>,
+    ) -> Self {
         let config = RuntimeConfig {
             data_dir: data.to_owned(),
-            source: Source::Fixed(Box::new(AgentsSnapshot::new(agents, keys))),
+            source,
             concurrent_runs: 8,
             waiting_runs: 100,
             retention: Duration::from_secs(3600),

@@ -182,7 +182,7 @@ impl Workspace<'_> {
     fn request(&self, outbound: &Outbound, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         outbound
-            .client(&url)
+            .inside()
             .request(method, &url)
             .bearer_auth(self.token.expose())
     }
@@ -218,7 +218,9 @@ async fn refused(response: Response) -> Failure {
     };
     let message = format!("the workspace refused: {detail}");
     match status {
-        StatusCode::TOO_MANY_REQUESTS
+        // A conflict is a workspace that runs as many programs as it can.
+        StatusCode::CONFLICT
+        | StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE => Failure::Unavailable {
             message,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -17,6 +18,9 @@ use crate::{
 
 /// Longest attempt of an MCP step, unless the node says otherwise.
 const MCP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
+
+/// A try that lasted so long was being served.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// A step that the log has as started.
 #[derive(Debug)]
@@ -40,23 +44,24 @@ pub(super) struct Scene<'a> {
 /// Tries a step until it is done or cannot be.
 pub(super) async fn attempts(scene: Scene<'_>, step: &OpenStep<'_>) -> Result<Outcome, Failure> {
     let services = &scene.workshop.services;
-    let since = Instant::now();
+    let has_told = AtomicBool::new(false);
+    let mut trouble = Trouble::default();
     let mut backoff = Backoff::default();
     let mut attempt = step.attempt;
-    let mut tells_deltas = true;
     loop {
         let began = Instant::now();
-        let result = once(scene, step, attempt, tells_deltas).await;
+        let result = once(scene, step, attempt, &has_told).await;
         services
             .metrics
             .step_done(step.node.step.kind(), result.is_ok(), began.elapsed());
-        tells_deltas = false;
         let retry_after = match result {
             Err(Failure::Unavailable {
                 message,
                 retry_after,
-            }) if since.elapsed() < scene.workshop.patience.unavailable => {
-                tracing::debug!(run = %step.key.run, node = %step.node.name, %message, "waiting");
+            }) if trouble.lasts(began) < scene.workshop.patience.unavailable => {
+                if trouble.is_news() {
+                    tracing::warn!(run = %step.key.run, node = %step.node.name, reason = %message, "a step waits");
+                }
                 retry_after
             }
             Err(Failure::Transient { message }) if attempt < step.node.attempts => {
@@ -75,11 +80,32 @@ pub(super) async fn attempts(scene: Scene<'_>, step: &OpenStep<'_>) -> Result<Ou
     }
 }
 
+/// How long something has been unavailable.
+#[derive(Debug, Default)]
+struct Trouble {
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+impl Trouble {
+    /// A try that worked for a while before it broke off shows that the trouble is new.
+    fn lasts(&mut self, began: Instant) -> Duration {
+        if STEADY < began.elapsed() {
+            *self = Self::default();
+        }
+        self.since.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    fn is_news(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_told, true)
+    }
+}
+
 async fn once(
     scene: Scene<'_>,
     step: &OpenStep<'_>,
     attempt: u32,
-    tells_deltas: bool,
+    has_told: &AtomicBool,
 ) -> Result<Outcome, Failure> {
     let services = &scene.workshop.services;
     // Looked up for each attempt: a workspace that restarted has another address, and an agent may be missing for a
@@ -103,7 +129,8 @@ async fn once(
         key: &step.key,
         task: &task,
         calls: &step.calls,
-        tells_deltas,
+        has_told,
+        tells_deltas: !has_told.load(Ordering::Relaxed),
     };
     let doing = Box::pin(steps::run(context, step.node));
     match timeout(step.node) {
