@@ -7,6 +7,9 @@ definitions.json.gz: the definitions of the kinds that are served, reduced to wh
 messages.json.gz: the protobuf messages of the same kinds as [number, name, wire type, mode, is pointer, message] rows.
     Source: the crate k8s-pb 0.9.0 (Apache-2.0), folder src, which carries the generated message structs.
 
+columns.json: descriptions of printed columns, by kind and column, from columns.txt, where `@definition#property` stands for the
+    description of a property.
+
 usage: generate.py DEFINITIONS K8S_PB_SRC
 """
 
@@ -177,6 +180,19 @@ def messages(definitions, root):
     return done
 
 
+def columns(definitions):
+    out = {}
+    for line in (HERE / "columns.txt").read_text().splitlines():
+        kind, column, text = line.split("|", 2)
+        if text.startswith("@"):
+            name, prop = text[1:].split("#")
+            text = definitions[name]["properties"][prop]["description"]
+        else:
+            text = json.loads(f'"{text}"')
+        out[f"{kind}|{column}"] = text
+    return out
+
+
 def write(name, value):
     text = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
     (HERE / name).write_bytes(gzip.compress(text, 9, mtime=0))
@@ -186,4 +202,5 @@ def write(name, value):
 if __name__ == "__main__":
     kept = definitions(sys.argv[1])
     write("definitions.json.gz", kept)
+    (HERE / "columns.json").write_text(json.dumps(columns(kept), indent=0, sort_keys=True) + "\n")
     write("messages.json.gz", messages(kept, sys.argv[2]))

@@ -217,9 +217,11 @@ fn object_name(object: &Value) -> String {
             .to_owned()
     };
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    let api_version = text("/apiVersion");
+    // Go prints the empty group of the core kinds, too.
+    let slash = if api_version.contains('/') { "" } else { "/" };
     format!(
-        "{namespace}/{name}; {}, Kind={}",
-        text("/apiVersion"),
+        "{namespace}/{name}; {slash}{api_version}, Kind={}",
         text("/kind")
     )
 }

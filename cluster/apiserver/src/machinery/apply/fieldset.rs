@@ -195,15 +195,10 @@ impl FieldSet {
     }
 
     fn collect(&self, prefix: &str, out: &mut Vec<String>) {
-        let steps: BTreeSet<&Step> = self.members.iter().chain(self.children.keys()).collect();
-        for step in steps {
-            let path = format!("{prefix}{}", step.display());
-            if self.members.contains(step) {
-                out.push(path.clone());
-            }
-            if let Some(child) = self.children.get(step) {
-                child.collect(&path, out);
-            }
+        let path = |step: &Step| format!("{prefix}{}", step.display());
+        out.extend(self.members.iter().map(path));
+        for (step, child) in &self.children {
+            child.collect(&path(step), out);
         }
     }
 

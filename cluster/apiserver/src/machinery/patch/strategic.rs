@@ -103,7 +103,11 @@ fn merge_field(
             Some(Value::Object(merge_maps(old, patch, schema)?))
         }
         (_, Value::Object(patch)) => {
-            if patch.get(DIRECTIVE) == Some(&Value::String("delete".to_owned())) {
+            // There is nothing to replace or delete, and then nothing is put there either.
+            if matches!(
+                patch.get(DIRECTIVE).and_then(Value::as_str),
+                Some("replace" | "delete")
+            ) {
                 return Ok(None);
             }
             Some(Value::Object(merge_maps(&Map::new(), patch, schema)?))
@@ -116,16 +120,17 @@ fn merge_field(
             } else {
                 patch.iter().map(cleaned).collect()
             };
-            match order {
-                Some(order) if is_merged => Some(Value::Array(reorder(
-                    &merged,
-                    patch,
-                    items(Some(order)),
-                    node,
-                    olds,
-                )?)),
-                _ => Some(Value::Array(merged)),
+            if !is_merged {
+                return Ok(Some(Value::Array(merged)));
             }
+            let own: Vec<Value> = patch
+                .iter()
+                .filter(|item| item.get(DIRECTIVE).is_none())
+                .cloned()
+                .collect();
+            // Without a wanted order the patch's own is the wanted one.
+            let order = order.map_or(own.as_slice(), |order| items(Some(order)));
+            Some(Value::Array(reorder(&merged, &own, order, node, olds)?))
         }
         (_, other) => Some(other.clone()),
     })

@@ -70,11 +70,11 @@ fn merged_lists_are_merged_by_their_key() {
             &json!([{"name": "c", "env": [{"name": "C", "value": "3"}, {"name": "A", "$patch": "delete"}]}]),
         ),
         "/spec/template/spec/containers/0/env",
-        Ok(json!([{"name": "B", "value": "2"}, {"name": "C", "value": "3"}])),
+        Ok(json!([{"name": "C", "value": "3"}, {"name": "B", "value": "2"}])),
     );
     check(
         &containers(&json!([{"name": "new", "image": "n", "args": null}])),
-        "/spec/template/spec/containers/2",
+        "/spec/template/spec/containers/0",
         Ok(json!({"name": "new", "image": "n"})),
     );
     check(
@@ -114,6 +114,11 @@ fn maps_are_merged_replaced_or_emptied() {
         Ok(json!({})),
     );
     check(
+        &json!({"metadata": {"annotations": {"$patch": "replace", "z": "1"}}}),
+        "/metadata/annotations",
+        Ok(Value::Null),
+    );
+    check(
         &json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}}),
         "/spec/strategy",
         Ok(json!({"type": "Recreate"})),
@@ -125,7 +130,7 @@ fn primitive_lists_are_united_and_deleted_from() {
     check(
         &json!({"metadata": {"finalizers": ["c/d"]}}),
         "/metadata/finalizers",
-        Ok(json!(["a/b", "e/f", "c/d"])),
+        Ok(json!(["c/d", "a/b", "e/f"])),
     );
     check(
         &json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/b"]}}),

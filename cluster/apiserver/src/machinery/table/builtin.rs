@@ -1,9 +1,17 @@
 //! The columns of the built-in kinds, as `kubectl get` has always shown them.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::{
     CREATED_DESCRIPTION, Cell, Column, Columns, Render, cells, name_column, network, pods, rest,
     workloads,
 };
+
+/// Descriptions by `kind|column`; made by `data/generate.py`.
+static DESCRIPTIONS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../../data/columns.json")).unwrap_or_default()
+});
 
 /// Name, type, priority and cell of a column.
 type Row = (&'static str, &'static str, i64, Render);
@@ -15,7 +23,7 @@ const SELECTOR: Row = ("Selector", "string", 1, workloads::pod_selector);
 
 pub(super) fn columns(group: &str, kind: &str) -> Columns {
     let rows = rows(group, kind);
-    let mut columns: Vec<Column> = rows.iter().map(column).collect();
+    let mut columns: Vec<Column> = rows.iter().map(|row| column(kind, row)).collect();
     // Events show their name last.
     if kind != "Event" {
         columns.insert(0, name_column());
@@ -36,7 +44,7 @@ pub(super) fn columns(group: &str, kind: &str) -> Columns {
     }
 }
 
-fn column((name, kind, priority, render): &Row) -> Column {
+fn column(of: &str, (name, kind, priority, render): &Row) -> Column {
     let is_created = matches!(*name, "Age" | "Created At");
     Column {
         name: (*name).to_owned(),
@@ -45,7 +53,10 @@ fn column((name, kind, priority, render): &Row) -> Column {
         description: if is_created {
             CREATED_DESCRIPTION.to_owned()
         } else {
-            String::new()
+            DESCRIPTIONS
+                .get(&format!("{of}|{name}"))
+                .cloned()
+                .unwrap_or_default()
         },
         priority: *priority,
         cell: Cell::Render(*render),
