@@ -3,6 +3,8 @@
 mod fields;
 mod splice;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
@@ -13,6 +15,9 @@ pub(crate) use self::{
     splice::{Edit, splice},
 };
 use crate::{call::Operation, fault::Fault};
+
+/// How long a body may take to arrive: a slow client must not hold a place for ever.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A request as it came, and what was found in it.
 #[derive(Debug, Clone)]
@@ -46,9 +51,13 @@ where
     if u64::try_from(body_bytes_max).unwrap_or(u64::MAX) < body.size_hint().lower() {
         return Err(too_large());
     }
-    let collected = Limited::new(body, body_bytes_max)
-        .collect()
+    let reading = Limited::new(body, body_bytes_max).collect();
+    let collected = tokio::time::timeout(BODY_TIMEOUT, reading)
         .await
+        .map_err(|_| {
+            let message = format!("The request's body did not arrive within {BODY_TIMEOUT:?}.");
+            Fault::new(ErrorKind::InvalidRequest, message)
+        })?
         .map_err(|error| {
             if error.is::<LengthLimitError>() {
                 too_large()

@@ -29,6 +29,7 @@ use crate::{
         post_params, replace_status,
     },
     cache::{Cache, Key},
+    journal::Journal,
     owners::{self, Claim},
     pods,
     worker::Reconcile,
@@ -44,6 +45,8 @@ pub(crate) struct DeploymentController {
     pub(crate) replica_sets: Arc<Cache<ReplicaSet>>,
     /// All Pods; `Recreate` waits for the old ones to end.
     pub(crate) pods: Arc<Cache<Pod>>,
+    /// Where it tells what it did.
+    pub(crate) journal: Journal,
 }
 
 impl Reconcile for DeploymentController {
@@ -159,6 +162,8 @@ impl DeploymentController {
                     replica_set = set.metadata.name,
                     "rollout started"
                 );
+                self.note_scaling(deployment, &set, 0, rolling::asked(&set))
+                    .await;
             }
             Action::Scale { set, replicas } => {
                 let patch = json!({"spec": {"replicas": replicas}});
@@ -169,6 +174,8 @@ impl DeploymentController {
                     replicas,
                     "ReplicaSet scaled"
                 );
+                self.note_scaling(deployment, &set, rolling::asked(&set), replicas)
+                    .await;
             }
             Action::Annotate { set, annotations } => {
                 merge(
@@ -197,6 +204,15 @@ impl DeploymentController {
             }
         }
         Ok(Outcome::Done)
+    }
+
+    async fn note_scaling(&self, deployment: &Deployment, set: &ReplicaSet, from: i32, to: i32) {
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        let way = if from < to { "up" } else { "down" };
+        let message = format!("Scaled {way} replica set {name} from {from} to {to}");
+        self.journal
+            .note(deployment, "ScalingReplicaSet", message)
+            .await;
     }
 
     /// A ReplicaSet of the new name exists: ours, not seen yet, or another template's.

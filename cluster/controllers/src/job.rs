@@ -14,11 +14,12 @@ use kube::{Api, Client, api::PropagationPolicy};
 use tokio::time::Instant;
 use tracing::info;
 
-use self::plan::{Plan, plan};
+use self::plan::{End, Plan, plan};
 use crate::{
     api::{Attempt, Next, ReconcileError, api_beside, delete_params, post_params, replace_status},
     cache::{Cache, Key},
     expectations::{Expectations, Expected},
+    journal::Journal,
     owners, pods,
     worker::Reconcile,
 };
@@ -37,6 +38,8 @@ pub(crate) struct JobController {
     pub(crate) pods: Arc<Cache<Pod>>,
     /// What was asked for and not seen yet.
     pub(crate) expectations: Arc<Expectations>,
+    /// Where it tells what it did.
+    pub(crate) journal: Journal,
 }
 
 impl Reconcile for JobController {
@@ -69,6 +72,17 @@ impl Reconcile for JobController {
             .await?;
         }
         self.execute(key, &job, &plan).await?;
+        match plan.end {
+            Some(End::Complete) => {
+                self.journal
+                    .note(&*job, "Completed", "Job completed".to_owned())
+                    .await;
+            }
+            Some(End::Failed { reason, message }) => {
+                self.journal.warn(&*job, reason, message.to_owned()).await;
+            }
+            None => {}
+        }
         Ok(plan.next)
     }
 }
@@ -99,6 +113,10 @@ impl JobController {
                 self.expectations.meet(key, &expected);
                 return Err(error);
             }
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            self.journal
+                .note(job, "SuccessfulCreate", format!("Created pod: {name}"))
+                .await;
         }
         for pod in &plan.delete {
             let params = delete_params(pod.metadata.uid.clone(), PropagationPolicy::Background);

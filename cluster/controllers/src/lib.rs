@@ -13,6 +13,7 @@ mod expectations;
 mod garbage;
 mod inventory;
 mod job;
+mod journal;
 mod names;
 mod namespace;
 mod owners;

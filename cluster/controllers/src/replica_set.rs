@@ -20,6 +20,7 @@ use crate::{
     },
     cache::{Cache, Change, Key},
     expectations::{Expectations, Expected},
+    journal::Journal,
     owners::{self, Claim},
     pods,
     worker::Reconcile,
@@ -35,6 +36,8 @@ pub(crate) struct ReplicaSetController {
     pub(crate) pods: Arc<Cache<Pod>>,
     /// What was asked for and not seen yet.
     pub(crate) expectations: Arc<Expectations>,
+    /// Where it tells what it did.
+    pub(crate) journal: Journal,
 }
 
 impl Reconcile for ReplicaSetController {
@@ -122,9 +125,16 @@ impl ReplicaSetController {
                 .attempt("create a Pod");
             if let Err(error) = created {
                 self.expectations.meet(key, &expected);
+                self.journal
+                    .warn(set, "FailedCreate", describe(&error))
+                    .await;
                 return Err(error);
             }
-            debug!(replica_set = ?key, pod = pod.metadata.name, "Pod created");
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            debug!(replica_set = ?key, pod = name, "Pod created");
+            self.journal
+                .note(set, "SuccessfulCreate", format!("Created pod: {name}"))
+                .await;
         }
         for pod in plan.delete {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
@@ -140,6 +150,9 @@ impl ReplicaSetController {
             match deleted.attempt_unless_gone("delete a Pod") {
                 Ok(Some(_)) => {
                     info!(replica_set = ?key, pod = name, "Pod deleted, too many replicas");
+                    self.journal
+                        .note(set, "SuccessfulDelete", format!("Deleted pod: {name}"))
+                        .await;
                 }
                 Ok(None) => self.expectations.meet(key, &expected),
                 Err(error) => {

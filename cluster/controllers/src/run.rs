@@ -19,6 +19,7 @@ use crate::{
     garbage::GarbageCollector,
     inventory::Inventory,
     job::JobController,
+    journal::Journal,
     namespace::NamespaceController,
     queue::Queue,
     replica_set::ReplicaSetController,
@@ -177,6 +178,7 @@ fn start_keepers(
         volumes: Arc::clone(&caches.volumes),
         pods: Arc::clone(&caches.pods),
         volumes_dir: config.data_dir.join(VOLUMES),
+        journal: Journal::new(client.clone(), "persistentvolume-controller"),
     };
     let synced = caches.synced();
     tasks.spawn(once_known(
@@ -211,18 +213,21 @@ fn start_workloads(
         deployments: Arc::clone(&caches.deployments),
         replica_sets: Arc::clone(&caches.replica_sets),
         pods: Arc::clone(&caches.pods),
+        journal: Journal::new(client.clone(), "deployment-controller"),
     };
     let replica_sets = ReplicaSetController {
         client: client.clone(),
         replica_sets: Arc::clone(&caches.replica_sets),
         pods: Arc::clone(&caches.pods),
         expectations: Arc::clone(replica_expectations),
+        journal: Journal::new(client.clone(), "replicaset-controller"),
     };
     let jobs = JobController {
         client: client.clone(),
         jobs: Arc::clone(&caches.jobs),
         pods: Arc::clone(&caches.pods),
         expectations: Arc::clone(job_expectations),
+        journal: Journal::new(client.clone(), "job-controller"),
     };
     let slices = EndpointSliceController {
         client: client.clone(),

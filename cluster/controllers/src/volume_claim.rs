@@ -12,7 +12,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::{Api, Client, api::PropagationPolicy};
+use kube::{Api, Client, ResourceExt, api::PropagationPolicy};
 use serde_json::json;
 use tracing::info;
 
@@ -24,6 +24,7 @@ use crate::{
         post_params, replace_status,
     },
     cache::{Cache, Key},
+    journal::Journal,
     worker::Reconcile,
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct VolumeClaimController {
     pub(crate) pods: Arc<Cache<Pod>>,
     /// The folder of the directories.
     pub(crate) volumes_dir: PathBuf,
+    /// Where it tells what it did.
+    pub(crate) journal: Journal,
 }
 
 impl Reconcile for VolumeClaimController {
@@ -89,6 +92,11 @@ impl VolumeClaimController {
                     created => {
                         created.attempt("create a volume")?;
                         info!(claim = ?Key::of(claim), path, "volume created");
+                        let message =
+                            format!("Successfully provisioned volume {}", volume.name_any());
+                        self.journal
+                            .note(claim, "ProvisioningSucceeded", message)
+                            .await;
                     }
                 }
                 // The watch shows the volume, which brings us back here to bind it.

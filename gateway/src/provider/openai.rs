@@ -140,10 +140,9 @@ mod tests {
     use super::{EventFacts, decode_event, decode_response, encode_request};
     use crate::{call::Operation, decode::decode, provider::Tokens};
 
-    #[track_caller]
-    fn check(body: &'static str, model: &str, expected: &str) {
+    async fn check(body: &'static str, model: &str, expected: &str) {
         let body = http_body_util::Full::new(Bytes::from_static(body.as_bytes()));
-        let decoded = futures::executor::block_on(decode(Operation::Chat, body, 1 << 20)).unwrap();
+        let decoded = decode(Operation::Chat, body, 1 << 20).await.unwrap();
         let encoded = encode_request(&decoded, model);
         assert_eq!(
             encoded,
@@ -154,39 +153,45 @@ mod tests {
         serde_json::from_slice::<Value>(&encoded).unwrap();
     }
 
-    #[test]
-    fn a_body_changes_only_where_it_must() {
+    #[tokio::test]
+    async fn a_body_changes_only_where_it_must() {
         check(
             r#"{"x" : 1.50,"model":"a"}"#,
             "a",
             r#"{"x" : 1.50,"model":"a"}"#,
-        );
+        )
+        .await;
         check(
             r#"{"x" : 1.50, "model": "a" ,"z":"ü"}"#,
             "b\"",
             r#"{"x" : 1.50, "model": "b\"" ,"z":"ü"}"#,
-        );
+        )
+        .await;
         let usage = r#""stream_options":{"include_usage":true}"#;
         check(
             r#" {"model":"a","stream":true}"#,
             "longer",
             &format!(r#" {{{usage},"model":"longer","stream":true}}"#),
-        );
+        )
+        .await;
         check(
             r#"{"stream_options":null,"model":"a","stream":true}"#,
             "a",
             &format!(r#"{{{usage},"model":"a","stream":true}}"#),
-        );
+        )
+        .await;
         check(
             r#"{"stream_options":{"x":[1]},"model":"a","stream":true}"#,
             "a",
             r#"{"stream_options":{"x":[1],"include_usage":true},"model":"a","stream":true}"#,
-        );
+        )
+        .await;
         check(
             r#"{"stream_options":{"include_usage":true},"model":"a","stream":true}"#,
             "a",
             r#"{"stream_options":{"include_usage":true},"model":"a","stream":true}"#,
-        );
+        )
+        .await;
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Bounds {
             return Self {
                 wanted,
                 surge: 0,
-                unavailable: wanted,
+                unavailable: 0,
             };
         }
         let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());

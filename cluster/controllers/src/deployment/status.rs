@@ -284,7 +284,10 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use k8s_openapi::{
-        api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus},
+        api::apps::v1::{
+            Deployment, DeploymentSpec, DeploymentStrategy, ReplicaSet, ReplicaSetSpec,
+            ReplicaSetStatus,
+        },
         jiff::Timestamp,
     };
 
@@ -368,6 +371,21 @@ mod tests {
             "NewReplicaSetAvailable",
         );
         assert_eq!(next, None);
+    }
+
+    #[test]
+    fn recreate_is_available_with_all_its_replicas_only() {
+        let mut recreate = deployment();
+        recreate.spec.strategy = Some(DeploymentStrategy {
+            type_: Some("Recreate".to_owned()),
+            rolling_update: None,
+        });
+        for (available, status) in [(0, "False"), (1, "False"), (2, "True")] {
+            let (changed, _) = status_of(&recreate, &sets(2, available), None, at(0));
+            let conditions = changed.unwrap().status.unwrap().conditions.unwrap();
+            let found = conditions::find(&conditions, AVAILABLE).unwrap();
+            assert_eq!(found.status.as_deref(), Some(status), "{available} of 2");
+        }
     }
 
     #[test]

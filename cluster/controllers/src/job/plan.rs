@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) delete: Vec<Arc<Pod>>,
     /// The Job with its new status, if it changes.
     pub(crate) status: Option<Job>,
+    /// How the Job ended, if it ends now.
+    pub(crate) end: Option<End>,
     /// Whether the Job itself goes, its time to live being over.
     pub(crate) expired: bool,
     /// When to look again.
@@ -77,6 +79,7 @@ pub(crate) fn plan(job: &Job, owned: &[Arc<Pod>], now: Timestamp) -> Plan {
         finish(&mut status, &end, now);
         plan.delete = tally.active.iter().map(|pod| Arc::clone(pod)).collect();
         plan.next = spec.ttl_seconds_after_finished.map(seconds);
+        plan.end = Some(end);
     } else if !is_suspended {
         let wait = backoff_left(&tally, now);
         match wait {
@@ -231,10 +234,15 @@ fn note_suspension(status: &mut JobStatus, is_suspended: bool, now: Timestamp) {
 }
 
 /// How a Job ended.
-enum End {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Enough Pods succeeded.
     Complete,
+    /// It is given up.
     Failed {
+        /// One word for programs.
         reason: &'static str,
+        /// A sentence for people.
         message: &'static str,
     },
 }
