@@ -84,11 +84,10 @@ fn next(observed: &Observed<'_>, status: &crds::ModelStatus) -> Next {
     if observed.valid.is_err() || observed.refusal.is_some() {
         return Next::OnAction;
     }
-    let is_native = observed.revision.is_some();
-    if is_native
-        && (status.ready_replicas < observed.model.spec.replicas
-            || status.replicas != status.ready_replicas)
-    {
+    let is_whole = status.ready_replicas == observed.model.spec.replicas
+        && status.replicas == status.ready_replicas;
+    let knows_facts = status.facts.is_some() || status.ready_replicas == 0;
+    if observed.revision.is_some() && !(is_whole && knows_facts) {
         return Next::After(load::PERIOD);
     }
     Next::OnChange

@@ -52,36 +52,28 @@ impl Announcer {
 }
 
 fn transition(before: &[Condition], after: &[Condition]) -> Option<Event> {
-    let after = crds::condition::find(after, ConditionKind::Ready)?;
-    if let Some(before) = crds::condition::find(before, ConditionKind::Ready)
-        && before.status == after.status
-        && before.reason == after.reason
+    let ready = crds::condition::find(after, ConditionKind::Ready)?;
+    let previous = crds::condition::find(before, ConditionKind::Ready);
+    if previous
+        .is_some_and(|previous| previous.status == ready.status && previous.reason == ready.reason)
     {
         return None;
     }
-    let type_ = match after.status {
-        ConditionStatus::True | ConditionStatus::Unknown => EventType::Normal,
-        ConditionStatus::False if is_on_its_way(&after.reason) => EventType::Normal,
-        ConditionStatus::False => EventType::Warning,
-    };
+    // What comes up is not yet ready, and that is normal; what stalls, or was ready, is not.
+    let was_ready = crds::condition::is_ready(before);
+    let is_stalled = crds::condition::find(after, ConditionKind::Stalled).is_some();
+    let is_bad = ready.status == ConditionStatus::False && (was_ready || is_stalled);
     Some(Event {
-        type_,
-        reason: after.reason.clone(),
-        note: Some(after.message.chars().take(NOTE_LENGTH_MAX).collect()),
+        type_: if is_bad {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: ready.reason.clone(),
+        note: Some(ready.message.chars().take(NOTE_LENGTH_MAX).collect()),
         action: "Reconcile".to_owned(),
         secondary: None,
     })
-}
-
-/// Reasons of objects that come up as they should.
-fn is_on_its_way(reason: &str) -> bool {
-    [
-        "Pending",
-        "Downloading",
-        "Progressing",
-        "PartiallyProgrammed",
-    ]
-    .contains(&reason)
 }
 
 #[cfg(test)]
@@ -99,19 +91,25 @@ mod tests {
             .conclude(&[], 1, Timestamp::UNIX_EPOCH)
     }
 
+    #[track_caller]
+    fn check(before: &[Condition], after: Verdict, expected: Option<EventType>) {
+        let event = transition(before, &conditions(after));
+        assert_eq!(event.map(|event| event.type_), expected);
+    }
+
     #[test]
-    fn only_transitions_are_announced() {
-        let good = conditions(Verdict::holds(Reason::Accepted, ""));
-        let bad = conditions(Verdict::stuck(Reason::Invalid, "spec.x: no"));
-        assert!(transition(&good, &good).is_none());
-        let event = transition(&good, &bad).expect("an event");
-        assert_eq!(
-            (event.type_, &*event.reason),
-            (EventType::Warning, "Invalid")
-        );
-        assert_eq!(
-            transition(&[], &good).expect("an event").type_,
-            EventType::Normal
+    fn transitions_are_announced_and_warn_of_what_fell_or_stalls() {
+        let good = || Verdict::holds(Reason::Accepted, "");
+        let waits = || Verdict::waits(Reason::Pending, "");
+        let ready = conditions(good());
+        check(&ready, good(), None);
+        check(&[], good(), Some(EventType::Normal));
+        check(&[], waits(), Some(EventType::Normal));
+        check(&ready, waits(), Some(EventType::Warning));
+        check(
+            &[],
+            Verdict::stuck(Reason::Invalid, "spec.x: no"),
+            Some(EventType::Warning),
         );
     }
 }

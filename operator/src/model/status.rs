@@ -273,19 +273,21 @@ fn progress(report: &LoadReport) -> String {
     percent(report).map_or_else(|| word.to_owned(), |percent| format!("{word}: {percent} %"))
 }
 
+/// The engine says what to do; our hint stands in where it says nothing.
 fn failure(report: &LoadReport) -> Verdict {
-    let message = &report.message;
     let said = |hint: &str| {
-        if message.is_empty() {
+        if report.message.is_empty() {
             hint.to_owned()
         } else {
-            format!("{message}; {hint}")
+            report.message.clone()
         }
     };
     match report.reason {
         Some(LoadFailure::SourceNotFound) => Verdict::stuck(
             Reason::SourceNotFound,
-            said("correct spec.source.uri, or publish the file; it is tried again"),
+            said(
+                "the source does not exist; correct spec.source.uri or publish the file, it is tried again",
+            ),
         ),
         Some(LoadFailure::SourceUnauthorized) => Verdict::stuck(
             Reason::SourceUnauthorized,
@@ -293,19 +295,27 @@ fn failure(report: &LoadReport) -> Verdict {
         ),
         Some(LoadFailure::SourceUnreachable) | None => Verdict::waits(
             Reason::SourceUnreachable,
-            said("check the network and spec.source.uri; it is tried again"),
+            said(
+                "the source cannot be reached; check the network and spec.source.uri, it is tried again",
+            ),
         ),
         Some(LoadFailure::VerifyFailed) => Verdict::stuck(
             Reason::VerifyFailed,
-            said("correct spec.source.sha256, or do not trust this file"),
+            said(
+                "the file is not the one that was asked for; correct spec.source.sha256 or do not trust it",
+            ),
         ),
         Some(LoadFailure::InsufficientResources) => Verdict::stuck(
             Reason::InsufficientResources,
-            said("raise spec.cache.size or spec.resources, or choose smaller weights"),
+            said(
+                "the weights do not fit; raise spec.cache.size or spec.resources, or choose smaller weights",
+            ),
         ),
         Some(LoadFailure::Unsupported) => Verdict::stuck(
             Reason::Unsupported,
-            said("choose a GGUF file of a supported architecture"),
+            said(
+                "the file is not served by this engine; choose a GGUF file of a supported architecture",
+            ),
         ),
     }
 }

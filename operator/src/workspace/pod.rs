@@ -161,6 +161,7 @@ fn gate(workspace: &ValidWorkspace, settings: &Settings) -> Container {
             ..ContainerPort::default()
         }]),
         security_context: Some(container_security()),
+        startup_probe: Some(probe("/healthz", 1, 60)),
         readiness_probe: Some(probe("/healthz", 1, 3)),
         liveness_probe: Some(probe("/healthz", 10, 3)),
         volume_mounts: Some(vec![
