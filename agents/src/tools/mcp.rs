@@ -1,5 +1,7 @@
 //! MCP servers: connections that are kept and opened again, functions that are listed and called.
 
+mod error;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -10,21 +12,18 @@ use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use protocol::secret::SecretString;
 use rmcp::{
-    RoleClient, ServiceError,
+    RoleClient,
     model::{
         CallToolRequestParams, CallToolResult, ContentBlock, JsonObject, RequestMetaObject, Tool,
     },
-    service::{ClientInitializeError, RunningService, ServiceExt},
+    service::{RunningService, ServiceExt},
     transport::{
         StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig,
     },
 };
 use serde_json::Value;
 
-use crate::{
-    failure::{Failure, chain},
-    outbound::Outbound,
-};
+use crate::{failure::Failure, outbound::Outbound};
 
 /// The key of the idempotency id in a request's `_meta`.
 const IDEMPOTENCY_META: &str = "quarterdeck.dev/idempotency-key";
@@ -85,9 +84,12 @@ impl McpPool {
             return Ok(functions);
         }
         let functions = connection.service.list_all_tools().await;
-        // Listing has no effects: what broke off is asked again.
-        let functions =
-            Arc::new(functions.map_err(|error| Failure::unavailable(described(server, &error)))?);
+        let functions = functions.map_err(|error| match error::request(&shown(server), &error) {
+            // Listing has no effects: what broke off is asked again.
+            Failure::Transient { message } => Failure::unavailable(message),
+            failure => failure,
+        });
+        let functions = Arc::new(functions?);
         *connection.functions.lock() = Some((Instant::now(), Arc::clone(&functions)));
         Ok(functions)
     }
@@ -107,7 +109,7 @@ impl McpPool {
         let mut request = CallToolRequestParams::new(function.to_owned()).with_arguments(arguments);
         request.meta = Some(meta);
         let result = connection.service.call_tool(request).await;
-        content(result.map_err(|error| failed(server, &error))?)
+        content(result.map_err(|error| error::request(&shown(server), &error))?)
     }
 
     async fn connection(
@@ -173,7 +175,7 @@ async fn connect(
         StreamableHttpClientTransport::with_client(outbound.client(server.url).clone(), config);
     ().serve(transport)
         .await
-        .map_err(|error| refused(server, &error))
+        .map_err(|error| error::handshake(&shown(server), &error))
 }
 
 /// The server without what may be a credential in its address.
@@ -181,34 +183,6 @@ fn shown(server: Server<'_>) -> String {
     match url::Url::parse(server.url) {
         Ok(url) => format!("{}{}", url.origin().ascii_serialization(), url.path()),
         Err(_) => "at an invalid address".to_owned(),
-    }
-}
-
-fn refused(server: Server<'_>, error: &ClientInitializeError) -> Failure {
-    let message = format!(
-        "connecting to the MCP server {}: {}",
-        shown(server),
-        chain(error)
-    );
-    match error {
-        ClientInitializeError::JsonRpcError(_)
-        | ClientInitializeError::NoCompatibleProtocolVersion { .. } => Failure::permanent(message),
-        error if error.is_authorization_required() => Failure::permanent(message),
-        _ => Failure::unavailable(message),
-    }
-}
-
-fn described(server: Server<'_>, error: &ServiceError) -> String {
-    format!("asking the MCP server {}: {}", shown(server), chain(error))
-}
-
-fn failed(server: Server<'_>, error: &ServiceError) -> Failure {
-    let message = described(server, error);
-    match error {
-        ServiceError::McpError(_) | ServiceError::UnexpectedResponse => Failure::permanent(message),
-        error if error.is_authorization_required() => Failure::permanent(message),
-        // The call may have happened: this costs an attempt.
-        _ => Failure::transient(message),
     }
 }
 
