@@ -21,6 +21,7 @@ pub struct BlockId(u32);
 
 impl BlockId {
     /// The block's place in the cache.
+    #[inline]
     pub const fn index(self) -> usize {
         self.0 as usize
     }

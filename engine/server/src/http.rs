@@ -10,7 +10,7 @@ mod probes;
 mod prompt;
 mod submit;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

@@ -26,7 +26,7 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// A failed attempt, in the words of the load report.
 #[derive(Debug)]
-struct Failure {
+pub(crate) struct Failure {
     reason: LoadFailure,
     message: String,
 }
@@ -83,7 +83,7 @@ async fn attempt(args: &EngineArgs, state: &Arc<State>) -> Result<Runner, Failur
 }
 
 /// Opens a file and puts the engine behind it.
-fn start(args: &EngineArgs, state: &Arc<State>, path: &Path) -> Result<Runner, Failure> {
+pub(crate) fn start(args: &EngineArgs, state: &Arc<State>, path: &Path) -> Result<Runner, Failure> {
     let loaded = Loaded::open(path).map_err(|error| explain(&error, path))?;
     let config = loaded.model.config().clone();
     let plan = plan(args, config.context_length, config.cache_bytes_per_token());

@@ -138,3 +138,6 @@ async fn watch(
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests;

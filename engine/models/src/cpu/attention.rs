@@ -1,11 +1,13 @@
 //! Attention over a paged cache: each token looks at the keys of its own sequence, block by block.
 
+use std::ops::Range;
+
 use engine_core::BlockId;
 
 use crate::backend::CacheShape;
 use crate::config::ModelConfig;
 
-use super::kernel::{Level, add_scaled, dot};
+use super::kernel::{Level, VECTORS, add_scaled, dot_each};
 use super::parallel::ThreadScratch;
 
 /// Keys and values of all layers.
@@ -62,6 +64,9 @@ pub(crate) struct View<'a> {
 }
 
 /// Computes what one token's query heads see through one key head. `queries` and `output` hold these heads.
+///
+/// Places are taken a few at a time; the last few are filled up with the last place, whose surplus scores are dropped
+/// and whose surplus weights are zero.
 pub(crate) fn attend(
     level: Level,
     config: &ModelConfig,
@@ -73,21 +78,36 @@ pub(crate) fn attend(
     let (queries, output) = heads;
     let (width, stride) = (config.head_width, config.key_value_width());
     let layer = view.cache.layer(view.layer);
-    let vector = |place: usize| {
-        let start = view.cache.slot(view.blocks, place) * stride + key_head * width;
-        start..start + width
+    let count = view.place + 1 - view.first;
+    let last = count - 1;
+    let vectors = |index: usize| -> [Range<usize>; VECTORS] {
+        std::array::from_fn(|offset| {
+            let place = view.first + (index + offset).min(last);
+            let start = view.cache.slot(view.blocks, place) * stride + key_head * width;
+            start..start + width
+        })
     };
     for (query, output) in queries
         .chunks_exact(width)
         .zip(output.chunks_exact_mut(width))
     {
         scratch.clear();
-        let score = |place| dot(level, query, &layer.keys[vector(place)]) * config.attention_scale;
-        scratch.extend((view.first..=view.place).map(score));
-        softmax(scratch);
+        for index in (0..count).step_by(VECTORS) {
+            let keys = vectors(index).map(|range| &layer.keys[range]);
+            scratch.extend(
+                dot_each(level, query, keys).map(|product| product * config.attention_scale),
+            );
+        }
+        softmax(&mut scratch[..count]);
+        scratch[count..].fill(0.0);
         output.fill(0.0);
-        for (place, weight) in (view.first..=view.place).zip(scratch.iter()) {
-            add_scaled(level, output, *weight, &layer.values[vector(place)]);
+        for (index, weights) in (0..count).step_by(VECTORS).zip(scratch.as_chunks().0) {
+            add_scaled(
+                level,
+                output,
+                *weights,
+                vectors(index).map(|range| &layer.values[range]),
+            );
         }
     }
 }

@@ -69,23 +69,38 @@ pub(crate) fn multiply(
     }
 }
 
-/// The sum of products of two vectors of equal length.
-pub(crate) fn dot(level: Level, left: &[f32], right: &[f32]) -> f32 {
-    match level {
-        Level::Portable => Portable::dots([left], [right])[0][0],
+/// Vectors that [`dot_each`] and [`add_scaled`] take at a time.
+pub(crate) const VECTORS: usize = 4;
+
+/// The dot product of a vector with each of some vectors of equal length.
+pub(crate) fn dot_each(level: Level, vector: &[f32], others: [&[f32]; VECTORS]) -> [f32; VECTORS] {
+    let sums = match level {
+        Level::Portable => Portable::dots(others, [vector]),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: this level is only made where the processor has AVX2 and FMA.
-        Level::Avx2 => unsafe { avx2::dot(left, right) },
-    }
+        Level::Avx2 => unsafe { avx2::dot_each(vector, others) },
+    };
+    sums.map(|[sum]| sum)
 }
 
-/// Adds `factor · values` to `sums`.
-pub(crate) fn add_scaled(level: Level, sums: &mut [f32], factor: f32, values: &[f32]) {
+/// Adds `factors[i] · vectors[i]` to `sums`, one after the other.
+pub(crate) fn add_scaled(
+    level: Level,
+    sums: &mut [f32],
+    factors: [f32; VECTORS],
+    vectors: [&[f32]; VECTORS],
+) {
     match level {
-        Level::Portable => add_scaled_body(sums, factor, values),
+        Level::Portable => {
+            for (factor, vector) in factors.iter().zip(vectors) {
+                for (sum, value) in sums.iter_mut().zip(vector) {
+                    *sum += factor * value;
+                }
+            }
+        }
         #[cfg(target_arch = "x86_64")]
         // SAFETY: this level is only made where the processor has AVX2 and FMA.
-        Level::Avx2 => unsafe { avx2::add_scaled(sums, factor, values) },
+        Level::Avx2 => unsafe { avx2::add_scaled(sums, factors, vectors) },
     }
 }
 
@@ -218,13 +233,6 @@ fn add_lanes(mut sums: [f32; LANES]) -> f32 {
         half /= 2;
     }
     sums[0]
-}
-
-#[inline(always)]
-fn add_scaled_body(sums: &mut [f32], factor: f32, values: &[f32]) {
-    for (sum, value) in sums.iter_mut().zip(values) {
-        *sum += factor * value;
-    }
 }
 
 /// Divides a vector by its root mean square and multiplies it with `weight`.

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::runner::TokenEvent;
 
 use super::answer::{ChunkOrError, collect, event_stream, stopped, usage};
-use super::decode::decode;
+use super::decode;
 use super::fault::Fault;
 use super::submit::{Tokens, answer_max, engine, submit};
 use super::{Shared, parameters, prompt};
@@ -27,15 +27,19 @@ pub(super) async fn create(
     axum::extract::State(state): Shared,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Fault> {
-    let request: ChatRequest = decode(body, &[("model", json!("")), ("messages", json!([]))])?;
-    let engine = engine(&state, &request.model)?;
-    let parameters = parameters::of_chat(&request)?;
-    let name = if request.max_completion_tokens.is_some() {
+    let mut object = decode::object(body)?;
+    // Both names mean the same; who sends both means the newer one.
+    let length_name = if object.contains_key("max_completion_tokens") {
+        object.remove("max_tokens");
         "max_completion_tokens"
     } else {
         "max_tokens"
     };
-    let answer_max = answer_max(name, request.max_completion_tokens)?;
+    let request: ChatRequest =
+        decode::request(object, &[("model", json!("")), ("messages", json!([]))])?;
+    let engine = engine(&state, &request.model)?;
+    let parameters = parameters::of_chat(&request)?;
+    let answer_max = answer_max(length_name, request.max_completion_tokens)?;
     let prompt = prompt::of_chat(engine, &request)?;
     let tokens = submit(engine, prompt, &parameters, answer_max, "messages").await?;
     let head = Head {

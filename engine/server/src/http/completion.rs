@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::runner::TokenEvent;
 
 use super::answer::{ChunkOrError, collect, event_stream, stopped, total, usage};
-use super::decode::decode;
+use super::decode;
 use super::fault::Fault;
 use super::submit::{Tokens, answer_max, engine, submit};
 use super::{Shared, parameters, prompt};
@@ -30,7 +30,9 @@ pub(super) async fn create(
     axum::extract::State(state): Shared,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Fault> {
-    let request: CompletionRequest = decode(body, &[("model", json!("")), ("prompt", json!(""))])?;
+    let object = decode::object(body)?;
+    let request: CompletionRequest =
+        decode::request(object, &[("model", json!("")), ("prompt", json!(""))])?;
     let engine = engine(&state, &request.model)?;
     let parameters = parameters::of_completion(&request)?;
     let answer_max = answer_max("max_tokens", request.max_tokens)?.unwrap_or(ANSWER_DEFAULT);

@@ -9,11 +9,8 @@ use serde_json::{Map, Value};
 
 use super::fault::Fault;
 
-/// Reads a body as a request. `required` has the parameters that must be there, each with a value that is valid.
-pub(super) fn decode<T: DeserializeOwned>(
-    body: Result<Bytes, BytesRejection>,
-    required: &[(&str, Value)],
-) -> Result<T, Fault> {
+/// Reads a body as a JSON object.
+pub(super) fn object(body: Result<Bytes, BytesRejection>) -> Result<Map<String, Value>, Fault> {
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Fault::new(ErrorKind::RequestTooLarge, "The request body is too large.")
@@ -23,12 +20,19 @@ pub(super) fn decode<T: DeserializeOwned>(
             "The request body could not be read.",
         ),
     })?;
-    let object: Map<String, Value> = serde_json::from_slice(&body).map_err(|error| {
+    serde_json::from_slice(&body).map_err(|error| {
         Fault::new(
             ErrorKind::InvalidRequest,
             format!("The request body is not a JSON object: {error}."),
         )
-    })?;
+    })
+}
+
+/// Reads an object as a request. `required` has the parameters that must be there, each with a value that is valid.
+pub(super) fn request<T: DeserializeOwned>(
+    object: Map<String, Value>,
+    required: &[(&str, Value)],
+) -> Result<T, Fault> {
     for (name, _) in required {
         if object.get(*name).is_none_or(Value::is_null) {
             return Err(Fault::parameter(

@@ -6,7 +6,7 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use super::{Arithmetic, LANES, Product, ThreadScratch, add_lanes, multiply_body};
+use super::{Arithmetic, LANES, Product, ThreadScratch, VECTORS, add_lanes, multiply_body};
 
 const WIDTH: usize = 8;
 
@@ -30,28 +30,36 @@ pub(super) fn multiply(product: &Product<'_>, rows: Range<usize>, scratch: &mut 
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
-    dots([left], [right])[0][0]
+pub(super) fn dot_each(vector: &[f32], others: [&[f32]; VECTORS]) -> [[f32; 1]; VECTORS] {
+    dots(others, [vector])
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn add_scaled(sums: &mut [f32], factor: f32, values: &[f32]) {
-    let factors = _mm256_set1_ps(factor);
-    let (sums, sums_rest) = sums.as_chunks_mut::<WIDTH>();
-    let (values, values_rest) = values.as_chunks::<WIDTH>();
-    for (sums, values) in sums.iter_mut().zip(values) {
-        // SAFETY: both arrays have eight numbers; the instructions take any alignment.
+pub(super) fn add_scaled(sums: &mut [f32], factors: [f32; VECTORS], vectors: [&[f32]; VECTORS]) {
+    let length = sums.len();
+    assert!(
+        vectors.iter().all(|vector| vector.len() == length),
+        "vectors of different lengths"
+    );
+    let mut place = 0;
+    while place + WIDTH <= length {
+        // SAFETY: place + 8 is at most the length that all vectors have; the instructions take any alignment.
         unsafe {
-            let added = _mm256_fmadd_ps(
-                factors,
-                _mm256_loadu_ps(values.as_ptr()),
-                _mm256_loadu_ps(sums.as_ptr()),
-            );
-            _mm256_storeu_ps(sums.as_mut_ptr(), added);
+            let mut sum = _mm256_loadu_ps(sums.as_ptr().add(place));
+            for (factor, vector) in factors.iter().zip(vectors) {
+                sum = _mm256_fmadd_ps(
+                    _mm256_set1_ps(*factor),
+                    _mm256_loadu_ps(vector.as_ptr().add(place)),
+                    sum,
+                );
+            }
+            _mm256_storeu_ps(sums.as_mut_ptr().add(place), sum);
         }
+        place += WIDTH;
     }
-    for (sum, value) in sums_rest.iter_mut().zip(values_rest) {
-        *sum = factor.mul_add(*value, *sum);
+    for place in place..length {
+        let add = |sum: f32, (factor, vector): (&f32, &[f32])| factor.mul_add(vector[place], sum);
+        sums[place] = factors.iter().zip(vectors).fold(sums[place], add);
     }
 }
 

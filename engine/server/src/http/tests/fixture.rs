@@ -1,0 +1,127 @@
+//! An engine with a synthetic model behind its routes, without sockets.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use axum::response::Response;
+use clap::Parser;
+use engine_models::synthetic::SyntheticModel;
+use http_body_util::BodyExt;
+use protocol::sse::Parser as EventParser;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::args::EngineArgs;
+use crate::state::State;
+use crate::{http, loader};
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// Flags for an engine with these names, and more flags.
+pub(crate) fn args(source: &str, cache: &Path, more: &[&str]) -> EngineArgs {
+    let cache = cache.display().to_string();
+    let mut flags = vec![
+        "engine",
+        "--listen",
+        "127.0.0.1:0",
+        "--served-name",
+        "tiny",
+        "--alias",
+        "small",
+    ];
+    flags.extend(["--threads", "2", "--source", source, "--cache-dir", &cache]);
+    flags.extend(more);
+    Command::try_parse_from(flags).unwrap().engine
+}
+
+pub(super) struct Fixture {
+    pub(super) state: Arc<State>,
+    router: Router,
+}
+
+impl Fixture {
+    /// An engine whose model is loaded.
+    pub(super) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`Self::start`], with more flags. The thread of the step loop ends with the fixture.
+    pub(super) fn start_with(flags: &[&str]) -> Self {
+        let fixture = Self::loading();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        SyntheticModel::default().write(&path).unwrap();
+        let runner = loader::start(
+            &args("file:///unused", folder.path(), flags),
+            &fixture.state,
+            &path,
+        )
+        .unwrap();
+        thread::spawn(move || runner.run(&CancellationToken::new()));
+        fixture
+    }
+
+    /// An engine that has not loaded its model yet.
+    pub(super) fn loading() -> Self {
+        let names = ["tiny", "small"].map(str::to_owned).to_vec();
+        let state = Arc::new(State::new(names, 7, CancellationToken::new()));
+        Self {
+            router: http::router(Arc::clone(&state)),
+            state,
+        }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    /// Sends any body.
+    pub(super) async fn post_text(
+        &self,
+        path: &str,
+        body: &str,
+    ) -> (StatusCode, HeaderMap, String) {
+        let request = Request::post(path)
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_owned()));
+        let response = self.send(request.unwrap()).await;
+        let (status, headers) = (response.status(), response.headers().clone());
+        (status, headers, text(response).await)
+    }
+
+    pub(super) async fn post_ok(&self, path: &str, body: &Value) -> Value {
+        let (status, _, text) = self.post_text(path, &body.to_string()).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The data of all events of a streamed answer.
+    pub(super) async fn post_stream(&self, path: &str, body: &Value) -> Vec<String> {
+        let (status, headers, text) = self.post_text(path, &body.to_string()).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        assert_eq!(headers["content-type"], "text/event-stream");
+        let events = EventParser::new(1 << 20).push(text.as_bytes()).unwrap();
+        events.into_iter().map(|event| event.data).collect()
+    }
+
+    pub(super) async fn get(&self, path: &str) -> (StatusCode, String) {
+        let response = self
+            .send(Request::get(path).body(Body::empty()).unwrap())
+            .await;
+        (response.status(), text(response).await)
+    }
+}
+
+async fn text(response: Response) -> String {
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}

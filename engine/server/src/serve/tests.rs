@@ -1,0 +1,129 @@
+//! Claims about the whole process, over real sockets.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use engine_models::synthetic::SyntheticModel;
+use protocol::load::{LoadFailure, LoadPhase, LoadReport};
+use reqwest::Client;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{EngineError, serve};
+use crate::http::tests::fixture;
+
+struct Process {
+    client: Client,
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    tasks: JoinSet<Result<(), EngineError>>,
+}
+
+impl Process {
+    async fn start(source: &Path, cache: &Path) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let args = fixture::args(&format!("file://{}", source.display()), cache, &[]);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, args, shutdown.clone()));
+        Self {
+            client: Client::new(),
+            address,
+            shutdown,
+            tasks,
+        }
+    }
+
+    async fn report(&self) -> LoadReport {
+        let response = self
+            .client
+            .get(format!("http://{}/health/load", self.address))
+            .send()
+            .await
+            .unwrap();
+        serde_json::from_str(&response.text().await.unwrap()).unwrap()
+    }
+
+    /// Asks until the engine is in a phase; the engine has no other way to tell.
+    async fn reach(&self, phase: LoadPhase) -> LoadReport {
+        let reached = timeout(Duration::from_secs(20), async {
+            loop {
+                let report = self.report().await;
+                if report.phase == phase {
+                    return report;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        reached
+            .await
+            .unwrap_or_else(|_| panic!("{phase:?} was not reached"))
+    }
+
+    async fn end(&mut self) -> Result<(), EngineError> {
+        let ended = timeout(Duration::from_secs(20), self.tasks.join_next());
+        ended.await.expect("the process ends").unwrap().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn weights_that_appear_later_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("late.gguf");
+    let mut process = Process::start(&source, folder.path()).await;
+    let report = process.reach(LoadPhase::Failed).await;
+    assert_eq!(report.reason, Some(LoadFailure::SourceNotFound));
+    assert!(report.message.contains("late.gguf"), "{}", report.message);
+    std::fs::write(folder.path().join("part"), b"").unwrap();
+    SyntheticModel::default()
+        .write(&folder.path().join("part"))
+        .unwrap();
+    std::fs::rename(folder.path().join("part"), &source).unwrap();
+    let report = process.reach(LoadPhase::Ready).await;
+    assert_eq!(report.facts.unwrap().context_length, 256);
+    process.shutdown.cancel();
+    process.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broken_file_is_reported_and_the_process_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("broken.gguf");
+    std::fs::write(&source, b"no weights at all").unwrap();
+    let mut process = Process::start(&source, folder.path()).await;
+    let report = process.reach(LoadPhase::Failed).await;
+    assert_eq!(report.reason, Some(LoadFailure::VerifyFailed));
+    process.shutdown.cancel();
+    process.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_running_answer_is_finished_before_the_process_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("model.gguf");
+    SyntheticModel::default().write(&source).unwrap();
+    let mut process = Process::start(&source, folder.path()).await;
+    process.reach(LoadPhase::Ready).await;
+    let body = json!({"model": "tiny", "prompt": "a", "max_tokens": 200, "ignore_eos": true, "stream": true});
+    let request = process
+        .client
+        .post(format!("http://{}/v1/completions", process.address))
+        .json(&body);
+    let mut response = request.send().await.unwrap();
+    let mut text = Vec::new();
+    text.extend(response.chunk().await.unwrap().unwrap());
+    process.shutdown.cancel();
+    while let Some(bytes) = response.chunk().await.unwrap() {
+        text.extend(bytes);
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.ends_with("data: [DONE]\n\n"), "the stream was cut off");
+    assert!(text.contains("\"finish_reason\":\"length\""));
+    process.end().await.unwrap();
+}
