@@ -1,6 +1,6 @@
 //! Streams over one WebSocket, as Kubernetes numbers them: the first byte of a message says which.
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
@@ -44,8 +44,11 @@ async fn carry(mut waiting: mpsc::Receiver<Message>, mut sink: SplitSink<WebSock
             return;
         }
     }
-    // The client may have closed first.
-    drop(sink.close().await);
+    // Clients take an end without a code for a failure. They may have closed first.
+    let normal = CloseFrame { code: close_code::NORMAL, reason: Utf8Bytes::default() };
+    if sink.send(Message::Close(Some(normal))).await.is_ok() {
+        drop(sink.close().await);
+    }
 }
 
 impl Outbox {

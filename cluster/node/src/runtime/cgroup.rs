@@ -1,5 +1,6 @@
 //! Control groups for process containers, version 2 or 1, as far as the host lets us make them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::Limits;
 
+const ROOT: &str = "/sys/fs/cgroup";
+/// How deep below a controller's mount a former node's group is looked for.
+const SEARCH_DEPTH_MAX: usize = 3;
 const CPU_PERIOD_MICROS: u64 = 100_000;
 /// How often a group that does not empty is looked at again before it is given up.
 const REMOVE_ATTEMPTS: u32 = 50;
@@ -53,7 +57,7 @@ pub(crate) struct Cgroup {
 impl Cgroups {
     /// Finds out what the host offers and makes the node's own group, named after `node`.
     pub(crate) fn detect(node: &str) -> Self {
-        let root = Path::new("/sys/fs/cgroup");
+        let root = Path::new(ROOT);
         let found = if root.join("cgroup.controllers").exists() { unified(root, node) } else { split(root, node) };
         found.unwrap_or_else(|error| Self::Unavailable(error.to_string()))
     }
@@ -89,26 +93,40 @@ impl Cgroups {
         }
     }
 
-    /// The groups of containers that a former node left.
+    /// The groups that a former node left, innermost first. It may have been started from another group than this one.
     pub(crate) fn leftovers(&self) -> Vec<Cgroup> {
-        let bases: Vec<&PathBuf> = match self {
+        let own = self.bases();
+        let mut found = Vec::new();
+        for base in &own {
+            let Some(name) = base.file_name() else { continue };
+            let below_root = base.ancestors().find(|path| path.parent() == Some(Path::new(ROOT)));
+            let (from, depth) = match below_root {
+                Some(mount) if mount != base.as_path() => (mount, SEARCH_DEPTH_MAX),
+                _ => (Path::new(ROOT), 0),
+            };
+            let mut bases = Vec::new();
+            find_folders(from, name, depth, &mut bases);
+            for former in bases {
+                found.extend(folders_in(&former));
+                if !own.contains(&&former) {
+                    found.push(former);
+                }
+            }
+        }
+        found.into_iter().map(|folder| Cgroup { folders: vec![folder] }).collect()
+    }
+
+    fn bases(&self) -> Vec<&PathBuf> {
+        match self {
             Self::Unavailable(_) => Vec::new(),
             Self::Unified(base) => vec![base],
             Self::Split(trees) => trees.iter().map(|(_, base)| base).collect(),
-        };
-        let children = bases.into_iter().filter_map(|base| fs::read_dir(base).ok()).flatten().flatten();
-        let folders = children.map(|entry| entry.path()).filter(|path| path.is_dir());
-        folders.map(|folder| Cgroup { folders: vec![folder] }).collect()
+        }
     }
 
     /// Removes the node's own groups once they are empty.
     pub(crate) fn remove_base(&self) {
-        let bases: Vec<&PathBuf> = match self {
-            Self::Unavailable(_) => Vec::new(),
-            Self::Unified(base) => vec![base],
-            Self::Split(trees) => trees.iter().map(|(_, base)| base).collect(),
-        };
-        for base in bases {
+        for base in self.bases() {
             if let Err(error) = fs::remove_dir(base) {
                 tracing::warn!(path = %base.display(), %error, "cgroup not removed");
             }
@@ -163,6 +181,22 @@ impl Cgroup {
             }
         }
     }
+}
+
+/// Finds folders of a name below `folder`.
+fn find_folders(folder: &Path, name: &OsStr, depth: usize, found: &mut Vec<PathBuf>) {
+    for child in folders_in(folder) {
+        if child.file_name() == Some(name) {
+            found.push(child);
+        } else if depth > 0 {
+            find_folders(&child, name, depth - 1, found);
+        }
+    }
+}
+
+fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
 fn unified(root: &Path, node: &str) -> io::Result<Cgroups> {
