@@ -87,14 +87,19 @@ impl Api {
     pub(crate) async fn respond(self: &Arc<Self>, parts: Parts, body: Bytes) -> Response<Body> {
         let mut warnings = Vec::new();
         let accept = parts.headers.get(http::header::ACCEPT);
-        let only_protobuf = accept.is_some_and(|accept| accept == "application/vnd.kubernetes.protobuf");
+        let only_protobuf =
+            accept.is_some_and(|accept| accept == "application/vnd.kubernetes.protobuf");
         let mut response = match self.answer(parts, body, &mut warnings).await {
             Ok(response) => response,
             Err(error) => {
                 if error.code >= 500 && error.code != 504 {
                     tracing::warn!(code = error.code, error = %error.message, "request failed");
                 }
-                if error.code == 406 && only_protobuf { protobuf_failure(&error) } else { failure(&error) }
+                if error.code == 406 && only_protobuf {
+                    protobuf_failure(&error)
+                } else {
+                    failure(&error)
+                }
             }
         };
         warn(&mut response, &warnings);
@@ -166,7 +171,7 @@ impl Api {
         if resource.verbs == Verbs::CreateOnly {
             return match call.target.verb {
                 Verb::Create if call.target.name.is_none() => reviews::create(call),
-                verb => Err(ApiError::method_not_allowed(group, plural, verb.name())),
+                _ => Err(not_allowed()),
             };
         }
         match (call.target.verb, call.target.name.is_some()) {
@@ -181,7 +186,7 @@ impl Api {
             (Verb::Create, true) if resource.custom().is_some() => {
                 writing::refuse_create_by_name(call)
             }
-            (verb, _) => Err(ApiError::method_not_allowed(group, plural, verb.name())),
+            _ => Err(not_allowed()),
         }
     }
 
@@ -215,11 +220,7 @@ impl Api {
             ("log" | "exec" | "attach" | "portforward", Verb::Get | Verb::Create) => {
                 connect::tunnel(call, subresource).await
             }
-            (_, verb) => Err(ApiError::method_not_allowed(
-                &resource.group,
-                &resource.plural,
-                verb.name(),
-            )),
+            _ => Err(not_allowed()),
         }
     }
 
@@ -257,6 +258,14 @@ impl Api {
         }
         Err(denied(user, Access::Path { verb: &verb, path }))
     }
+}
+
+/// 405 for a built-in kind, in the real server's words.
+fn not_allowed() -> ApiError {
+    let mut error = ApiError::method_not_allowed("", "", "");
+    "the server does not allow this method on the requested resource"
+        .clone_into(&mut error.message);
+    error
 }
 
 /// 403 in the real server's words.

@@ -11,16 +11,14 @@ pub(crate) const AGGREGATED: &str =
 /// `/api` or `/apis` with everything below it in one document.
 pub(crate) fn aggregated(catalog: &Catalog, core: bool) -> Value {
     let items: Vec<Value> = if core {
-        vec![
-            json!({"metadata": {"creationTimestamp": null}, "versions": [version(catalog, "", "v1")]}),
-        ]
+        vec![json!({"metadata": {}, "versions": [version(catalog, "", "v1")]})]
     } else {
         let groups = catalog.groups().iter().map(|(group, versions)| {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|one| version(catalog, group, one))
                 .collect();
-            json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
+            json!({"metadata": {"name": group}, "versions": versions})
         });
         groups.collect()
     };

@@ -18,7 +18,7 @@ use crate::store::Store;
 
 /// The best count reached so far: never fewer.
 const CUSTOM_EQUAL_MIN: usize = 127;
-const BUILT_IN_EQUAL_MIN: usize = 157;
+const BUILT_IN_EQUAL_MIN: usize = 203;
 
 /// One recorded request and its answer.
 #[derive(Deserialize)]
@@ -68,6 +68,7 @@ impl Translation {
         }
     }
 
+    /// A recorded text whose parts that are long enough to be unmistakable are replaced.
     fn text(&self, text: &str) -> String {
         let mut out = text.to_owned();
         let mut known: Vec<_> = self
@@ -79,7 +80,28 @@ impl Translation {
         for (recorded, found) in known {
             out = out.replace(recorded.as_str(), found);
         }
+        for (recorded, found) in self.0.iter().filter(|(recorded, _)| recorded.len() <= 4) {
+            out = out.replace(
+                &format!("resourceVersion={recorded}&"),
+                &format!("resourceVersion={found}&"),
+            );
+        }
         out
+    }
+
+    /// A recorded body.
+    fn value(&self, value: &mut Value, key: &str) {
+        match value {
+            Value::Object(fields) => fields
+                .iter_mut()
+                .for_each(|(name, field)| self.value(field, name)),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item, key)),
+            Value::String(text) if key == "resourceVersion" => {
+                *text = self.0.get(text).unwrap_or(text).clone();
+            }
+            Value::String(text) => *text = self.text(text),
+            _ => {}
+        }
     }
 }
 
@@ -126,6 +148,8 @@ fn normalise(value: &mut Value, key: &str) {
                 *text = key.to_uppercase();
             } else if text.starts_with("/openapi/v3/") {
                 *text = text.split('?').next().unwrap_or_default().to_owned();
+            } else if text.starts_with("kube-api-access-") {
+                *text = "ACCESS".to_owned();
             } else if text.starts_with("gen-") {
                 *text = "GENERATED".to_owned();
             } else if key == "message" {
@@ -173,12 +197,13 @@ fn parts(pair: &Pair, path: &str, token: &str) -> Parts {
 }
 
 fn body(pair: &Pair, translation: &Translation) -> Bytes {
-    let text = match &pair.body {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    Bytes::from(translation.text(&text))
+    let mut body = pair.body.clone();
+    translation.value(&mut body, "");
+    match body {
+        Value::Null => Bytes::new(),
+        Value::String(text) => Bytes::from(text),
+        other => Bytes::from(other.to_string()),
+    }
 }
 
 /// The answer as it was recorded: JSON, a stream of JSON, or text.

@@ -16,15 +16,12 @@ const BASE_LENGTH_MAX: usize = 58;
 
 const SUBDOMAIN_TEXT: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL_TEXT: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const SERVICE_TEXT: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 
 static SUBDOMAIN: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").ok()
 });
 static LABEL: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$").ok());
-static SERVICE: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"^[a-z]([-a-z0-9]*[a-z0-9])?$").ok());
 
 /// Five random characters.
 pub(crate) fn suffix() -> String {
@@ -60,8 +57,7 @@ pub(crate) fn check(resource: &Resource, name: &str) -> Vec<Cause> {
     let (rule, text, length_max): (&LazyLock<Option<Regex>>, &str, usize) =
         match (resource.group.as_str(), resource.plural.as_str()) {
             ("rbac.authorization.k8s.io", _) => return check_path_segment(name),
-            ("", "namespaces") => (&LABEL, LABEL_TEXT, 63),
-            ("", "services") => (&SERVICE, SERVICE_TEXT, 63),
+            ("", "namespaces" | "services") => (&LABEL, LABEL_TEXT, 63),
             _ => (&SUBDOMAIN, SUBDOMAIN_TEXT, 253),
         };
     let mut causes = Vec::new();

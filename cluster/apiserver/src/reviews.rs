@@ -127,7 +127,7 @@ fn review_token(call: &Call, spec: &Value) -> Value {
         Some((user, audience)) => {
             json!({"authenticated": true, "user": user.to_value(), "audiences": [audience]})
         }
-        None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
+        None => json!({"user": {}, "error": "invalid bearer token"}),
     }
 }
 

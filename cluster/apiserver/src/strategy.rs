@@ -67,7 +67,13 @@ pub(crate) fn prepare_create(resource: &Resource, object: &mut Value) {
         "Pod" => {
             object["status"] = json!({"phase": "Pending", "qosClass": quality_of_service(object)});
         }
-        "Namespace" => object["status"] = json!({"phase": "Active"}),
+        "Namespace" => {
+            set(Some(object), "spec", || json!({}));
+            set(object.get_mut("spec"), "finalizers", || {
+                json!(["kubernetes"])
+            });
+            object["status"] = json!({"phase": "Active"});
+        }
         "Service" => object["status"] = json!({"loadBalancer": {}}),
         "PersistentVolumeClaim" | "PersistentVolume" => {
             object["status"] = json!({"phase": "Pending"});

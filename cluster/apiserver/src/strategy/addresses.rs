@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::service;
 use crate::pki::KUBERNETES_SERVICE_IP;
 use crate::status::{ApiError, Cause};
+use crate::values::text;
 
 /// Services live in 127.96.0.0/16: loopback addresses, which every process of the host reaches without routes.
 const NETWORK: [u8; 2] = [127, 96];
@@ -31,6 +32,7 @@ impl Addresses {
     pub(crate) fn allocate(&self, object: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
         // What the service has already is not taken by another.
         if let Some(old) = old {
+            check_unchanged(object, old)?;
             self.forget(old);
         }
         let outcome = service::allocate(self, object);
@@ -116,6 +118,28 @@ impl Addresses {
     pub(super) fn free_port(&self, port: u64) {
         self.taken.lock().ports.remove(&port);
     }
+}
+
+/// An address stays for as long as the service has one.
+fn check_unchanged(object: &Value, old: &Value) -> Result<(), ApiError> {
+    let address = |service: &Value| text(&service["spec"]["clusterIP"]).to_owned();
+    let (before, after) = (address(old), address(object));
+    let external =
+        old["spec"]["type"] == "ExternalName" || object["spec"]["type"] == "ExternalName";
+    if external || before.is_empty() || before == after {
+        return Ok(());
+    }
+    let cause = Cause::invalid(
+        "spec.clusterIPs[0]",
+        &json!([after]),
+        "may not change once set",
+    );
+    Err(ApiError::invalid(
+        "",
+        "Service",
+        text(&object["metadata"]["name"]),
+        vec![cause],
+    ))
 }
 
 fn host(address: &str) -> Option<u16> {

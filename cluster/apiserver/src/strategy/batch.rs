@@ -63,4 +63,6 @@ pub(super) fn select_own_pods(job: &mut Value) {
     for key in ["batch.kubernetes.io/job-name", "job-name"] {
         labels.insert(key.to_owned(), name.clone());
     }
+    let labels = Value::Object(labels.clone());
+    set(job.get_mut("metadata"), "labels", || labels);
 }

@@ -1,12 +1,15 @@
 //! Pods: defaults, the service account's token volume, quality of service.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{container, items, put, set};
+use super::{container, items, put, remove, set};
 use crate::machinery::quantity::Quantity;
+use crate::status::Cause;
 
 /// Where every container finds its identity.
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+const UNCHANGEABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 /// Fills the defaults of a pod.
 pub(super) fn default_pod(pod: &mut Value) {
@@ -23,7 +26,18 @@ pub(super) fn default_pod(pod: &mut Value) {
 }
 
 /// Fills the defaults of a pod template.
-pub(super) fn default_template(template: Option<&mut Value>) {
+pub(super) fn default_template(mut template: Option<&mut Value>) {
+    // Go leaves out empty maps, so that they are no different from none.
+    if let Some(metadata) = template
+        .as_mut()
+        .and_then(|template| template.get_mut("metadata"))
+    {
+        for name in ["labels", "annotations"] {
+            if metadata[name].as_object().is_some_and(Map::is_empty) {
+                remove(metadata, name);
+            }
+        }
+    }
     if let Some(spec) = template
         .and_then(|template| template.get_mut("spec"))
         .filter(|spec| spec.is_object())
@@ -175,6 +189,27 @@ pub(super) fn keep(old: &Value, pod: &mut Value) {
             put(&mut pod["spec"], name, value);
         }
     }
+}
+
+/// The fault of a change of what stays for a pod's life: all but images, deadline and tolerations.
+pub(super) fn check_change(old: &Value, new: &Value) -> Option<Cause> {
+    let fixed = |pod: &Value| {
+        let mut spec = pod["spec"].clone();
+        for name in [
+            "activeDeadlineSeconds",
+            "tolerations",
+            "terminationGracePeriodSeconds",
+        ] {
+            remove(&mut spec, name);
+        }
+        for list in ["containers", "initContainers"] {
+            for container in items(spec.get_mut(list)) {
+                remove(container, "image");
+            }
+        }
+        spec
+    };
+    (fixed(old) != fixed(new)).then(|| Cause::forbidden("spec", UNCHANGEABLE))
 }
 
 /// The quality of service class that follows from requests and limits.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{items, remove, set};
 use crate::registry::Resource;
 use crate::status::Cause;
+use crate::values::{list, text};
 
 /// The most that a secret or a config map may hold.
 const DATA_BYTES_MAX: usize = 1024 * 1024;
@@ -19,26 +20,20 @@ const DATA_KEY_TEXT: &str = "a valid config key must consist of alphanumeric cha
 /// Moves text into data, and gives a secret its type.
 pub(super) fn default_secret(object: &mut Value) {
     set(Some(object), "type", || json!("Opaque"));
-    let text = object.get("stringData").cloned();
+    let given = object.get("stringData").cloned();
     remove(object, "stringData");
-    if let Some(Value::Object(text)) = text
-        && !text.is_empty()
+    if let Some(Value::Object(given)) = given
+        && !given.is_empty()
     {
         set(Some(object), "data", || json!({}));
-        for (name, value) in text {
+        for (name, value) in given {
             object["data"][name] = json!(STANDARD.encode(value.as_str().unwrap_or_default()));
         }
     }
 }
 
-/// Gives a namespace its finalizer and the label that carries its name.
+/// Gives a namespace the label that carries its name.
 pub(super) fn default_namespace(object: &mut Value) {
-    set(Some(object), "spec", || json!({}));
-    if object["metadata"].get("deletionTimestamp").is_none() {
-        set(object.get_mut("spec"), "finalizers", || {
-            json!(["kubernetes"])
-        });
-    }
     let name = object["metadata"]["name"].clone();
     if name.is_string() {
         set(object.get_mut("metadata"), "labels", || json!({}));
@@ -117,6 +112,7 @@ pub(crate) fn check_new(resource: &Resource, object: &Value) -> Vec<Cause> {
         }
         "Service" => check_service(object, &mut causes),
         "Role" | "ClusterRole" => check_rules(resource, object, &mut causes),
+        "RoleBinding" | "ClusterRoleBinding" => check_binding(resource, object, &mut causes),
         "CustomResourceDefinition" => causes.extend(crate::machinery::crd::validate(object)),
         _ => {}
     }
@@ -227,6 +223,10 @@ fn check_workload(resource: &Resource, object: &Value, causes: &mut Vec<Cause>) 
         ));
     }
     let labels = &spec["template"]["metadata"]["labels"];
+    if spec["strategy"]["type"] == "Recreate" && spec["strategy"]["rollingUpdate"].is_object() {
+        let why = "may not be specified when strategy `type` is 'Recreate'";
+        causes.push(Cause::forbidden("spec.strategy.rollingUpdate", why));
+    }
     let fits = selected
         .into_iter()
         .flatten()
@@ -287,6 +287,45 @@ fn check_service(object: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
+fn check_binding(resource: &Resource, object: &Value, causes: &mut Vec<Cause>) {
+    let kinds = if resource.namespaced {
+        vec!["Role", "ClusterRole"]
+    } else {
+        vec!["ClusterRole"]
+    };
+    let role = &object["roleRef"];
+    if !kinds.iter().any(|kind| role["kind"] == *kind) {
+        let supported: Vec<String> = kinds.iter().map(|kind| (*kind).to_owned()).collect();
+        causes.push(Cause::not_supported(
+            "roleRef.kind",
+            &json!(text(&role["kind"])),
+            &supported,
+        ));
+    }
+    if text(&role["name"]).is_empty() {
+        causes.push(Cause::required("roleRef.name", ""));
+    }
+    for (index, subject) in list(&object["subjects"]).iter().enumerate() {
+        if text(&subject["name"]).is_empty() {
+            causes.push(Cause::required(format!("subjects[{index}].name"), ""));
+        }
+        match text(&subject["kind"]) {
+            "ServiceAccount" if text(&subject["namespace"]).is_empty() => {
+                causes.push(Cause::required(format!("subjects[{index}].namespace"), ""));
+            }
+            "ServiceAccount" | "User" | "Group" => {}
+            other => {
+                let supported = ["ServiceAccount", "User", "Group"].map(str::to_owned);
+                causes.push(Cause::not_supported(
+                    format!("subjects[{index}].kind"),
+                    &json!(other),
+                    &supported,
+                ));
+            }
+        }
+    }
+}
+
 fn check_rules(resource: &Resource, object: &Value, causes: &mut Vec<Cause>) {
     for (index, rule) in object["rules"].as_array().into_iter().flatten().enumerate() {
         let has = |name: &str| rule[name].as_array().is_some_and(|list| !list.is_empty());
@@ -343,7 +382,11 @@ pub(crate) fn check_immutable(resource: &Resource, old: &Value, new: &Value) -> 
         ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => {
             keep("spec.selector", "/spec/selector");
         }
+        ("", "Pod") => causes.extend(super::pod::check_change(old, new)),
+        ("apps", "StatefulSet") => causes.extend(super::workload::check_stateful_set(old, new)),
         ("batch", "Job") => {
+            keep("spec.completions", "/spec/completions");
+            keep("spec.template", "/spec/template");
             keep("spec.selector", "/spec/selector");
             keep("spec.completionMode", "/spec/completionMode");
         }

@@ -90,6 +90,15 @@ pub(super) fn allocate(addresses: &Addresses, object: &mut Value) -> Result<(), 
         return Ok(());
     };
     if spec["type"] == "ExternalName" {
+        for name in [
+            "clusterIP",
+            "clusterIPs",
+            "ipFamilies",
+            "ipFamilyPolicy",
+            "internalTrafficPolicy",
+        ] {
+            super::remove(spec, name);
+        }
         return Ok(());
     }
     set(Some(spec), "ipFamilies", || json!(["IPv4"]));

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{items, pod, set};
+use crate::status::Cause;
 
 /// Fills the defaults of a deployment.
 pub(super) fn default_deployment(object: &mut Value) {
@@ -28,12 +29,10 @@ pub(super) fn default_replica_set(object: &mut Value) {
     let labels = object["spec"]["template"]["metadata"]
         .get("labels")
         .cloned();
-    if let Some(labels) = labels.filter(Value::is_object) {
-        let is_controller = object["kind"] == "ReplicationController";
+    let is_controller = object["kind"] == "ReplicationController";
+    if let Some(labels) = labels.filter(|labels| labels.is_object() && is_controller) {
         set(object.get_mut("metadata"), "labels", || labels.clone());
-        if is_controller {
-            set(object.get_mut("spec"), "selector", || labels);
-        }
+        set(object.get_mut("spec"), "selector", || labels);
     }
     let Some(spec) = object.get_mut("spec").filter(|spec| spec.is_object()) else {
         return;
@@ -78,6 +77,28 @@ pub(super) fn default_stateful_set(object: &mut Value) {
         super::storage::default_claim(claim.get_mut("spec"));
     }
     pod::default_template(spec.get_mut("template"));
+}
+
+/// The fault of a change of what stays for a stateful set's life.
+pub(super) fn check_stateful_set(old: &Value, new: &Value) -> Option<Cause> {
+    let changeable = [
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+        "minReadySeconds",
+    ];
+    let fixed = |object: &Value| {
+        let mut spec = object["spec"].clone();
+        changeable
+            .iter()
+            .for_each(|name| super::remove(&mut spec, name));
+        spec
+    };
+    let why = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
+    (fixed(old) != fixed(new)).then(|| Cause::forbidden("spec", why))
 }
 
 /// Fills the defaults of a daemon set.

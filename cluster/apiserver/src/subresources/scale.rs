@@ -4,14 +4,13 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::api::call::Call;
-use crate::machinery::apply::scale_entries;
 use crate::machinery::crd::{ScalePaths, at_path};
 use crate::machinery::patch::{json_patch, merge_patch};
 use crate::negotiate::negotiate;
 use crate::present;
 use crate::request::Verb;
 use crate::response::{Body, object};
-use crate::status::ApiError;
+use crate::status::{ApiError, Cause};
 use crate::writing::{Change, WriteOptions, body_value, update_object};
 
 /// Answers a GET of a scale.
@@ -60,6 +59,16 @@ pub(crate) async fn change(call: &mut Call) -> Result<Response<Body>, ApiError> 
         ));
     }
     let replicas = next["spec"].get("replicas").cloned().unwrap_or(json!(0));
+    if call.resource.custom().is_none() && replicas.as_i64().is_some_and(|replicas| replicas < 0) {
+        let why = "must be greater than or equal to 0";
+        let cause = Cause::invalid("spec.replicas", &replicas, why);
+        return Err(ApiError::invalid(
+            "autoscaling",
+            "Scale",
+            call.name(),
+            vec![cause],
+        ));
+    }
     let edit = move |object: &mut Value| {
         set_path(object, &paths.spec_replicas, replicas.clone());
         Ok(())
@@ -122,12 +131,6 @@ fn scale(call: &Call, object: &Value) -> Result<Value, ApiError> {
             shown["status"]["selector"] = json!(selector_text(selector));
         }
         _ => {}
-    }
-    if call.resource.custom().is_none() {
-        let entries = scale_entries(object, &paths.spec_replicas);
-        if entries.is_array() {
-            shown["metadata"]["managedFields"] = entries;
-        }
     }
     Ok(shown)
 }

@@ -114,7 +114,8 @@ pub(super) fn check(
         None => causes.extend(metadata::check(object)),
         Some(old) => causes.extend(metadata::check_update(old, object)),
     }
-    let is_status = call.target.subresource.as_deref() == Some("status");
+    // What a subresource writes has rules of its own.
+    let is_main = matches!(call.target.subresource.as_deref(), None | Some("scale"));
     if let Some(schema) = resource.schema() {
         if resource.custom().is_some() {
             let context = Context {
@@ -132,7 +133,7 @@ pub(super) fn check(
             );
         }
     }
-    if !is_status {
+    if is_main {
         let mut found = strategy::check_new(resource, object);
         if let Some(old) = old {
             // What was accepted once is not complained about again.

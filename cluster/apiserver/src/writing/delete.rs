@@ -250,7 +250,10 @@ pub(crate) async fn delete_object(
         let outcome = match plan {
             Plan::Keep => return Ok(Deleted::Going(entry)),
             Plan::Remove => {
-                let last = entry.value();
+                let mut last = entry.value();
+                if resource.is("", "pods") {
+                    mark(&mut last, 0);
+                }
                 remove_key(call, &key, &entry, last)
                     .await
                     .map(|gone| Deleted::Gone(gone.value()))
@@ -320,7 +323,10 @@ fn plan(resource: &Resource, old: &Value, options: &DeleteOptions) -> Plan {
         next["metadata"]["generation"] = json!(generation + 1);
     }
     match resource.kind.as_str() {
-        "Namespace" if resource.group.is_empty() => next["status"]["phase"] = json!("Terminating"),
+        "Namespace" if resource.group.is_empty() => {
+            strategy::remove(&mut next["metadata"], "deletionGracePeriodSeconds");
+            next["status"]["phase"] = json!("Terminating");
+        }
         "CustomResourceDefinition" => {
             strategy::remove(&mut next["metadata"], "deletionGracePeriodSeconds");
             let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";

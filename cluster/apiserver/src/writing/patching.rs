@@ -222,7 +222,22 @@ impl Patch {
         }
         // The configuration's own version is a precondition, not a field.
         let version = applied["metadata"].get("resourceVersion").cloned();
-        let mut merged = apply::apply(live, &applied, &write)?;
+        let merged = apply::apply(live, &applied, &write);
+        let mut merged = match merged {
+            Err(conflict)
+                if write.manager == "kubectl" && only_with_last_applied(live, &conflict) =>
+            {
+                apply::apply(
+                    live,
+                    &applied,
+                    &apply::Write {
+                        force: true,
+                        ..write
+                    },
+                )?
+            }
+            merged => merged?,
+        };
         if let (Some(version), Some(_)) = (version, live) {
             merged["metadata"]["resourceVersion"] = version;
         }
@@ -261,6 +276,24 @@ impl Patch {
         }
         Ok(())
     }
+}
+
+/// Whether an apply conflicts only with what the same tool applied on the client's side before.
+fn only_with_last_applied(live: Option<&Value>, conflict: &ApiError) -> bool {
+    let annotations = live.map_or(&Value::Null, |live| &live["metadata"]["annotations"]);
+    let applied_before =
+        annotations["kubectl.kubernetes.io/last-applied-configuration"].is_string();
+    let causes = conflict
+        .details
+        .as_ref()
+        .map(|details| details.causes.as_slice())
+        .unwrap_or_default();
+    let own = |cause: &Cause| {
+        cause
+            .message
+            .starts_with("conflict with \"kubectl-client-side-apply\"")
+    };
+    applied_before && !causes.is_empty() && causes.iter().all(own)
 }
 
 fn report(call: &mut Call, options: &WriteOptions, faults: Vec<String>) {

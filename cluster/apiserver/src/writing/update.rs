@@ -134,10 +134,11 @@ pub(crate) async fn update_object(
             &old,
             &mut new,
         );
-        let new = if is_apply {
-            new
-        } else {
+        let is_tracked = !is_apply && call.target.subresource.as_deref() != Some("binding");
+        let new = if is_tracked {
             track(call, &old, new, options)
+        } else {
+            new
         };
         match replace(call, &entry, &old, new, options).await {
             Err(Failure::Store(StoreError::Stale)) if !conditional => {}
@@ -302,7 +303,8 @@ async fn replace(
 ) -> Result<Written, Failure> {
     let resource = Arc::clone(&call.resource);
     strategy::default(&resource, &mut new);
-    if strategy::counts_generations(&resource) && differs_in_content(old, &new) {
+    let binds = call.target.subresource.as_deref() == Some("binding");
+    if !binds && strategy::counts_generations(&resource) && differs_in_content(old, &new) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
         new["metadata"]["generation"] = json!(generation);
     }
