@@ -5,6 +5,7 @@ mod compile;
 mod expression;
 mod pin;
 mod template;
+mod uses;
 
 pub(crate) use check::{addresses, initial};
 pub(crate) use compile::{CompiledAgent, InvalidDefinition};

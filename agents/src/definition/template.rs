@@ -1,11 +1,14 @@
 //! Minijinja templates: compiled once per revision, rendered with a limit on work and on output.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, Template, UndefinedBehavior, Value};
 use thiserror::Error;
 
-use super::Scope;
+use super::{Scope, uses::Uses};
 
 /// Longest source of a template, in bytes.
 const SOURCE_BYTES_MAX: usize = 256 * 1024;
@@ -33,7 +36,10 @@ pub(crate) struct RenderError {
 
 /// A compiled template of a [`Templates`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TemplateName(String);
+pub(crate) struct TemplateName {
+    place: String,
+    uses: Uses,
+}
 
 /// The templates of one definition.
 #[derive(Debug)]
@@ -63,12 +69,17 @@ impl Templates {
         if SOURCE_BYTES_MAX < source.len() {
             return Err(InvalidTemplate::TooLong);
         }
+        let invalid = |error: minijinja::Error| InvalidTemplate::Syntax {
+            reason: reason(&error),
+        };
         self.environment
             .add_template_owned(place.to_owned(), source.to_owned())
-            .map_err(|error| InvalidTemplate::Syntax {
-                reason: reason(&error),
-            })?;
-        Ok(TemplateName(place.to_owned()))
+            .map_err(invalid)?;
+        let template = self.environment.get_template(place).map_err(invalid)?;
+        Ok(TemplateName {
+            place: place.to_owned(),
+            uses: uses(&template, source),
+        })
     }
 
     pub(crate) fn render(
@@ -77,27 +88,51 @@ impl Templates {
         scope: Scope<'_>,
     ) -> Result<String, RenderError> {
         let failed = |error: &minijinja::Error| RenderError {
-            place: name.0.clone(),
+            place: name.place.clone(),
             reason: reason(error),
         };
         let template = self
             .environment
-            .get_template(&name.0)
+            .get_template(&name.place)
             .map_err(|error| failed(&error))?;
+        let channels: BTreeMap<&str, &serde_json::Value> = name
+            .uses
+            .channels(scope)
+            .map(|(name, value)| (name.as_str(), value))
+            .collect();
+        let input = name.uses.input().then(|| scope.input());
         let context = minijinja::context! {
-            state => minijinja::Value::from_serialize(scope.state),
-            input => minijinja::Value::from_serialize(scope.input()),
-            run => minijinja::Value::from_serialize(scope.run),
+            state => Value::from_serialize(channels),
+            input => Value::from_serialize(input),
+            run => Value::from_serialize(scope.run),
         };
         let mut output = Bounded(Vec::new());
         template
             .render_captured_to(context, &mut output)
             .map_err(|error| failed(&error))?;
         String::from_utf8(output.0).map_err(|_| RenderError {
-            place: name.0.clone(),
+            place: name.place.clone(),
             reason: "the output is not UTF-8".to_owned(),
         })
     }
+}
+
+/// What a template reads, as far as can be told from its text.
+fn uses(template: &Template<'_, '_>, source: &str) -> Uses {
+    // Templates that lead to others are not looked into.
+    if ["include", "import", "extends"]
+        .iter()
+        .any(|word| source.contains(word))
+    {
+        return Uses::all();
+    }
+    let names = template.undeclared_variables(true);
+    let scope = names.iter().map(String::as_str).filter(|name| {
+        // Others are functions, or undefined, which the rendering tells.
+        let root = name.split('.').next().unwrap_or_default();
+        matches!(root, "state" | "input" | "run")
+    });
+    Uses::of(scope).unwrap_or_else(|_| Uses::all())
 }
 
 fn reason(error: &minijinja::Error) -> String {

@@ -52,6 +52,10 @@ fn expressions_see_state_input_and_run() {
         "{'z': 1, 'a': [state.none]}",
         &json!({ "a": [null], "z": 1 }),
     );
+    evaluates("state['n'] + state.list[0]", &json!(3));
+    evaluates("size(state)", &json!(7));
+    evaluates("[state].map(s, s.n)", &json!([2]));
+    evaluates("[{'n': 5}].map(state, state.n)", &json!([5]));
     evaluates("state.object", &json!({ "a": [true], "b": 1 }));
 }
 
@@ -132,6 +136,18 @@ fn templates_render_with_limits() {
         Ok(r#"{"b":1,"a":[true]} <b>"#),
     );
     renders("{% if state.missing %}a{% else %}b{% endif %}", Ok("b"));
+    renders(
+        "{% for key in state %}{{ key }} {% endfor %}",
+        Ok("input list n none object ratio text "),
+    );
+    renders(
+        "{% set s = state %}{{ s.n }}{{ state['te' ~ 'xt'] }}",
+        Ok("2abc"),
+    );
+    renders(
+        "{% macro m(x) %}{{ x }}{{ state.n }}{% endmacro %}{{ m(input.topic) }}",
+        Ok("tea2"),
+    );
     renders("{{ state.missing }}", Err("place"));
     renders(
         "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",

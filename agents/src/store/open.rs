@@ -24,7 +24,7 @@ const SCHEMA_VERSION: i64 = 1;
 const LOCK_RETRY: Duration = Duration::from_millis(200);
 
 const SCHEMA: &str = "
-CREATE TABLE revision (hash TEXT PRIMARY KEY, definition TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE revision (hash TEXT PRIMARY KEY, definition TEXT NOT NULL) STRICT;
 CREATE TABLE run (
     id TEXT PRIMARY KEY,
     namespace TEXT NOT NULL,
@@ -43,7 +43,7 @@ CREATE TABLE run (
     started INTEGER,
     ended INTEGER,
     idempotency_key TEXT
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE UNIQUE INDEX run_idempotency ON run (account, namespace, agent, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX run_open ON run (id) WHERE status IN ('pending', 'running');
@@ -63,20 +63,20 @@ CREATE TABLE step (
     started INTEGER NOT NULL,
     finished INTEGER,
     PRIMARY KEY (run, number)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE TABLE call (
     run TEXT NOT NULL REFERENCES run (id) ON DELETE CASCADE,
     step INTEGER NOT NULL,
     ordinal INTEGER NOT NULL,
     outcome TEXT NOT NULL,
     PRIMARY KEY (run, step, ordinal)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE TABLE event (
     run TEXT NOT NULL REFERENCES run (id) ON DELETE CASCADE,
     seq INTEGER NOT NULL,
     data TEXT NOT NULL,
     PRIMARY KEY (run, seq)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 ";
 
 /// Why the log cannot be opened.
