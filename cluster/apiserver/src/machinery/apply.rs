@@ -6,6 +6,7 @@
 mod check;
 mod compare;
 mod fieldset;
+mod last_applied;
 mod managed;
 mod merge;
 mod remove;
@@ -114,13 +115,17 @@ pub fn apply(live: Option<&Value>, applied: &Value, write: &Write<'_>) -> Result
     }
     let changes = compare(&before, &merged, kind).filtered(write.reset);
     let conflicts = managed.conflicts(&changes, write);
-    if !write.force && !conflicts.is_empty() {
+    let is_forced = write.force || last_applied::allows(&before, &managed, &changes, write);
+    if !is_forced && !conflicts.is_empty() {
         return Err(conflict(&conflicts));
     }
     managed.yield_changes(&changes, Some((write.manager, write.subresource)));
     managed.strip(&system_fields());
     let has_changed = merged != before;
     let mut result = if has_changed { merged } else { before };
+    if write.manager == last_applied::MANAGER {
+        last_applied::refresh(&mut result, applied);
+    }
     managed.stamp(
         write,
         if has_changed {

@@ -201,6 +201,17 @@ impl Managed {
         out
     }
 
+    /// The fields that others own of what an apply would change.
+    pub(super) fn contested(&self, changes: &Comparison, write: &Write<'_>) -> FieldSet {
+        let touched = changes.modified.union(&changes.added);
+        let others = self.entries.iter();
+        others
+            .filter(|entry| !entry.is_applied_by(write.manager, write.subresource))
+            .fold(FieldSet::default(), |all, entry| {
+                all.union(&entry.fields.intersection(&touched))
+            })
+    }
+
     /// Takes changed fields from all entries but the applier's, and removed ones from all.
     pub(super) fn yield_changes(
         &mut self,

@@ -306,3 +306,39 @@ fn built_in_objects_start_with_the_parts_that_are_always_there() {
         )
     );
 }
+
+#[test]
+fn kubectl_may_take_over_what_it_applied_by_itself_before() {
+    let before = json!({"image": "x", "replicas": 3});
+    let annotation = object(&before).to_string();
+    let mut story = Story::new().update("kubectl-client-side-apply", |live| {
+        live["spec"] = before.clone();
+        live["metadata"]["annotations"] = json!({last_applied::ANNOTATION: annotation});
+    });
+    let new = json!({"image": "y", "replicas": 3});
+    assert!(story.try_apply("other", &new, false).is_err());
+    story.try_apply("kubectl", &new, false).unwrap();
+    let live = story.live.clone().unwrap();
+    assert_eq!(live["spec"], new);
+    let noted = live["metadata"]["annotations"][last_applied::ANNOTATION]
+        .as_str()
+        .unwrap();
+    assert_eq!(serde_json::from_str::<Value>(noted).unwrap(), object(&new));
+}
+
+#[test]
+fn kubectl_may_not_take_what_others_changed_since() {
+    let before = json!({"image": "x"});
+    let annotation = object(&before).to_string();
+    let mut story = Story::new()
+        .update("kubectl-client-side-apply", |live| {
+            live["spec"] = before.clone();
+            live["metadata"]["annotations"] = json!({last_applied::ANNOTATION: annotation});
+        })
+        .update("other", |live| live["spec"]["image"] = json!("z"));
+    assert!(
+        story
+            .try_apply("kubectl", &json!({"image": "y"}), false)
+            .is_err()
+    );
+}

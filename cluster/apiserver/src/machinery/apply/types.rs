@@ -112,32 +112,32 @@ impl<'a> Type<'a> {
                     .map(super::super::schema::Node::schema);
                 let mut out = Vec::new();
                 for key in keys {
-                    let default = || {
-                        element
-                            .and_then(|one| one.properties.get(key))
-                            .and_then(|node| node.default_value())
+                    let said = fields.get(key).map(Value::to_string);
+                    let Some(value) = said.or_else(|| default_key(element?, key)) else {
+                        let fault =
+                            "associative list with keys has an element that omits key field";
+                        return Err(format!(
+                            "{fault} \"{key}\" (and doesn't have default value)"
+                        ));
                     };
-                    match fields.get(key).or_else(default) {
-                        Some(value) => out.push((key.clone(), value.to_string())),
-                        None if keys.len() > 1 => {}
-                        None => {
-                            let fault =
-                                "associative list with keys has an element that omits key field";
-                            return Err(format!(
-                                "{fault} \"{key}\" (and doesn't have default value)"
-                            ));
-                        }
-                    }
-                }
-                if out.is_empty() {
-                    return Err(
-                        "associative list with keys has an element that omits all key fields"
-                            .to_owned(),
-                    );
+                    out.push((key.clone(), value));
                 }
                 out.sort();
                 Ok(Step::Key(out))
             }
         }
+    }
+}
+
+/// What a key field is when it is not said, as JSON; built-in kinds have Go's zeros.
+fn default_key(element: &Structural, key: &str) -> Option<String> {
+    let node = element.properties.get(key)?;
+    if let Some(default) = node.default_value() {
+        return Some(default.to_string());
+    }
+    match node.schema().kind {
+        Some(Kind::String) if element.is_builtin => Some("\"\"".to_owned()),
+        Some(Kind::Integer) if element.is_builtin => Some("0".to_owned()),
+        _ => None,
     }
 }

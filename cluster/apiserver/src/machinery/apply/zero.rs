@@ -6,7 +6,7 @@ use super::bare;
 use crate::machinery::schema::{Kind, Structural};
 
 /// Parts of built-in objects that are structures and not pointers, so that they are never absent.
-const ALWAYS_THERE: [&str; 7] = [
+const ALWAYS_THERE: [&str; 11] = [
     "metadata",
     "spec",
     "status",
@@ -14,6 +14,10 @@ const ALWAYS_THERE: [&str; 7] = [
     "updateStrategy",
     "template",
     "jobTemplate",
+    "podSelector",
+    "resources",
+    "source",
+    "deprecatedSource",
 ];
 
 /// An empty object of the kind of `like`.

@@ -5,14 +5,16 @@ use serde_json::{Value, json};
 
 use super::*;
 
-static DESCRIPTORS: &[u8] = include_bytes!("../../../testdata/kubernetes.fds");
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    let descriptors = include_bytes!("../../../testdata/kubernetes.fds");
+    DescriptorPool::decode(descriptors.as_slice()).unwrap()
+});
 
 /// Every field of our table, under the number that the descriptors give it.
 #[test]
 fn the_table_agrees_with_the_descriptors() {
-    let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
     let (mut compared, mut younger, mut faults) = (0, 0, Vec::new());
-    for message in pool.all_messages() {
+    for message in POOL.all_messages() {
         let lower = format!("io.{}", message.full_name()).to_lowercase();
         let lower = lower
             .replace("io.k8s.io.", "io.k8s.")
@@ -105,9 +107,8 @@ fn encode_message(message: &MessageDescriptor, body: &Value) -> Vec<u8> {
 }
 
 fn encode(message: &str, api_version: &str, kind: &str, body: &Value) -> Vec<u8> {
-    let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
     let build =
-        |name: &str, body: &Value| encode_message(&pool.get_message_by_name(name).unwrap(), body);
+        |name: &str, body: &Value| encode_message(&POOL.get_message_by_name(name).unwrap(), body);
     let raw = STANDARD.encode(build(message, body));
     let envelope = json!({"typeMeta": {"apiVersion": api_version, "kind": kind}, "raw": raw});
     let mut out = MAGIC.to_vec();
