@@ -38,4 +38,6 @@ pub use server::{ServeError, ServerConfig, serve};
 pub use store::Store;
 
 #[cfg(test)]
+mod api_tests;
+#[cfg(test)]
 mod golden_tests;

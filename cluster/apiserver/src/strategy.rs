@@ -3,6 +3,7 @@
 mod addresses;
 mod batch;
 mod container;
+mod immutable;
 mod pod;
 mod rules;
 mod service;
@@ -13,7 +14,8 @@ use serde_json::{Map, Value, json};
 
 pub(crate) use addresses::Addresses;
 pub(crate) use pod::{quality_of_service, with_service_account};
-pub(crate) use rules::{check_immutable, check_new};
+pub(crate) use immutable::check_immutable;
+pub(crate) use rules::check_new;
 pub(crate) use service::release_addresses;
 
 use crate::registry::Resource;
