@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use protocol::{openai::ErrorKind, snapshot::GatewaySnapshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::{
     account::{Accounting, Ending},
@@ -82,12 +82,18 @@ impl Gateway {
         Ok(())
     }
 
-    /// Why the gateway is not ready, if it is not.
-    pub(crate) fn unreadiness(&self) -> Option<&'static str> {
-        if self.table.read().is_none() {
-            return Some("no snapshot yet");
-        }
-        (!self.ledger.is_healthy()).then_some("the ledger takes no rows")
+    /// Whether there is something to route by.
+    ///
+    /// A ledger that takes no rows does not make the gateway unready: clients are better off with an honest 503 than
+    /// without an answer, and the next request is what finds out that the disk has room again.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.table.read().is_some()
+    }
+
+    /// The text that Prometheus reads.
+    pub(crate) fn render_metrics(&self) -> String {
+        self.metrics.set_ledger(self.ledger.is_healthy());
+        self.metrics.render()
     }
 
     fn table(&self) -> Result<Arc<Table>, Fault> {
@@ -291,7 +297,8 @@ async fn fail(
 
 /// The ledger's rule: no answer that is not accounted for.
 fn unaccounted(error: &LedgerError) -> Fault {
-    error!(%error, "an answer is refused, since it cannot be accounted for");
+    // The ledger's writer has told people, once; this would come with every request.
+    debug!(%error, "an answer is refused, since it cannot be accounted for");
     Fault::new(
         ErrorKind::Unavailable,
         "The request cannot be accounted for now. Try again later.",

@@ -107,6 +107,7 @@ pub(crate) struct Metrics {
     faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
     snapshots: Counter,
+    ledger: Gauge,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -127,6 +128,7 @@ impl Default for Metrics {
             faults: Family::default(),
             in_flight: Gauge::default(),
             snapshots: Counter::default(),
+            ledger: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -178,6 +180,9 @@ impl Metrics {
             "Snapshots applied",
             self.snapshots.clone(),
         );
+        let ledger =
+            "1 while the ledger takes rows, 0 while requests are refused because it does not";
+        registry.register("gateway_ledger_healthy", ledger, self.ledger.clone());
     }
 
     /// The text that Prometheus reads.
@@ -266,6 +271,11 @@ impl Metrics {
     /// Counts a request that the gateway refused.
     pub(crate) fn count_fault(&self, code: &'static str) {
         self.faults.get_or_create(&FaultLabels { code }).inc();
+    }
+
+    /// Notes whether the ledger takes rows.
+    pub(crate) fn set_ledger(&self, is_healthy: bool) {
+        self.ledger.set(i64::from(is_healthy));
     }
 
     /// Counts a snapshot that was applied.

@@ -156,18 +156,20 @@ where
             "text/plain",
             "ok\n".to_owned(),
         )),
-        "/readyz" => Ok(match gateway.unreadiness() {
-            None => encode::text(StatusCode::OK, "text/plain", "ok\n".to_owned()),
-            Some(why) => encode::text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "text/plain",
-                format!("{why}\n"),
-            ),
-        }),
+        "/readyz" if gateway.is_ready() => Ok(encode::text(
+            StatusCode::OK,
+            "text/plain",
+            "ok\n".to_owned(),
+        )),
+        "/readyz" => Ok(encode::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain",
+            "no snapshot yet\n".to_owned(),
+        )),
         "/metrics" => Ok(encode::text(
             StatusCode::OK,
             telemetry::metrics::CONTENT_TYPE,
-            gateway.metrics.render(),
+            gateway.render_metrics(),
         )),
         "/v1/models" => gateway.list_models(&head.headers),
         "/v1/usage" => gateway.usage(&head.headers).await,
