@@ -6,6 +6,9 @@ mod drift;
 mod events;
 pub(crate) mod lease;
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashMap, fmt::Debug, sync::Arc};
 
 use crds::names::FIELD_MANAGER;
@@ -19,6 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+pub(crate) use self::drift::is_as_wanted;
 use self::{drift::Fingerprint, events::Announcer, lease::Leadership};
 
 /// Children whose last write is remembered.
@@ -101,7 +105,7 @@ impl Executor {
         if let Some(current) = current {
             target.check_owner(desired, current)?;
             let remembered = self.written.lock().get(&target.id).cloned();
-            if drift::is_as_wanted(&wanted, &value(current), remembered.as_ref()) {
+            if is_as_wanted(&wanted, &value(current), remembered.as_ref()) {
                 return Ok(());
             }
         } else if let Some(existing) = self.read::<K>(&target).await? {

@@ -6,6 +6,9 @@ mod keys;
 mod publisher;
 mod server;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,

@@ -44,7 +44,7 @@ impl Leadership {
             .is_some_and(|until| Instant::now() < until)
     }
 
-    fn extend(&self, from: Instant) {
+    pub(super) fn extend(&self, from: Instant) {
         *self.valid_until.lock() = Some(from + RENEW_DEADLINE);
     }
 

@@ -352,3 +352,19 @@ fn facts_stay_until_the_next_generation() {
     case.model.metadata.generation = Some(3);
     assert!(case.status().facts.is_none());
 }
+
+#[test]
+fn what_was_applied_needs_no_second_write() {
+    let children = children(&native(1));
+    // The API server adds defaults and drops what is empty.
+    let mut deployment = serde_json::to_value(&children.deployment).expect("JSON");
+    deployment["spec"]["template"]["spec"]["schedulerName"] = json!("default-scheduler");
+    deployment["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] =
+        json!("IfNotPresent");
+    deployment["metadata"]["annotations"] = json!({"deployment.kubernetes.io/revision": "1"});
+    deployment["status"] = json!({"replicas": 1});
+    let wanted = serde_json::to_value(&children.deployment).expect("JSON");
+    assert!(crate::executor::is_as_wanted(&wanted, &deployment, None));
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other");
+    assert!(!crate::executor::is_as_wanted(&wanted, &deployment, None));
+}
