@@ -86,6 +86,7 @@ pub struct Tokenizer {
     stops: Vec<TokenId>,
     adds_begin: bool,
     adds_end: bool,
+    longest: usize,
 }
 
 impl Tokenizer {
@@ -114,6 +115,13 @@ impl Tokenizer {
         let adds_begin = flag("add_bos_token").unwrap_or(matches!(family, Family::Pieces(_)));
         let adds_end = flag("add_eos_token").unwrap_or(false);
         let special = SpecialTokens::new(&vocabulary);
+        let longest = vocabulary
+            .texts
+            .iter()
+            .map(String::len)
+            .max()
+            .unwrap_or(1)
+            .max(1);
         Ok(Self {
             special,
             family,
@@ -122,6 +130,7 @@ impl Tokenizer {
             stops,
             adds_begin,
             adds_end,
+            longest,
             vocabulary,
         })
     }
@@ -129,6 +138,11 @@ impl Tokenizer {
     /// Number of tokens.
     pub fn vocabulary(&self) -> usize {
         self.vocabulary.texts.len()
+    }
+
+    /// Bytes of the longest token's text; at least 1.
+    pub const fn longest_token(&self) -> usize {
+        self.longest
     }
 
     /// The tokens that end an answer.

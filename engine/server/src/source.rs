@@ -78,6 +78,7 @@ pub async fn fetch_with(
 ) -> Result<PathBuf, FetchError> {
     let source: Source = uri.parse()?;
     let sha256 = options.sha256.as_deref().map(digest::parse).transpose()?;
+    progress(Phase::Downloading, 0, None);
     if let Source::File(path) = &source {
         return local::check(path, sha256.as_deref(), progress).await;
     }

@@ -31,7 +31,7 @@ pub(crate) struct State {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: CancellationToken,
     report: RwLock<LoadReport>,
-    engine: OnceLock<Engine>,
+    engine: OnceLock<Arc<Engine>>,
 }
 
 impl State {
@@ -49,8 +49,11 @@ impl State {
     }
 
     /// The engine, once it is loaded and while it takes requests.
-    pub(crate) fn engine(&self) -> Option<&Engine> {
-        self.engine.get().filter(|_| !self.draining.is_cancelled())
+    pub(crate) fn engine(&self) -> Option<Arc<Engine>> {
+        self.engine
+            .get()
+            .cloned()
+            .filter(|_| !self.draining.is_cancelled())
     }
 
     pub(crate) fn report(&self) -> LoadReport {
@@ -74,7 +77,7 @@ impl State {
 
     /// Makes the engine known; only the first one counts.
     pub(crate) fn set_engine(&self, engine: Engine, report: LoadReport) {
-        if self.engine.set(engine).is_ok() {
+        if self.engine.set(Arc::new(engine)).is_ok() {
             self.set_report(report);
         }
     }

@@ -40,18 +40,22 @@ pub(super) async fn create(
     let engine = engine(&state, &request.model)?;
     let parameters = parameters::of_chat(&request)?;
     let answer_max = answer_max(length_name, request.max_completion_tokens)?;
-    let prompt = prompt::of_chat(engine, &request)?;
-    let tokens = submit(engine, prompt, &parameters, answer_max, "messages").await?;
+    let (model, options) = (
+        request.model.clone(),
+        request.stream_options.unwrap_or_default(),
+    );
+    let is_streamed = request.stream.unwrap_or(false);
+    let prompt = prompt::encode(&engine, move |engine| prompt::of_chat(engine, &request)).await?;
+    let tokens = submit(&engine, prompt, &parameters, answer_max, "messages").await?;
     let head = Head {
         id: format!("chatcmpl-{}", uuid::Uuid::now_v7().simple()),
         created: jiff::Timestamp::now().as_second(),
-        model: request.model,
+        model,
         tokenizer: Arc::clone(&engine.tokenizer),
         has_logprobs: parameters.sampling.logprobs.is_some(),
     };
-    if request.stream.unwrap_or(false) {
-        let has_usage = request.stream_options.unwrap_or_default().include_usage;
-        return Ok(event_stream(chunks(head, tokens, has_usage)));
+    if is_streamed {
+        return Ok(event_stream(chunks(head, tokens, options.include_usage)));
     }
     Ok(Json(whole(head, tokens).await?).into_response())
 }

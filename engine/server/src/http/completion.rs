@@ -36,20 +36,30 @@ pub(super) async fn create(
     let engine = engine(&state, &request.model)?;
     let parameters = parameters::of_completion(&request)?;
     let answer_max = answer_max("max_tokens", request.max_tokens)?.unwrap_or(ANSWER_DEFAULT);
-    let prompts = prompt::of_completion(engine, &request.prompt)?;
+    let CompletionRequest {
+        model,
+        prompt,
+        stream,
+        stream_options,
+        ..
+    } = request;
+    let prompts = prompt::encode(&engine, move |engine| {
+        prompt::of_completion(engine, &prompt)
+    })
+    .await?;
     let submitted = prompts
         .into_iter()
-        .map(|prompt| submit(engine, prompt, &parameters, Some(answer_max), "prompt"));
+        .map(|prompt| submit(&engine, prompt, &parameters, Some(answer_max), "prompt"));
     let answers = try_join_all(submitted).await?;
     let head = Head {
         id: format!("cmpl-{}", uuid::Uuid::now_v7().simple()),
         created: jiff::Timestamp::now().as_second(),
-        model: request.model,
+        model,
         tokenizer: Arc::clone(&engine.tokenizer),
         has_logprobs: parameters.sampling.logprobs.is_some(),
     };
-    if request.stream.unwrap_or(false) {
-        let has_usage = request.stream_options.unwrap_or_default().include_usage;
+    if stream.unwrap_or(false) {
+        let has_usage = stream_options.unwrap_or_default().include_usage;
         return Ok(event_stream(chunks(head, answers, has_usage)));
     }
     Ok(Json(whole(head, answers).await?).into_response())

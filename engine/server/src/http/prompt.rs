@@ -1,10 +1,13 @@
 //! From messages or text to the tokens of a prompt.
 
+use std::sync::Arc;
+
 use engine_core::TokenId;
 use engine_models::ChatInput;
 use jiff::Zoned;
-use protocol::openai::{ChatMessage, ChatRequest, Content, Prompt};
+use protocol::openai::{ChatMessage, ChatRequest, Content, ErrorKind, Prompt};
 use serde_json::{Map, Value};
+use tokio::task;
 
 use crate::state::Engine;
 
@@ -12,6 +15,35 @@ use super::fault::Fault;
 
 /// Prompts in one request.
 const PROMPTS_MAX: usize = 64;
+
+/// Encodes on a thread that may take its time: long texts take milliseconds, and other requests must not wait for them.
+pub(super) async fn encode<T: Send + 'static>(
+    engine: &Arc<Engine>,
+    work: impl FnOnce(&Engine) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let engine = Arc::clone(engine);
+    let encoded = task::spawn_blocking(move || work(&engine)).await;
+    encoded.unwrap_or_else(|_| {
+        Err(Fault::new(
+            ErrorKind::Internal,
+            "The prompt could not be encoded.",
+        ))
+    })
+}
+
+/// Refuses a text that cannot fit the context whatever its tokens are, before time and memory go into encoding it.
+fn check_length(engine: &Engine, text: &str, parameter: &str) -> Result<(), Fault> {
+    let tokens_min = text.len() / engine.tokenizer.longest_token();
+    if engine.context_length < tokens_min {
+        return Err(Fault::context_length(
+            engine.context_length,
+            tokens_min,
+            0,
+            parameter,
+        ));
+    }
+    Ok(())
+}
 
 /// Renders a chat with the model's template and encodes it.
 pub(super) fn of_chat(engine: &Engine, request: &ChatRequest) -> Result<Vec<TokenId>, Fault> {
@@ -41,6 +73,7 @@ pub(super) fn of_chat(engine: &Engine, request: &ChatRequest) -> Result<Vec<Toke
         eos_token: engine.tokenizer.end_text(),
     };
     let text = template.render(&input, |format| Zoned::now().strftime(format).to_string())?;
+    check_length(engine, &text, "messages")?;
     Ok(engine.tokenizer.encode_chat(&text))
 }
 
@@ -95,13 +128,17 @@ fn to_json(index: usize, message: &ChatMessage) -> Result<Value, Fault> {
 /// Encodes the prompts of a completion.
 pub(super) fn of_completion(engine: &Engine, prompt: &Prompt) -> Result<Vec<Vec<TokenId>>, Fault> {
     let vocabulary = engine.tokenizer.vocabulary();
+    let encode_text = |text: &String| -> Result<Vec<TokenId>, Fault> {
+        check_length(engine, text, "prompt")?;
+        Ok(engine.tokenizer.encode(text))
+    };
     let prompts: Vec<_> = match prompt {
-        Prompt::Text(text) => vec![engine.tokenizer.encode(text)],
+        Prompt::Text(text) => vec![encode_text(text)?],
         Prompt::Texts(texts) => texts
             .iter()
             .take(PROMPTS_MAX + 1)
-            .map(|text| engine.tokenizer.encode(text))
-            .collect(),
+            .map(encode_text)
+            .collect::<Result<_, _>>()?,
         Prompt::Tokens(tokens) => vec![tokens.clone()],
         Prompt::TokenLists(lists) => lists.clone(),
     };

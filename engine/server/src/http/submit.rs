@@ -1,5 +1,7 @@
 //! Hands prompts to the step loop and waits until they are taken on.
 
+use std::sync::Arc;
+
 use engine_core::{Generation, Sampler, TextStream, TokenId};
 use tokio::sync::mpsc;
 
@@ -27,7 +29,7 @@ impl Tokens {
 }
 
 /// Finds the engine for a request's model.
-pub(super) fn engine<'a>(state: &'a State, model: &str) -> Result<&'a Engine, Fault> {
+pub(super) fn engine(state: &State, model: &str) -> Result<Arc<Engine>, Fault> {
     if !state.names.iter().any(|name| name == model) {
         return Err(Fault::unknown_model(model));
     }

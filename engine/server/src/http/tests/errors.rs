@@ -151,6 +151,7 @@ async fn a_prompt_and_an_answer_must_fit_the_context() {
     let expected = (400, "context_length_exceeded", Some("prompt"));
     check(&fixture, path, &body(250, 7), expected).await;
     check(&fixture, path, &body(256, 1), expected).await;
+    check(&fixture, path, &body(1 << 20, 1), expected).await;
     let chat = with(chat(&"y".repeat(300), 1), json!({"max_tokens": null})).to_string();
     check(
         &fixture,
