@@ -118,15 +118,7 @@ fn cpu_quota_micros(millis: u32) -> u64 {
 
 /// Makes a directory and writes its settings.
 fn make(dir: &Path, settings: &[Setting], cgroup: &mut Cgroup) -> Result<(), SandboxError> {
-    if let Some(parent) = dir.parent() {
-        fs::create_dir_all(parent).map_err(SandboxError::io(format!("make {}", parent.display())))?;
-    }
-    match fs::create_dir(dir) {
-        Ok(()) => {}
-        // Left by a sandbox of the same id that was killed; recover() would have removed it, an empty one is as good as new.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(SandboxError::io(format!("make {}", dir.display()))(error)),
-    }
+    make_dir(dir).map_err(SandboxError::io(format!("make {}", dir.display())))?;
     cgroup.dirs.push(dir.to_owned());
     for setting in settings {
         let path = dir.join(setting.file);
@@ -139,6 +131,19 @@ fn make(dir: &Path, settings: &[Setting], cgroup: &mut Cgroup) -> Result<(), San
         }
     }
     Ok(())
+}
+
+/// Another caller may remove the empty folder above meanwhile. One that exists was left by a sandbox of the same id that was
+/// killed; empty, it is as good as new.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    let mut outcome = fs::create_dir_all(dir);
+    for _ in 0..8 {
+        match &outcome {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => outcome = fs::create_dir_all(dir),
+            _ => break,
+        }
+    }
+    outcome
 }
 
 /// Kills what is in the cgroups and removes them; what is gone already is fine.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::descriptors::{Fate, seal};
 use crate::domain::{self, Domain};
 use crate::{SandboxError, Stdio, seccomp};
 
@@ -261,6 +262,7 @@ fn confine_self(
     filter: &seccompiler::BpfProgram,
     limits: &[(u32, u64)],
 ) -> io::Result<()> {
+    seal(Fate::CloseOnExec)?;
     rustix::process::setsid()?;
     for (resource, limit) in limits {
         keeper::lower_limit(*resource, *limit)?;

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
+use crate::descriptors::{Fate, seal};
 use crate::plan::{Reply, Request};
 use crate::{SandboxError, wire};
 
@@ -26,6 +27,10 @@ use crate::{SandboxError, wire};
 /// and there are none.
 pub fn helper_main(args: &[OsString]) -> ExitCode {
     if !args.is_empty() {
+        return ExitCode::from(2);
+    }
+    // What the caller left open is nobody's here, and would be held for as long as the sandbox lives.
+    if seal(Fate::CloseNow).is_err() {
         return ExitCode::from(2);
     }
     let Ok(control) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map(UnixStream::from) else {

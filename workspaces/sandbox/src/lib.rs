@@ -17,6 +17,7 @@
 
 mod cgroup;
 pub mod confine;
+mod descriptors;
 mod domain;
 mod error;
 mod helper;

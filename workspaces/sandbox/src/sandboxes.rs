@@ -104,10 +104,11 @@ impl Sandboxes {
 
     fn create_recorded(&self, spec: SandboxSpec, stdio: &Stdio, records: &Path) -> Result<Sandbox, SandboxError> {
         let profile = &self.config.profile;
-        let identity = if self.isolation.root {
-            Identity::Range(self.ids.lend(&spec.id)?)
+        let (identity, spec) = if self.isolation.root {
+            (Identity::Range(self.ids.lend(&spec.id)?), spec)
         } else {
-            Identity::Caller
+            // The only id that there is inside.
+            (Identity::Caller, SandboxSpec { uid: 0, gid: 0, ..spec })
         };
         let cgroup = self.hierarchy.create(
             &format!("{}-{}", self.instance, spec.id),

@@ -24,6 +24,10 @@ fn main() -> ExitCode {
         Some("sandbox-helper") => workspaces_sandbox::helper_main(&[]),
         Some("attack") => attacker::main(&args[1..]),
         Some("rootless-child") => rootless::child(),
+        Some("caller") => {
+            life::caller(&args[1], &args[2]);
+            ExitCode::SUCCESS
+        }
         _ => harness::main(&args, life::tests().into_iter().chain(attacks::tests()).chain(rootless::tests()).collect()),
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn write(plan: &RunPlan) -> Result<(), SandboxError> {
         .map_err(SandboxError::step("write the bundle"))
 }
 
-/// Pure: the container as libcontainer understands it.
+/// The container as libcontainer understands it.
 fn build(plan: &RunPlan) -> Result<Spec, OciSpecError> {
     let spec = &plan.spec;
     let has = |defence| plan.profile.has(defence);
@@ -60,7 +60,7 @@ fn build(plan: &RunPlan) -> Result<Spec, OciSpecError> {
     let mut linux = linux.build()?;
     // Cgroups are ours; the builder's default would have libcontainer want a hierarchy for devices.
     linux.set_resources(None);
-    let capabilities = if has(Defence::NoCapabilities) { HashSet::new() } else { every_capability() };
+    let capabilities = if has(Defence::NoCapabilities) { HashSet::new() } else { every_capability(plan.identity) };
     let env = spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
     let process = ProcessBuilder::default()
         .args(spec.command.clone())
@@ -152,23 +152,32 @@ fn paths(all: &[&str], wanted: bool) -> Vec<String> {
     all.iter().map(|path| (*path).to_owned()).collect()
 }
 
-fn every_capability() -> HashSet<Capability> {
-    [
-        Capability::Chown,
-        Capability::DacOverride,
-        Capability::DacReadSearch,
-        Capability::Fowner,
-        Capability::IpcLock,
-        Capability::Kill,
-        Capability::Mknod,
-        Capability::NetAdmin,
-        Capability::NetRaw,
-        Capability::Setgid,
-        Capability::Setuid,
-        Capability::SysAdmin,
-        Capability::SysPtrace,
-        Capability::SysResource,
-    ]
-    .into_iter()
-    .collect()
+/// The capabilities that the tests' attacks need, by their bits; only those that the helper itself can give.
+fn every_capability(identity: Identity) -> HashSet<Capability> {
+    let all = [
+        (0, Capability::Chown),
+        (1, Capability::DacOverride),
+        (2, Capability::DacReadSearch),
+        (3, Capability::Fowner),
+        (5, Capability::Kill),
+        (6, Capability::Setgid),
+        (7, Capability::Setuid),
+        (12, Capability::NetAdmin),
+        (13, Capability::NetRaw),
+        (16, Capability::SysModule),
+        (17, Capability::SysRawio),
+        (18, Capability::SysChroot),
+        (19, Capability::SysPtrace),
+        (21, Capability::SysAdmin),
+        (22, Capability::SysBoot),
+        (24, Capability::SysResource),
+        (27, Capability::Mknod),
+        (38, Capability::Perfmon),
+        (39, Capability::Bpf),
+    ];
+    let held = match identity {
+        Identity::Range(_) => rustix::thread::capabilities(None).map_or(0, |sets| sets.permitted.bits()),
+        Identity::Caller => u64::MAX,
+    };
+    all.into_iter().filter(|(bit, _)| held & (1 << bit) != 0).map(|(_, capability)| capability).collect()
 }

@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit as Range, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::namespaces::die_with_helper;
+use crate::descriptors::{Fate, seal};
 use crate::domain::{self, Domain};
 use crate::{Defence, Profile, SandboxError, seccomp};
 
@@ -44,6 +45,7 @@ impl Launch {
     }
 
     fn confine(&self, helper_gone: &OwnedFd) -> Result<(), SandboxError> {
+        seal(Fate::CloseOnExec).map_err(SandboxError::step("seal descriptors"))?;
         if self.profile.has(Defence::Rlimits) {
             lower_limits().map_err(SandboxError::step("set resource limits"))?;
         }

@@ -16,6 +16,8 @@ use workspaces_sandbox::{
 pub(crate) struct Bench {
     pub sandboxes: Sandboxes,
     pub state: TempDir,
+    /// An id that no other test of this machine uses.
+    pub id: String,
 }
 
 /// What a program wrote and how it ended.
@@ -46,7 +48,7 @@ impl Bench {
             "this host cannot isolate, so nothing can be proven here: {:?}",
             sandboxes.isolation().missing
         );
-        Self { sandboxes, state }
+        Self { sandboxes, state, id: format!("census-{}", std::process::id()) }
     }
 
     /// Runs a program as the first process of a new sandbox to its end.

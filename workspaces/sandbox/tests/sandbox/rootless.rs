@@ -1,5 +1,96 @@
-//! Without root.
+//! Without root: a user namespace of one id, and the same containment but for shifted ids and limits.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use workspaces_sandbox::{ExitStatus, Mount, MountKind, Profile, SandboxSpec, Sandboxes, Stdio};
+
+use crate::attacker::Outcome;
+use crate::bench::{Streams, config, exec_spec, spec};
 use crate::harness::Test;
-use std::process::ExitCode;
-pub(crate) fn tests() -> Vec<Test> { Vec::new() }
-pub(crate) fn child() -> ExitCode { ExitCode::SUCCESS }
+
+/// Nobody's user, as far as this host knows.
+const UID: u32 = 54_321;
+/// Attacks that need no shifted ids and no limits to be stopped.
+const ATTACKS: [&str; 14] = [
+    "read_shadow_of_the_host",
+    "write_root_file_system",
+    "write_core_pattern",
+    "make_block_device",
+    "mount_memory",
+    "remount_root_writable",
+    "change_root",
+    "make_user_namespace",
+    "clone3_user_namespace",
+    "add_kernel_key",
+    "open_vsock",
+    "trace_a_process",
+    "route_to_internet",
+    "dump_core",
+];
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![Test::new("without_root_programs_are_contained_too_and_what_is_not_is_said", without_root)]
+}
+
+/// Runs [`child`] as another user, from a folder that this user may enter.
+fn without_root() {
+    if !rustix::process::geteuid().is_root() {
+        assert_eq!(child(), ExitCode::SUCCESS);
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    for path in [dir.path(), &program] {
+        std::os::unix::fs::chown(path, Some(UID), Some(UID)).unwrap();
+    }
+    let output = Command::new(&program)
+        .arg("rootless-child")
+        .env("TMPDIR", dir.path())
+        .env("RUST_BACKTRACE", "0")
+        .current_dir(dir.path())
+        .uid(UID)
+        .gid(UID)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    println!("{told}");
+    assert!(output.status.success(), "{told}");
+}
+
+/// Makes sandboxes as whoever runs it.
+pub(crate) fn child() -> ExitCode {
+    let state = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let sandboxes = Sandboxes::new(config(state.path(), Profile::hard())).unwrap();
+    let isolation = sandboxes.isolation();
+    println!("{isolation:?}");
+    assert!(!isolation.root && isolation.is_enough(), "{isolation:?}");
+    assert!(isolation.missing.iter().any(|line| line.contains("range of user ids")), "{isolation:?}");
+    let mounts = vec![
+        Mount { target: "/attacker".into(), kind: MountKind::Bind { source: std::env::current_exe().unwrap(), writable: false } },
+        Mount { target: "/work".into(), kind: MountKind::Bind { source: home.path().into(), writable: true } },
+    ];
+    let run = |command: &[&str]| {
+        let streams = Streams::new();
+        let sandbox = sandboxes.create(SandboxSpec { mounts: mounts.clone(), ..spec("a", command) }, &streams.stdio).unwrap();
+        sandbox.start().unwrap();
+        streams.finish(|| sandbox.wait().unwrap())
+    };
+    let outcome = run(&["sh", "-c", "echo text > /work/a && cat /work/a && id -u && grep CapEff /proc/self/status"]);
+    assert_eq!(outcome.stdout, "text\n0\nCapEff:\t0000000000000000\n", "{outcome:?}");
+    for attack in ATTACKS {
+        let outcome = run(&["/attacker", "attack", attack, ""]);
+        assert_eq!(outcome.status.code, Outcome::STOPPED, "{attack}: {outcome:?}");
+    }
+    let sleeper = SandboxSpec { mounts: mounts.clone(), ..spec("b", &["sleep", "1000"]) };
+    let sandbox = sandboxes.create(sleeper, &Stdio::null().unwrap()).unwrap();
+    sandbox.start().unwrap();
+    assert!(!sandbox.missing().is_empty());
+    let streams = Streams::new();
+    let process = sandbox.exec(exec_spec(&["/attacker", "attack", "make_user_namespace"]), &streams.stdio).unwrap();
+    let outcome = streams.finish(|| process.wait().unwrap());
+    assert_eq!(outcome.status, ExitStatus { code: Outcome::STOPPED, ..ExitStatus::default() }, "{outcome:?}");
+    ExitCode::SUCCESS
+}
