@@ -4,6 +4,7 @@ mod attempt;
 mod backoff;
 mod drive;
 mod queue;
+mod slot;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -15,7 +16,7 @@ use std::{
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use crate::{
 };
 
 use queue::FairQueue;
+use slot::Slot;
 
 pub(crate) use backoff::Backoff;
 
@@ -131,16 +133,21 @@ pub(crate) struct Workshop {
     pub(crate) shutdown: CancellationToken,
 }
 
-/// Drives runs until shutdown, `concurrent` at once; returns when the last driver has ended.
+/// Drives runs until shutdown, `concurrent` at once beside those that wait for something; returns when the last driver has ended.
 pub(crate) async fn work(workshop: Workshop, concurrent: usize) {
+    let slots = Arc::new(Semaphore::new(concurrent));
     let mut drivers = JoinSet::new();
     loop {
+        let next = async {
+            let slot = Slot::take(&slots).await;
+            (slot, workshop.dispatcher.next().await)
+        };
         tokio::select! {
             () = workshop.shutdown.cancelled() => break,
             () = workshop.services.store.closed().cancelled() => break,
             Some(_) = drivers.join_next(), if !drivers.is_empty() => {}
-            run = workshop.dispatcher.next(), if drivers.len() < concurrent => {
-                drivers.spawn(drive_one(workshop.clone(), run));
+            (slot, run) = next => {
+                drivers.spawn(drive_one(workshop.clone(), run, slot));
             }
         }
     }
@@ -151,11 +158,12 @@ pub(crate) async fn work(workshop: Workshop, concurrent: usize) {
     drivers.shutdown().await;
 }
 
-async fn drive_one(workshop: Workshop, run: RunId) {
+async fn drive_one(workshop: Workshop, run: RunId, slot: Slot) {
     let cancel = workshop.dispatcher.token(&run);
-    let driving = AssertUnwindSafe(drive::drive(&workshop, &run, &cancel)).catch_unwind();
+    let driving = AssertUnwindSafe(drive::drive(&workshop, &run, &cancel, &slot)).catch_unwind();
     if driving.await.is_err() {
-        tracing::error!(%run, "the driver of a run panicked; the run is picked up at the next start");
+        tracing::error!(%run, "the driver of a run panicked");
+        drive::give_up(&workshop, &run).await;
     }
     workshop.dispatcher.forget(&run);
 }

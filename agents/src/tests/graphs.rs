@@ -299,3 +299,23 @@ async fn no_credential_reaches_the_log() {
         assert!(!found, "`{secret}` is in the data folder");
     }
 }
+
+#[tokio::test]
+async fn runs_that_wait_leave_their_places_to_others() {
+    let world = World::new(Arc::new(|body, _| {
+        match body["messages"][1]["content"].as_str() {
+            Some("slow") => Reply::Status(503),
+            _ => Reply::Text("quick answer".to_owned()),
+        }
+    }))
+    .await;
+    let step = json!({ "model": { "prompt": "{{ input }}", "to": "out" } });
+    let runtime = world.start(world.definition(&one(&step, &json!({})))).await;
+    // Twice as many as there are places.
+    for _ in 0..16 {
+        runtime.create(&json!("slow"), None).await.unwrap();
+    }
+    let (run, _) = runtime.finish(&json!("quick")).await;
+    assert_eq!(run.output, Some(json!("quick answer")));
+    runtime.stop().await.unwrap();
+}

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Backoff, Workshop, persist};
+use super::{Backoff, Workshop, persist, slot::Slot};
 use crate::{
     definition::{CompiledAgent, RunFacts},
     failure::Failure,
@@ -39,6 +39,7 @@ pub(super) struct Scene<'a> {
     pub(super) agent: &'a CompiledAgent,
     pub(super) run: &'a RunFacts,
     pub(super) state: &'a RunState,
+    pub(super) slot: &'a Slot,
 }
 
 /// Tries a step until it is done or cannot be.
@@ -76,7 +77,7 @@ pub(super) async fn attempts(scene: Scene<'_>, step: &OpenStep<'_>) -> Result<Ou
             }
             result => return result,
         };
-        backoff.pause(retry_after).await;
+        scene.slot.without(backoff.pause(retry_after)).await;
     }
 }
 

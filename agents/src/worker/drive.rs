@@ -12,6 +12,7 @@ use super::{
     Workshop,
     attempt::{OpenStep, Scene, attempts},
     persist,
+    slot::Slot,
 };
 use crate::{
     catalog::compile_pinned,
@@ -25,8 +26,16 @@ use crate::{
     },
 };
 
+/// Longest reason of a failure that is kept.
+const ERROR_CHARS_MAX: usize = 4096;
+
 /// Takes a run up and works on it until it ends, is taken away, or the process ends.
-pub(super) async fn drive(workshop: &Workshop, run: &RunId, cancel: &CancellationToken) {
+pub(super) async fn drive(
+    workshop: &Workshop,
+    run: &RunId,
+    cancel: &CancellationToken,
+    slot: &Slot,
+) {
     let services = &workshop.services;
     let started = match persist(&services.store, || services.store.take(run.clone())).await {
         Ok(started) => started,
@@ -39,7 +48,7 @@ pub(super) async fn drive(workshop: &Workshop, run: &RunId, cancel: &Cancellatio
     };
     let _active = services.metrics.run_active();
     services.hub.publish_stored(run, started.events.clone());
-    let driver = Driver::new(workshop, &started, cancel);
+    let driver = Driver::new(workshop, &started, cancel, slot);
     let end = match prepare(workshop, &started) {
         Ok(prepared) => driver.run(prepared).await,
         Err(reason) => {
@@ -51,6 +60,31 @@ pub(super) async fn drive(workshop: &Workshop, run: &RunId, cancel: &Cancellatio
     match end {
         Ok(()) | Err(StoreError::NotOwner | StoreError::Closed) => {}
         Err(error) => tracing::error!(%run, error = %chain(&error), "work on a run stopped"),
+    }
+}
+
+/// Ends a run whose driver panicked: a second try would panic as well.
+pub(super) async fn give_up(workshop: &Workshop, run: &RunId) {
+    let store = &workshop.services.store;
+    let Ok(started) = store.take(run.clone()).await else {
+        return;
+    };
+    let advance = Advance {
+        run: run.clone(),
+        epoch: started.epoch,
+        finished: None,
+        events: Vec::new(),
+        following: Following::End {
+            status: RunStatus::Failed,
+            output: None,
+            error: Some("the runtime failed on this run; its log says where".to_owned()),
+        },
+    };
+    let hub = &workshop.services.hub;
+    hub.publish_stored(run, started.events);
+    match store.advance(advance).await {
+        Ok(progress) => hub.publish_stored(run, progress.events),
+        Err(error) => tracing::error!(%run, error = %chain(&error), "a run could not be ended"),
     }
 }
 
@@ -113,6 +147,7 @@ enum Interruption {
 struct Driver<'a> {
     workshop: &'a Workshop,
     cancel: &'a CancellationToken,
+    slot: &'a Slot,
     id: RunId,
     epoch: i64,
     facts: RunFacts,
@@ -120,7 +155,12 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(workshop: &'a Workshop, started: &Started, cancel: &'a CancellationToken) -> Self {
+    fn new(
+        workshop: &'a Workshop,
+        started: &Started,
+        cancel: &'a CancellationToken,
+        slot: &'a Slot,
+    ) -> Self {
         let run = &started.run;
         let facts = RunFacts {
             id: run.id.0.clone(),
@@ -130,6 +170,7 @@ impl<'a> Driver<'a> {
         Self {
             workshop,
             cancel,
+            slot,
             id: run.id.clone(),
             epoch: started.epoch,
             facts,
@@ -218,6 +259,7 @@ impl<'a> Driver<'a> {
             agent,
             run: &self.facts,
             state,
+            slot: self.slot,
         };
         let shutdown = async {
             self.workshop.shutdown.cancelled().await;
@@ -328,6 +370,7 @@ impl<'a> Driver<'a> {
         output: Option<Value>,
         error: Option<String>,
     ) -> Result<(), StoreError> {
+        let error = error.map(|error| error.chars().take(ERROR_CHARS_MAX).collect());
         self.write(
             None,
             Vec::new(),
