@@ -6,10 +6,10 @@ use super::*;
 use crate::machinery::builtin;
 
 #[track_caller]
-fn check_json(patch: &Value, expected: Result<Value, u16>) {
+fn check_json(patch: &Value, expected: &Result<Value, u16>) {
     let object = json!({"metadata": {"name": "a"}, "spec": {"replicas": 5, "list": [1, 2]}});
     assert_eq!(
-        json_patch(&object, patch).map_err(|error| error.code),
+        &json_patch(&object, patch).map_err(|error| error.code),
         expected
     );
 }
@@ -18,18 +18,18 @@ fn check_json(patch: &Value, expected: Result<Value, u16>) {
 fn json_patches_apply_whole_or_not_at_all() {
     check_json(
         &json!([{"op": "replace", "path": "/spec/replicas", "value": 6}]),
-        Ok(json!({"metadata": {"name": "a"}, "spec": {"replicas": 6, "list": [1, 2]}})),
+        &Ok(json!({"metadata": {"name": "a"}, "spec": {"replicas": 6, "list": [1, 2]}})),
     );
     check_json(
         &json!([{"op": "test", "path": "/spec/replicas", "value": 6}]),
-        Err(422),
+        &Err(422),
     );
-    check_json(&json!([{"op": "remove", "path": "/spec/none"}]), Err(422));
-    check_json(&json!({"op": "remove"}), Err(400));
+    check_json(&json!([{"op": "remove", "path": "/spec/none"}]), &Err(422));
+    check_json(&json!({"op": "remove"}), &Err(400));
     check_json(
         &json!([{"op": "test", "path": "/metadata/finalizers", "value": null},
             {"op": "add", "path": "/metadata/finalizers", "value": ["x.io/f"]}]),
-        Ok(
+        &Ok(
             json!({"metadata": {"name": "a", "finalizers": ["x.io/f"]}, "spec": {"replicas": 5, "list": [1, 2]}}),
         ),
     );
