@@ -150,9 +150,9 @@ async fn connection(
 async fn answer(api: Arc<Api>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
-        return Ok(failure(&ApiError::too_large(format!(
-            "limit is {BODY_BYTES_MAX}"
-        ))));
+        let mut error = ApiError::too_large("");
+        error.message = format!("Request entity too large: limit is {BODY_BYTES_MAX}");
+        return Ok(failure(&error));
     };
     Ok(api.respond(parts, body.to_bytes()).await)
 }

@@ -61,8 +61,8 @@ pub(crate) fn prepare_create(resource: &Resource, object: &mut Value) {
         }
         return;
     }
-    // Status is the controllers' to write, except where a creator must give one.
-    if resource.has_status() {
+    // Status is the controllers' to write, but a node comes with its own.
+    if resource.has_status() && resource.kind != "Node" {
         remove(object, "status");
     }
     match resource.kind.as_str() {

@@ -13,6 +13,10 @@ use crate::values::text;
 
 /// Services live in 127.96.0.0/16: loopback addresses, which every process of the host reaches without routes.
 const NETWORK: [u8; 2] = [127, 96];
+/// The first 256 are for who asks for one by name.
+const FREE_HOSTS: std::ops::Range<u16> = 256..u16::MAX;
+/// How often chance is tried before order.
+const TRIES: usize = 64;
 const NODE_PORTS: std::ops::RangeInclusive<u64> = 30000..=32767;
 
 /// Which addresses and ports are taken.
@@ -57,9 +61,13 @@ impl Addresses {
         service::release_addresses(self, service, None);
     }
 
+    /// A free address, chosen by chance: clusters side by side on one host hardly ever choose the same.
     pub(super) fn next_address(&self) -> Option<String> {
         let mut taken = self.taken.lock();
-        let free = (10..u16::MAX).find(|host| !taken.addresses.contains(host))?;
+        let by_chance = std::iter::repeat_with(|| rand::random_range(FREE_HOSTS)).take(TRIES);
+        let free = by_chance
+            .chain(FREE_HOSTS)
+            .find(|host| !taken.addresses.contains(host))?;
         taken.addresses.insert(free);
         let [high, low] = free.to_be_bytes();
         Some(Ipv4Addr::new(NETWORK[0], NETWORK[1], high, low).to_string())
