@@ -22,6 +22,7 @@ mod pods;
 mod probes;
 mod quantities;
 mod queue;
+mod requests;
 mod role;
 mod route;
 mod snapshots;

@@ -28,6 +28,13 @@ pub(crate) struct Named {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ClientRequest {
+    /// The status code, or `error` if there was no answer.
+    pub(crate) code: String,
+    pub(crate) method: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Plane {
     pub(crate) plane: &'static str,
 }
@@ -46,6 +53,7 @@ pub(crate) struct Metrics {
     pub(crate) leading: Family<Named, Gauge>,
     pub(crate) snapshot_nodes: Family<Plane, Gauge>,
     pub(crate) snapshots: Family<Plane, Counter>,
+    pub(crate) client_requests: Family<ClientRequest, Counter>,
     registry: Arc<Registry>,
 }
 
@@ -96,6 +104,11 @@ impl Default for Metrics {
                 "Data plane replicas that are connected",
             ),
             snapshots: add(to, "quarterdeck_snapshots", "Snapshots that were published"),
+            client_requests: add(
+                to,
+                "rest_client_requests",
+                "Requests to the API server by method and code",
+            ),
             registry: Arc::new(registry),
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use crds::{Agent, Model, Route, Workspace, WorkspaceTemplate};
-use kube::{Client, Config};
+use kube::{Client, Config, client::ClientBuilder};
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ use crate::{
     metrics::{Metrics, Named},
     probes::{self, Readiness},
     queue::{Key, Queue},
+    requests::CountRequests,
     snapshots::{self, Authenticator, Publisher, SnapshotServer, Snapshots},
 };
 
@@ -64,11 +65,10 @@ struct Queues {
 /// [`OperatorError`] if it cannot start.
 pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), OperatorError> {
     let config = Config::infer().await?;
-    let client =
-        Client::try_from(config).map_err(|error| OperatorError::Client(Box::new(error)))?;
+    let metrics = Metrics::default();
+    let client = client(config, &metrics)?;
     let snapshot_listener = listen(args.listen).await?;
     let probe_listener = listen(args.probes).await?;
-    let metrics = Metrics::default();
     let readiness = Readiness::default();
     let mut tasks = JoinSet::new();
     // Watches and servers outlive the controllers, which need them to finish.
@@ -124,6 +124,15 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         tasks.join_next().await;
     }
     Ok(())
+}
+
+fn client(config: Config, metrics: &Metrics) -> Result<Client, OperatorError> {
+    let builder =
+        ClientBuilder::try_from(config).map_err(|error| OperatorError::Client(Box::new(error)))?;
+    let count = CountRequests {
+        metrics: metrics.clone(),
+    };
+    Ok(builder.with_layer(&count).build())
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, OperatorError> {
