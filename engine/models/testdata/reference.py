@@ -63,7 +63,7 @@ def greedy(path):
             cases[-1]["rendered"] = text
     for text in TEXTS:
         record("text", text, encode(text), 32)
-    long = " ".join(f"{i}: the quick brown fox jumps over the lazy dog." for i in range(60))
+    long = " ".join(f"{i}: the quick brown fox jumps over the lazy dog." for i in range(45))
     record("text", long, encode(long), 24)
     tokens = [dict(text=text, ids=encode(text)) for text in TOKENIZE]
     return dict(provenance=provenance(path), cases=cases, tokenization=tokens)

@@ -45,22 +45,27 @@ pub async fn run(args: EngineArgs, shutdown: CancellationToken) -> Result<(), En
         source,
     };
     let listener = TcpListener::bind(args.listen).await.map_err(bind)?;
-    serve(listener, args, shutdown).await
-}
-
-/// As [`run`], on a listener that the caller has bound.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    args: EngineArgs,
-    shutdown: CancellationToken,
-) -> Result<(), EngineError> {
     let names: Vec<_> = [&args.served_name]
         .into_iter()
         .chain(&args.aliases)
         .cloned()
         .collect();
     let created = jiff::Timestamp::now().as_second();
-    let state = Arc::new(State::new(names, created, shutdown.clone()));
+    serve(
+        listener,
+        args,
+        Arc::new(State::new(names, created, shutdown)),
+    )
+    .await
+}
+
+/// As [`run`], on a listener that the caller has bound; ends when the state drains.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    args: EngineArgs,
+    state: Arc<State>,
+) -> Result<(), EngineError> {
+    let shutdown = state.draining.clone();
     let address = listener.local_addr().map_err(EngineError::Serve)?;
     info!(model = %args.served_name, %address, "engine listens");
     let drain_timeout = Duration::from_secs(args.drain_seconds);

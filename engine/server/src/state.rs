@@ -3,9 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use engine_models::{ChatTemplate, Tokenizer};
-use parking_lot::RwLock;
 use protocol::load::{LoadPhase, LoadReport};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -30,14 +29,14 @@ pub(crate) struct State {
     pub(crate) created: i64,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: CancellationToken,
-    report: RwLock<LoadReport>,
+    report: watch::Sender<LoadReport>,
     engine: OnceLock<Arc<Engine>>,
 }
 
 impl State {
     pub(crate) fn new(names: Vec<String>, created: i64, draining: CancellationToken) -> Self {
         let metrics = Arc::new(Metrics::new(names.first().map_or("", String::as_str)));
-        let report = RwLock::new(LoadReport::starting());
+        let (report, _) = watch::channel(LoadReport::starting());
         Self {
             names,
             created,
@@ -57,22 +56,27 @@ impl State {
     }
 
     pub(crate) fn report(&self) -> LoadReport {
-        self.report.read().clone()
+        self.report.borrow().clone()
+    }
+
+    /// Follows the report.
+    #[cfg(test)]
+    pub(crate) fn reports(&self) -> watch::Receiver<LoadReport> {
+        self.report.subscribe()
     }
 
     pub(crate) fn set_report(&self, report: LoadReport) {
-        *self.report.write() = report;
+        self.report.send_replace(report);
     }
 
     /// Notes progress in a phase.
     pub(crate) fn progress(&self, phase: LoadPhase, bytes: u64, bytes_total: Option<u64>) {
-        let mut report = self.report.write();
-        *report = LoadReport {
+        self.report.send_replace(LoadReport {
             phase,
             bytes,
             bytes_total,
             ..LoadReport::starting()
-        };
+        });
     }
 
     /// Makes the engine known; only the first one counts.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use engine_models::synthetic::SyntheticModel;
@@ -10,15 +11,17 @@ use reqwest::Client;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{EngineError, serve};
 use crate::http::tests::fixture;
+use crate::state::State;
 
 struct Process {
     client: Client,
     address: SocketAddr,
+    state: Weak<State>,
     shutdown: CancellationToken,
     tasks: JoinSet<Result<(), EngineError>>,
 }
@@ -30,17 +33,32 @@ impl Process {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let args = fixture::args(&format!("file://{}", source.display()), cache, &[]);
+        let state = Arc::new(State::new(vec!["tiny".to_owned()], 7, shutdown.clone()));
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, args, shutdown.clone()));
+        let weak = Arc::downgrade(&state);
+        tasks.spawn(serve(listener, args, state));
         Self {
             client: Client::new(),
             address,
+            state: weak,
             shutdown,
             tasks,
         }
     }
 
-    async fn report(&self) -> LoadReport {
+    /// Waits until the engine is in a phase and returns what it says over HTTP then.
+    async fn reach(&self, phase: LoadPhase) -> LoadReport {
+        let mut reports = self.state.upgrade().expect("the process runs").reports();
+        let reached = timeout(
+            Duration::from_secs(20),
+            reports.wait_for(|report| report.phase == phase),
+        );
+        drop(
+            reached
+                .await
+                .unwrap_or_else(|_| panic!("{phase:?} was not reached"))
+                .unwrap(),
+        );
         let response = self
             .client
             .get(format!("http://{}/health/load", self.address))
@@ -48,22 +66,6 @@ impl Process {
             .await
             .unwrap();
         serde_json::from_str(&response.text().await.unwrap()).unwrap()
-    }
-
-    /// Asks until the engine is in a phase; the engine has no other way to tell.
-    async fn reach(&self, phase: LoadPhase) -> LoadReport {
-        let reached = timeout(Duration::from_secs(20), async {
-            loop {
-                let report = self.report().await;
-                if report.phase == phase {
-                    return report;
-                }
-                sleep(Duration::from_millis(20)).await;
-            }
-        });
-        reached
-            .await
-            .unwrap_or_else(|_| panic!("{phase:?} was not reached"))
     }
 
     async fn end(&mut self) -> Result<(), EngineError> {

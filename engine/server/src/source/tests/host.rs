@@ -1,7 +1,6 @@
 //! A web server with one file, which can break connections and change the file's version.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -11,8 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::task::{JoinSet, yield_now};
 
 #[derive(Default)]
 struct Behaviour {
@@ -149,7 +147,7 @@ async fn serve(State(behaviour): State<Shared>, uri: Uri, headers: HeaderMap) ->
     // A pause before the break lets the server send what it has.
     let pieces = stream::iter(pieces).then(|piece| async {
         if piece.is_err() {
-            sleep(Duration::from_millis(50)).await;
+            yield_now().await;
         }
         piece
     });
