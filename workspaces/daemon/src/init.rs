@@ -106,7 +106,7 @@ async fn run(args: InitArgs) -> Result<(), InitError> {
     let stop = stop_on_signals(shutdown.clone())?;
     tasks.spawn(stop);
     let orphans = orphans::Orphans::adopting();
-    tasks.spawn(orphans.clone().reap(shutdown.clone()).await.map_err(InitError::Runtime)?);
+    tasks.spawn(orphans.clone().reap(shutdown.clone()).map_err(InitError::Runtime)?);
     let outcome = serve(args, orphans, tasks.clone(), shutdown.clone()).await;
     shutdown.cancel();
     tasks.close();

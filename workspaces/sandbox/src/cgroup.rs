@@ -50,11 +50,11 @@ struct Setting {
 }
 
 impl Setting {
-    fn required(file: &'static str, value: impl ToString) -> Self {
+    fn required(file: &'static str, value: &impl ToString) -> Self {
         Self { file, value: value.to_string(), required: true }
     }
 
-    fn optional(file: &'static str, value: impl ToString) -> Self {
+    fn optional(file: &'static str, value: &impl ToString) -> Self {
         Self { file, value: value.to_string(), required: false }
     }
 }

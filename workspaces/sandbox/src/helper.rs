@@ -66,8 +66,8 @@ fn serve(control: &UnixStream) -> Result<(), SandboxError> {
             let isolation = probe::probe();
             wire::send(control, &Reply::Isolation(Box::new(isolation)), &[]).map_err(SandboxError::step("answer"))
         }
-        Request::Run(plan) => supervise::run(*plan, descriptors, control),
-        Request::Exec(plan) => join::exec(*plan, descriptors, control),
+        Request::Run(plan) => supervise::run(&plan, descriptors, control),
+        Request::Exec(plan) => join::exec(&plan, descriptors, control),
     }
 }
 

@@ -166,6 +166,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "rows read better without a borrow")]
     fn check(value: &str, size: u64, expected: Result<Option<(u64, u64)>, Refusal>) {
         assert_eq!(range(Some(value), size), expected, "{value} of {size}");
     }

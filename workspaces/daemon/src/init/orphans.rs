@@ -45,7 +45,7 @@ impl Orphans {
     }
 
     /// Reaps orphans until shutdown.
-    pub(super) async fn reap(self, shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> {
+    pub(super) fn reap(self, shutdown: CancellationToken) -> io::Result<impl Future<Output = ()>> {
         let mut ended = signal(SignalKind::child())?;
         Ok(async move {
             loop {

@@ -63,16 +63,16 @@ pub(super) fn create(
 fn settings(controller: &str, limits: &Limits, wants: &Wants) -> Vec<Setting> {
     match (controller, limits.memory_bytes, limits.cpu_millis) {
         ("memory", Some(bytes), _) if wants.memory => vec![
-            Setting::required("memory.limit_in_bytes", bytes),
+            Setting::required("memory.limit_in_bytes", &bytes),
             // Memory and swap together: swap stays at 0. Only with swap accounting, and only above the line before.
-            Setting::optional("memory.memsw.limit_in_bytes", bytes),
-            Setting::optional("memory.swappiness", 0),
+            Setting::optional("memory.memsw.limit_in_bytes", &bytes),
+            Setting::optional("memory.swappiness", &0),
         ],
         ("cpu", _, Some(millis)) if wants.cpu => vec![
-            Setting::required("cpu.cfs_period_us", CPU_PERIOD_MICROS),
-            Setting::required("cpu.cfs_quota_us", cpu_quota_micros(millis)),
+            Setting::required("cpu.cfs_period_us", &CPU_PERIOD_MICROS),
+            Setting::required("cpu.cfs_quota_us", &cpu_quota_micros(millis)),
         ],
-        ("pids", _, _) if wants.pids => vec![Setting::required("pids.max", pids_max(limits))],
+        ("pids", _, _) if wants.pids => vec![Setting::required("pids.max", &pids_max(limits))],
         _ => Vec::new(),
     }
 }
@@ -106,9 +106,9 @@ mod tests {
     fn limits_become_files() {
         let all = Wants { memory: true, pids: true, cpu: true };
         let limits = Limits { cpu_millis: Some(500), memory_bytes: Some(1 << 30), pids: None };
-        assert_eq!(settings("pids", &limits, &all), vec![Setting::required("pids.max", 1024)]);
-        assert_eq!(settings("cpu", &limits, &all)[1], Setting::required("cpu.cfs_quota_us", 50_000));
-        assert_eq!(settings("memory", &limits, &all)[0], Setting::required("memory.limit_in_bytes", 1 << 30));
+        assert_eq!(settings("pids", &limits, &all), vec![Setting::required("pids.max", &1024)]);
+        assert_eq!(settings("cpu", &limits, &all)[1], Setting::required("cpu.cfs_quota_us", &50_000));
+        assert_eq!(settings("memory", &limits, &all)[0], Setting::required("memory.limit_in_bytes", &(1 << 30)));
         assert_eq!(settings("memory", &Limits::default(), &all), Vec::new());
         let none = Wants { memory: false, pids: false, cpu: false };
         assert_eq!(settings("pids", &limits, &none), Vec::new());

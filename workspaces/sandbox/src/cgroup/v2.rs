@@ -90,14 +90,14 @@ pub(super) fn create(
 fn settings(controller: &str, limits: &Limits, wants: &Wants) -> Vec<Setting> {
     match (controller, limits.memory_bytes, limits.cpu_millis) {
         ("memory", Some(bytes), _) if wants.memory => vec![
-            Setting::required("memory.max", bytes),
-            Setting::optional("memory.swap.max", 0),
-            Setting::optional("memory.oom.group", 0),
+            Setting::required("memory.max", &bytes),
+            Setting::optional("memory.swap.max", &0),
+            Setting::optional("memory.oom.group", &0),
         ],
         ("cpu", _, Some(millis)) if wants.cpu => {
-            vec![Setting::required("cpu.max", format!("{} {CPU_PERIOD_MICROS}", cpu_quota_micros(millis)))]
+            vec![Setting::required("cpu.max", &format!("{} {CPU_PERIOD_MICROS}", cpu_quota_micros(millis)))]
         }
-        ("pids", _, _) if wants.pids => vec![Setting::required("pids.max", pids_max(limits))],
+        ("pids", _, _) if wants.pids => vec![Setting::required("pids.max", &pids_max(limits))],
         _ => Vec::new(),
     }
 }
@@ -133,8 +133,8 @@ mod tests {
     fn limits_become_files() {
         let all = Wants { memory: true, pids: true, cpu: true };
         let limits = Limits { cpu_millis: Some(1), memory_bytes: Some(1 << 20), pids: Some(7) };
-        assert_eq!(settings("pids", &limits, &all), vec![Setting::required("pids.max", 7)]);
-        assert_eq!(settings("cpu", &limits, &all), vec![Setting::required("cpu.max", "1000 100000")]);
-        assert_eq!(settings("memory", &limits, &all)[0], Setting::required("memory.max", 1 << 20));
+        assert_eq!(settings("pids", &limits, &all), vec![Setting::required("pids.max", &7)]);
+        assert_eq!(settings("cpu", &limits, &all), vec![Setting::required("cpu.max", &"1000 100000")]);
+        assert_eq!(settings("memory", &limits, &all)[0], Setting::required("memory.max", &(1 << 20)));
     }
 }

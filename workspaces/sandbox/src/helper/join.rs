@@ -22,13 +22,13 @@ use crate::{Defence, SandboxError, wire};
 const CAPABILITIES: u32 = 64;
 
 /// Starts one more program and stays as long as it lives.
-pub(super) fn exec(plan: ExecPlan, descriptors: Vec<OwnedFd>, control: &UnixStream) -> Result<(), SandboxError> {
+pub(super) fn exec(plan: &ExecPlan, descriptors: Vec<OwnedFd>, control: &UnixStream) -> Result<(), SandboxError> {
     let mut streams = descriptors;
     let init = streams.pop().filter(|_| streams.len() == 3).ok_or_else(|| {
         SandboxError::invalid("request", "three standard streams and a process are needed")
     })?;
     let cgroups = OpenCgroups::open(&plan.cgroups).map_err(SandboxError::step("open the cgroups"))?;
-    enter(&plan, &init)?;
+    enter(plan, &init)?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(SandboxError::step("make a pipe"));
     let (told, tell_pipe) = pipe()?;
     let (gone, alive) = pipe()?;
@@ -37,7 +37,7 @@ pub(super) fn exec(plan: ExecPlan, descriptors: Vec<OwnedFd>, control: &UnixStre
     let child = match unsafe { fork() }.map_err(SandboxError::step("fork"))? {
         ForkResult::Child => {
             drop((told, alive));
-            let error = match prepare(&plan, &streams, &cgroups) {
+            let error = match prepare(plan, &streams, &cgroups) {
                 Ok(launch) => launch.become_program(&gone),
                 Err(error) => error,
             };

@@ -32,9 +32,9 @@ struct Made {
 }
 
 /// Makes a sandbox and stays as long as it lives.
-pub(super) fn run(plan: RunPlan, streams: Vec<OwnedFd>, control: &UnixStream) -> Result<(), SandboxError> {
+pub(super) fn run(plan: &RunPlan, streams: Vec<OwnedFd>, control: &UnixStream) -> Result<(), SandboxError> {
     let cgroups = OpenCgroups::open(&plan.cgroups).map_err(SandboxError::step("open the cgroups"))?;
-    let outcome = make(&plan, streams, &cgroups).and_then(|made| serve(made, &cgroups, control));
+    let outcome = make(plan, streams, &cgroups).and_then(|made| serve(made, &cgroups, control));
     cgroups.remove();
     match outcome {
         Ok(status) => wire::send(control, &Reply::Exited(status), &[]).map_err(SandboxError::step("report the end")),
@@ -83,7 +83,10 @@ fn create(plan: &RunPlan, streams: Vec<OwnedFd>) -> Result<Made, SandboxError> {
             step: "create the container".to_owned(),
             reason: chain(&error),
         })?;
-    let pid = container.pid().map_or(0, |pid| pid.as_raw());
+    let pid = match container.pid() {
+        Some(pid) => pid.as_raw(),
+        None => 0,
+    };
     Ok(Made {
         pidfd: namespaces::pidfd_of(pid)?,
         container,
