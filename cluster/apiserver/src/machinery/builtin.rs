@@ -2,6 +2,8 @@
 //!
 //! The data is made by `data/generate.py`; definitions are named as in Kubernetes' own OpenAPI documents.
 
+mod decode;
+
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::sync::LazyLock;
@@ -10,6 +12,8 @@ use flate2::read::GzDecoder;
 use serde_json::{Map, Value};
 
 use super::schema::{Structural, parse_definition};
+
+pub use self::decode::decode_fault;
 
 static COMPRESSED: &[u8] = include_bytes!("../../data/definitions.json.gz");
 

@@ -105,6 +105,14 @@ impl Node {
         }
     }
 
+    /// The name of its definition, if it is not declared in place.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match &self.target {
+            Target::Here(_) => None,
+            Target::Named(name) => Some(name),
+        }
+    }
+
     /// The default of this place, or else of its type.
     pub fn default_value(&self) -> Option<&Value> {
         self.default.as_ref().or(self.schema().default.as_ref())

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{FieldValidation, WriteOptions, metadata};
 use crate::api::call::Call;
+use crate::machinery::builtin::decode_fault;
 use crate::machinery::schema::Context;
 use crate::registry::Resource;
 use crate::status::{ApiError, Cause};
@@ -72,31 +73,19 @@ pub(crate) fn default(resource: &Resource, object: &mut Value) {
 }
 
 /// A built-in object of the wrong shape cannot even be decoded.
-fn check_types(resource: &Resource, object: &Value) -> Result<(), ApiError> {
+pub(super) fn check_types(resource: &Resource, object: &Value) -> Result<(), ApiError> {
     if resource.custom().is_some() {
         return Ok(());
     }
     let Some(schema) = resource.schema() else {
         return Ok(());
     };
-    let faults = schema.validate(object, None, Context::default());
-    let Some(fault) = faults
-        .iter()
-        .find(|fault| fault.reason == "FieldValueTypeInvalid")
-    else {
+    let Some(fault) = decode_fault(&resource.kind, schema, object) else {
         return Ok(());
     };
-    let given = fault.message.split('"').nth(1).unwrap_or("value");
-    let wanted = fault
-        .message
-        .split("must be of type ")
-        .nth(1)
-        .and_then(|rest| rest.split(':').next())
-        .unwrap_or("another type");
     Err(ApiError::bad_request(format!(
-        "{kind} in version \"{}\" cannot be handled as a {kind}: json: cannot unmarshal {given} into Go struct field {kind}.{} of type {wanted}",
+        "{kind} in version \"{}\" cannot be handled as a {kind}: {fault}",
         resource.version,
-        fault.field,
         kind = resource.kind,
     )))
 }
