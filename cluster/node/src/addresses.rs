@@ -38,13 +38,27 @@ pub(crate) struct Addresses {
 impl Addresses {
     /// Reads the book and claims its network; one that cannot be read, or whose network is another's, is begun anew.
     pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
-        let mut book: Book = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let usual = path.as_os_str().as_encoded_bytes().iter().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte));
+        let mut book: Book = fs::read(&path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let usual = path
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte));
         let (network, claim) = claim(book.network, usual)?;
         if network != book.network {
-            book = Book { network, ..Book::default() };
+            book = Book {
+                network,
+                ..Book::default()
+            };
         }
-        Ok(Self { path, book: Mutex::new(book), _claim: claim })
+        Ok(Self {
+            path,
+            book: Mutex::new(book),
+            _claim: claim,
+        })
     }
 
     /// The Pod's address, lent now if it has none.
@@ -97,9 +111,13 @@ impl Addresses {
 fn claim(last: u8, usual: u8) -> io::Result<(u8, TcpListener)> {
     let (first, count) = (*NETWORKS.start(), NETWORKS.len());
     let from = usize::from(usual) % count;
-    let others = (0..count).filter_map(|step| Some(first + u8::try_from((from + step) % count).ok()?));
+    let others =
+        (0..count).filter_map(|step| Some(first + u8::try_from((from + step) % count).ok()?));
     let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
-    for network in std::iter::once(last).filter(|last| NETWORKS.contains(last)).chain(others) {
+    for network in std::iter::once(last)
+        .filter(|last| NETWORKS.contains(last))
+        .chain(others)
+    {
         match TcpListener::bind((Ipv4Addr::new(127, network, 0, 1), CLAIM_PORT)) {
             Ok(claim) => return Ok((network, claim)),
             Err(error) => refused = error,
@@ -122,7 +140,11 @@ mod tests {
         assert_ne!(first, second);
         let saved = fs::read(&path).unwrap();
         let other = Addresses::open(path.clone()).unwrap();
-        assert_ne!(other.lend("a").unwrap(), first, "a second node has another network");
+        assert_ne!(
+            other.lend("a").unwrap(),
+            first,
+            "a second node has another network"
+        );
         other.give_back("a");
         drop(addresses);
         drop(other);
@@ -130,7 +152,11 @@ mod tests {
         let again = Addresses::open(path).unwrap();
         assert_eq!(again.lend("a").unwrap(), first);
         again.give_back("a");
-        assert_ne!(again.lend("c").unwrap(), first, "an address is not reused at once");
+        assert_ne!(
+            again.lend("c").unwrap(),
+            first,
+            "an address is not reused at once"
+        );
         assert_eq!(again.lend("b").unwrap(), second);
     }
 }

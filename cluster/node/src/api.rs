@@ -25,14 +25,27 @@ pub(crate) async fn serve(listener: TcpListener, context: Arc<NodeContext>, toke
     let expected: Arc<str> = format!("Bearer {token}").into();
     let shutdown = context.shutdown.clone();
     let router = Router::new()
-        .route("/containerLogs/{namespace}/{pod}/{container}", get(log::container_logs))
-        .route("/exec/{namespace}/{pod}/{container}", get(exec::exec).post(exec::exec))
-        .route("/attach/{namespace}/{pod}/{container}", get(exec::attach).post(exec::attach))
-        .route("/portForward/{namespace}/{pod}", get(forward::port_forward).post(forward::port_forward))
+        .route(
+            "/containerLogs/{namespace}/{pod}/{container}",
+            get(log::container_logs),
+        )
+        .route(
+            "/exec/{namespace}/{pod}/{container}",
+            get(exec::exec).post(exec::exec),
+        )
+        .route(
+            "/attach/{namespace}/{pod}/{container}",
+            get(exec::attach).post(exec::attach),
+        )
+        .route(
+            "/portForward/{namespace}/{pod}",
+            get(forward::port_forward).post(forward::port_forward),
+        )
         .route("/healthz", get(|| async { "ok" }))
         .layer(from_fn_with_state(expected, authenticate))
         .with_state(context);
-    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let served =
+        axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     tokio::select! {
         result = served => if let Err(error) = result {
             tracing::error!(%error, "the node's API ended");
@@ -46,16 +59,30 @@ pub(crate) async fn serve(listener: TcpListener, context: Arc<NodeContext>, toke
 const STREAM_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
 
 async fn authenticate(State(expected): State<Arc<str>>, request: Request, next: Next) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
     if is_same(given, expected.as_bytes()) {
         return next.run(request).await;
     }
-    Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", "only the API server may talk to the node").into_response()
+    Refusal::new(
+        StatusCode::UNAUTHORIZED,
+        "Unauthorized",
+        "only the API server may talk to the node",
+    )
+    .into_response()
 }
 
 /// Compares without telling by its time where the first difference is.
 fn is_same(given: &[u8], expected: &[u8]) -> bool {
-    given.len() == expected.len() && given.iter().zip(expected).fold(0, |different, (a, b)| different | (a ^ b)) == 0
+    given.len() == expected.len()
+        && given
+            .iter()
+            .zip(expected)
+            .fold(0, |different, (a, b)| different | (a ^ b))
+            == 0
 }
 
 /// An answer that refuses, in the form of a Kubernetes Status.
@@ -68,7 +95,11 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into() }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {

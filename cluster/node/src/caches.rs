@@ -30,7 +30,11 @@ pub(crate) struct Caches {
 
 impl Caches {
     /// Starts the watches; they end with `shutdown`.
-    pub(crate) fn start(client: &kube::Client, tasks: &TaskTracker, shutdown: &CancellationToken) -> Self {
+    pub(crate) fn start(
+        client: &kube::Client,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> Self {
         let (files, files_changed) = watch::channel(0);
         let (services, services_changed) = watch::channel(0);
         let (files, services) = (Arc::new(files), Arc::new(services));
@@ -63,10 +67,17 @@ fn keep<K>(
     changed: &Arc<watch::Sender<u64>>,
 ) -> Store<K>
 where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
     let (reader, writer) = store();
-    let events = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
+    let events =
+        watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
     let mut stream = Box::pin(reflector(writer, events));
     let (shutdown, changed) = (shutdown.clone(), Arc::clone(changed));
     tasks.spawn(async move {
@@ -101,8 +112,14 @@ impl Sources for NamespaceSources<'_> {
     }
 }
 
-fn get<K: Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>, namespace: &str, name: &str) -> Option<K> {
-    store.get(&ObjectRef::new(name).within(namespace)).map(|object| (*object).clone())
+fn get<K: Resource<DynamicType = ()> + Clone + 'static>(
+    store: &Store<K>,
+    namespace: &str,
+    name: &str,
+) -> Option<K> {
+    store
+        .get(&ObjectRef::new(name).within(namespace))
+        .map(|object| (*object).clone())
 }
 
 /// The Services whose link variables a Pod of `namespace` gets.
@@ -111,7 +128,8 @@ pub(crate) fn linked_services(caches: &Caches, namespace: &str, all: bool) -> Ve
     services
         .filter(|service| {
             let in_namespace = service.namespace().as_deref() == Some(namespace);
-            let is_master = service.namespace().as_deref() == Some("default") && service.name_any() == "kubernetes";
+            let is_master = service.namespace().as_deref() == Some("default")
+                && service.name_any() == "kubernetes";
             (all && in_namespace) || is_master
         })
         .collect()

@@ -63,7 +63,10 @@ impl Sockets {
 /// Answers until the node shuts down.
 pub(crate) async fn serve(sockets: Sockets, context: Arc<NodeContext>, domain: String) {
     let Sockets { udp, tcp } = sockets;
-    let names = Names { context: Arc::clone(&context), domain };
+    let names = Names {
+        context: Arc::clone(&context),
+        domain,
+    };
     tokio::select! {
         () = context.shutdown.cancelled() => {}
         () = serve_udp(&udp, &names) => {}
@@ -93,7 +96,9 @@ async fn serve_tcp(listener: &TcpListener, names: &Names) {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
         let (names, tasks) = (names.clone(), names.context.tasks.clone());
         tasks.spawn(async move {
             // A client that is too slow or breaks off gets no more.
@@ -108,8 +113,12 @@ async fn converse(mut stream: TcpStream, names: &Names) -> io::Result<()> {
         let length = usize::from(stream.read_u16().await?);
         let mut query = vec![0; length.min(QUERY_BYTES_MAX)];
         stream.read_exact(&mut query).await?;
-        let Some(answer) = respond(&query, &names.zone(), false) else { return Ok(()) };
-        let Ok(length) = u16::try_from(answer.len()) else { return Ok(()) };
+        let Some(answer) = respond(&query, &names.zone(), false) else {
+            return Ok(());
+        };
+        let Ok(length) = u16::try_from(answer.len()) else {
+            return Ok(());
+        };
         stream.write_u16(length).await?;
         stream.write_all(&answer).await?;
     }

@@ -12,7 +12,11 @@ pub(crate) enum EnvironmentError {
     #[error("{kind} \"{name}\" not found")]
     NoSource { kind: &'static str, name: String },
     #[error("couldn't find key {key} in {kind} {name}")]
-    NoKey { kind: &'static str, name: String, key: String },
+    NoKey {
+        kind: &'static str,
+        name: String,
+        key: String,
+    },
     #[error("unsupported fieldPath: {0}")]
     UnsupportedField(String),
 }
@@ -60,13 +64,19 @@ pub(crate) fn variables(
     for variable in container.env.iter().flatten() {
         let value = match &variable.value_from {
             Some(from) => value_from(container, from, facts, sources, capacity)?,
-            None => Some(expand(variable.value.as_deref().unwrap_or_default(), &known)),
+            None => Some(expand(
+                variable.value.as_deref().unwrap_or_default(),
+                &known,
+            )),
         };
         if let Some(value) = value {
             set(&mut known, variable.name.clone(), value);
         }
     }
-    Ok(order.into_iter().filter_map(|name| known.get(&name).map(|value| (name.clone(), value.clone()))).collect())
+    Ok(order
+        .into_iter()
+        .filter_map(|name| known.get(&name).map(|value| (name.clone(), value.clone())))
+        .collect())
 }
 
 /// Replaces `$(NAME)` by known variables; `$$` is a dollar sign and an unknown name stays as it is.
@@ -80,7 +90,10 @@ pub(crate) fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
         if let Some(escaped) = after.strip_prefix('$') {
             out.push('$');
             rest = escaped;
-        } else if let Some((name, remainder)) = after.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
+        } else if let Some((name, remainder)) = after
+            .strip_prefix('(')
+            .and_then(|inner| inner.split_once(')'))
+        {
             match known.get(name) {
                 Some(value) => out.push_str(value),
                 None => {
@@ -104,7 +117,13 @@ pub(crate) fn service_links<'a>(services: impl Iterator<Item = &'a Service>) -> 
     let mut links = Variables::new();
     for service in services {
         let Some(spec) = &service.spec else { continue };
-        let Some(ip) = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None") else { continue };
+        let Some(ip) = spec
+            .cluster_ip
+            .as_deref()
+            .filter(|ip| !ip.is_empty() && *ip != "None")
+        else {
+            continue;
+        };
         let prefix = variable_name(service.metadata.name.as_deref().unwrap_or_default());
         let ports: Vec<_> = spec.ports.iter().flatten().collect();
         let Some(first) = ports.first() else { continue };
@@ -112,7 +131,10 @@ pub(crate) fn service_links<'a>(services: impl Iterator<Item = &'a Service>) -> 
         links.push((format!("{prefix}_SERVICE_PORT"), first.port.to_string()));
         for port in &ports {
             if let Some(name) = &port.name {
-                links.push((format!("{prefix}_SERVICE_PORT_{}", variable_name(name)), port.port.to_string()));
+                links.push((
+                    format!("{prefix}_SERVICE_PORT_{}", variable_name(name)),
+                    port.port.to_string(),
+                ));
             }
         }
         for (index, port) in ports.iter().enumerate() {
@@ -144,16 +166,26 @@ fn value_from(
 ) -> Result<Option<String>, EnvironmentError> {
     if let Some(field) = &from.field_ref {
         let value = field_value(facts, &field.field_path);
-        return value.map(Some).ok_or_else(|| EnvironmentError::UnsupportedField(field.field_path.clone()));
+        return value
+            .map(Some)
+            .ok_or_else(|| EnvironmentError::UnsupportedField(field.field_path.clone()));
     }
     if let Some(resource) = &from.resource_field_ref {
         let value = resource_value(container, resource, capacity);
-        return value.map(Some).ok_or_else(|| EnvironmentError::UnsupportedField(resource.resource.clone()));
+        return value
+            .map(Some)
+            .ok_or_else(|| EnvironmentError::UnsupportedField(resource.resource.clone()));
     }
     if let Some(reference) = &from.config_map_key_ref {
         let optional = reference.optional == Some(true);
         let pairs = config_map_pairs(sources, &reference.name, optional)?;
-        return pick(pairs, "ConfigMap", &reference.name, &reference.key, optional);
+        return pick(
+            pairs,
+            "ConfigMap",
+            &reference.name,
+            &reference.key,
+            optional,
+        );
     }
     if let Some(reference) = &from.secret_key_ref {
         let optional = reference.optional == Some(true);
@@ -173,29 +205,48 @@ fn pick(
     match pairs.into_iter().find(|(candidate, _)| candidate == key) {
         Some((_, value)) => Ok(Some(value)),
         None if optional => Ok(None),
-        None => Err(EnvironmentError::NoKey { kind, name: name.to_owned(), key: key.to_owned() }),
+        None => Err(EnvironmentError::NoKey {
+            kind,
+            name: name.to_owned(),
+            key: key.to_owned(),
+        }),
     }
 }
 
-fn config_map_pairs(sources: &dyn Sources, name: &str, optional: bool) -> Result<Variables, EnvironmentError> {
+fn config_map_pairs(
+    sources: &dyn Sources,
+    name: &str,
+    optional: bool,
+) -> Result<Variables, EnvironmentError> {
     match sources.config_map(name) {
         Some(map) => Ok(map.data.unwrap_or_default().into_iter().collect()),
         None if optional => Ok(Vec::new()),
-        None => Err(EnvironmentError::NoSource { kind: "configmap", name: name.to_owned() }),
+        None => Err(EnvironmentError::NoSource {
+            kind: "configmap",
+            name: name.to_owned(),
+        }),
     }
 }
 
-fn secret_pairs(sources: &dyn Sources, name: &str, optional: bool) -> Result<Variables, EnvironmentError> {
+fn secret_pairs(
+    sources: &dyn Sources,
+    name: &str,
+    optional: bool,
+) -> Result<Variables, EnvironmentError> {
     match sources.secret(name) {
         Some(secret) => {
             let data = secret.data.unwrap_or_default().into_iter();
-            Ok(data.map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect())
+            Ok(data
+                .map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()))
+                .collect())
         }
         None if optional => Ok(Vec::new()),
-        None => Err(EnvironmentError::NoSource { kind: "secret", name: name.to_owned() }),
+        None => Err(EnvironmentError::NoSource {
+            kind: "secret",
+            name: name.to_owned(),
+        }),
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -43,11 +43,21 @@ impl Events {
     }
 
     pub(crate) fn normal(&self, about: ObjectReference, reason: &str, message: impl Into<String>) {
-        self.tell(News { about, is_warning: false, reason: reason.to_owned(), message: message.into() });
+        self.tell(News {
+            about,
+            is_warning: false,
+            reason: reason.to_owned(),
+            message: message.into(),
+        });
     }
 
     pub(crate) fn warning(&self, about: ObjectReference, reason: &str, message: impl Into<String>) {
-        self.tell(News { about, is_warning: true, reason: reason.to_owned(), message: message.into() });
+        self.tell(News {
+            about,
+            is_warning: true,
+            reason: reason.to_owned(),
+            message: message.into(),
+        });
     }
 
     fn tell(&self, news: News) {
@@ -58,7 +68,12 @@ impl Events {
 }
 
 /// Writes events until `shutdown`.
-pub(crate) async fn write(client: kube::Client, node: String, mut inbox: mpsc::Receiver<News>, shutdown: CancellationToken) {
+pub(crate) async fn write(
+    client: kube::Client,
+    node: String,
+    mut inbox: mpsc::Receiver<News>,
+    shutdown: CancellationToken,
+) {
     let mut known = Known::default();
     loop {
         let news = tokio::select! {
@@ -95,15 +110,28 @@ impl Known {
     }
 }
 
-async fn record(client: &kube::Client, node: &str, known: &mut Known, news: News) -> Result<(), kube::Error> {
-    let namespace = news.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
+async fn record(
+    client: &kube::Client,
+    node: &str,
+    known: &mut Known,
+    news: News,
+) -> Result<(), kube::Error> {
+    let namespace = news
+        .about
+        .namespace
+        .clone()
+        .unwrap_or_else(|| "default".to_owned());
     let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
     let now = Time(whole_seconds(Timestamp::now()));
-    let subject = news.about.uid.clone().unwrap_or_default() + news.about.field_path.as_deref().unwrap_or_default();
+    let subject = news.about.uid.clone().unwrap_or_default()
+        + news.about.field_path.as_deref().unwrap_or_default();
     let key = (subject, news.reason.clone(), news.message.clone());
     if let Some((name, count)) = known.counts.get(&key).cloned() {
         let patch = serde_json::json!({"count": count + 1, "lastTimestamp": now});
-        match events.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        match events
+            .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+        {
             Ok(_) => {
                 known.remember(key, name, count + 1);
                 return Ok(());
@@ -114,9 +142,16 @@ async fn record(client: &kube::Client, node: &str, known: &mut Known, news: News
         }
     }
     let nanoseconds = Timestamp::now().as_nanosecond();
-    let name = format!("{}.{nanoseconds:x}", news.about.name.as_deref().unwrap_or("node"));
+    let name = format!(
+        "{}.{nanoseconds:x}",
+        news.about.name.as_deref().unwrap_or("node")
+    );
     let event = Event {
-        metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(namespace),
+            ..ObjectMeta::default()
+        },
         involved_object: news.about,
         type_: Some(if news.is_warning { "Warning" } else { "Normal" }.to_owned()),
         reason: Some(news.reason),
@@ -124,7 +159,10 @@ async fn record(client: &kube::Client, node: &str, known: &mut Known, news: News
         count: Some(1),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
-        source: Some(EventSource { component: Some(COMPONENT.to_owned()), host: Some(node.to_owned()) }),
+        source: Some(EventSource {
+            component: Some(COMPONENT.to_owned()),
+            host: Some(node.to_owned()),
+        }),
         reporting_component: Some(COMPONENT.to_owned()),
         reporting_instance: Some(node.to_owned()),
         ..Event::default()

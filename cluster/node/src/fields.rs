@@ -50,14 +50,28 @@ pub(crate) fn resource_value(
 ) -> Option<String> {
     let (kind, resource) = selector.resource.split_once('.')?;
     let resources = container.resources.clone().unwrap_or_default();
-    let (limits, requests) = (resources.limits.unwrap_or_default(), resources.requests.unwrap_or_default());
+    let (limits, requests) = (
+        resources.limits.unwrap_or_default(),
+        resources.requests.unwrap_or_default(),
+    );
     let quantity = match kind {
         "limits" => limits.get(resource).map(|quantity| quantity.0.clone()),
-        "requests" => requests.get(resource).or_else(|| limits.get(resource)).map(|quantity| quantity.0.clone()),
+        "requests" => requests
+            .get(resource)
+            .or_else(|| limits.get(resource))
+            .map(|quantity| quantity.0.clone()),
         _ => return None,
     };
-    let value = milli(&quantity.or_else(|| capacity.get(resource).cloned()).unwrap_or_else(|| "0".to_owned()))?;
-    let divisor = selector.divisor.as_ref().and_then(|divisor| milli(&divisor.0)).filter(|divisor| *divisor > 0);
+    let value = milli(
+        &quantity
+            .or_else(|| capacity.get(resource).cloned())
+            .unwrap_or_else(|| "0".to_owned()),
+    )?;
+    let divisor = selector
+        .divisor
+        .as_ref()
+        .and_then(|divisor| milli(&divisor.0))
+        .filter(|divisor| *divisor > 0);
     let divisor = divisor.unwrap_or(1000);
     Some((value / divisor + i128::from(value % divisor > 0)).to_string())
 }
@@ -68,6 +82,10 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
 }
 
 fn map_lines(map: Option<&BTreeMap<String, String>>) -> String {
-    let lines: Vec<String> = map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
+    let lines: Vec<String> = map
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value:?}"))
+        .collect();
     lines.join("\n")
 }

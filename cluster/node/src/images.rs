@@ -24,15 +24,23 @@ pub(crate) enum Source {
 impl Source {
     /// Reads an image reference of a container.
     pub(crate) fn parse(reference: &str) -> Result<Self, ImageError> {
-        let invalid = |why: &str| ImageError::new("InvalidImageName", format!("image \"{reference}\" {why}"));
+        let invalid =
+            |why: &str| ImageError::new("InvalidImageName", format!("image \"{reference}\" {why}"));
         match reference {
             OWN_BINARY => return Ok(Self::OwnBinary),
             HOST_USR => return Ok(Self::HostUsr),
-            "" => return Err(ImageError::new("InvalidImageName", "the container names no image")),
+            "" => {
+                return Err(ImageError::new(
+                    "InvalidImageName",
+                    "the container names no image",
+                ));
+            }
             _ => {}
         }
         if let Some(name) = reference.strip_prefix("builtin://") {
-            return Err(invalid(&format!("is not built in: there are qd and host, not {name}")));
+            return Err(invalid(&format!(
+                "is not built in: there are qd and host, not {name}"
+            )));
         }
         if let Some(layout) = reference.strip_prefix("oci-layout://") {
             let (path, tag) = match layout.rsplit_once(':') {
@@ -42,7 +50,10 @@ impl Source {
             if !path.starts_with('/') {
                 return Err(invalid("must name an absolute path"));
             }
-            return Ok(Self::Layout { path: path.into(), tag });
+            return Ok(Self::Layout {
+                path: path.into(),
+                tag,
+            });
         }
         if reference.parse::<oci_client::Reference>().is_err() {
             return Err(invalid("is no image reference"));
@@ -82,7 +93,10 @@ pub(crate) struct ImageError {
 
 impl ImageError {
     pub(crate) fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn pull(message: impl Into<String>) -> Self {
@@ -91,23 +105,42 @@ impl ImageError {
 }
 
 #[cfg(test)]
-#[expect(clippy::needless_pass_by_value, reason = "rows of a table read best as values")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "rows of a table read best as values"
+)]
 mod tests {
     use super::*;
 
     #[track_caller]
     fn check(reference: &str, expected: Result<Source, &str>) {
-        assert_eq!(Source::parse(reference).map_err(|error| error.reason), expected, "{reference}");
+        assert_eq!(
+            Source::parse(reference).map_err(|error| error.reason),
+            expected,
+            "{reference}"
+        );
     }
 
     #[test]
     fn references_name_their_source() {
-        let layout = |path: &str, tag: Option<&str>| Source::Layout { path: path.into(), tag: tag.map(ToOwned::to_owned) };
+        let layout = |path: &str, tag: Option<&str>| Source::Layout {
+            path: path.into(),
+            tag: tag.map(ToOwned::to_owned),
+        };
         check("builtin://qd", Ok(Source::OwnBinary));
         check("builtin://host", Ok(Source::HostUsr));
-        check("oci-layout:///images/busybox", Ok(layout("/images/busybox", None)));
-        check("oci-layout:///images/busybox:1.36", Ok(layout("/images/busybox", Some("1.36"))));
-        check("busybox:1.36", Ok(Source::Registry("busybox:1.36".to_owned())));
+        check(
+            "oci-layout:///images/busybox",
+            Ok(layout("/images/busybox", None)),
+        );
+        check(
+            "oci-layout:///images/busybox:1.36",
+            Ok(layout("/images/busybox", Some("1.36"))),
+        );
+        check(
+            "busybox:1.36",
+            Ok(Source::Registry("busybox:1.36".to_owned())),
+        );
         check("builtin://engine", Err("InvalidImageName"));
         check("oci-layout://images", Err("InvalidImageName"));
         check("UPPER/Case", Err("InvalidImageName"));

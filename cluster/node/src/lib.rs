@@ -15,6 +15,7 @@ mod context;
 mod dns;
 mod environment;
 mod events;
+mod explain;
 mod fields;
 mod images;
 mod logs;

@@ -37,16 +37,27 @@ pub(crate) struct Logs {
 
 impl Logs {
     pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root, growing: Arc::default() }
+        Self {
+            root,
+            growing: Arc::default(),
+        }
     }
 
     /// Where the log of one attempt is written.
     pub(crate) fn path(&self, pod: &PodId, container: &str, attempt: u32) -> PathBuf {
-        self.root.join(pod.log_folder()).join(container).join(format!("{attempt}.log"))
+        self.root
+            .join(pod.log_folder())
+            .join(container)
+            .join(format!("{attempt}.log"))
     }
 
     /// Starts the log of an attempt; older ones are removed.
-    pub(crate) fn create(&self, pod: &PodId, container: &str, attempt: u32) -> io::Result<writer::LogFile> {
+    pub(crate) fn create(
+        &self,
+        pod: &PodId,
+        container: &str,
+        attempt: u32,
+    ) -> io::Result<writer::LogFile> {
         let path = self.path(pod, container, attempt);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
@@ -88,13 +99,26 @@ impl Logs {
 
 /// The files of one attempt, oldest first; the last one is the one being written.
 pub(crate) fn series(path: &Path) -> Vec<PathBuf> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+    let (Some(folder), Some(name)) = (
+        path.parent(),
+        path.file_name().and_then(|name| name.to_str()),
+    ) else {
         return Vec::new();
     };
     let prefix = format!("{name}.");
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut old: Vec<(u32, PathBuf)> = entries
-        .filter_map(|entry| Some((entry.file_name().to_str()?.strip_prefix(&prefix)?.parse().ok()?, entry.path())))
+        .filter_map(|entry| {
+            Some((
+                entry
+                    .file_name()
+                    .to_str()?
+                    .strip_prefix(&prefix)?
+                    .parse()
+                    .ok()?,
+                entry.path(),
+            ))
+        })
         .collect();
     old.sort();
     let mut files: Vec<PathBuf> = old.into_iter().map(|(_, path)| path).collect();
@@ -107,7 +131,9 @@ pub(crate) fn series(path: &Path) -> Vec<PathBuf> {
 fn remove_before(folder: &Path, first_kept: u32) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let attempt = name.to_str().and_then(|name| name.split('.').next()?.parse::<u32>().ok());
+        let attempt = name
+            .to_str()
+            .and_then(|name| name.split('.').next()?.parse::<u32>().ok());
         if attempt.is_some_and(|attempt| attempt < first_kept) {
             drop(fs::remove_file(entry.path()));
         }

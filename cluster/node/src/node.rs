@@ -36,21 +36,44 @@ const REGISTER_LIMIT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The data folder, the host or the API server cannot be used; nothing is left running then.
-pub async fn run(config: NodeConfig, client: kube::Client, shutdown: CancellationToken) -> Result<(), NodeError> {
+pub async fn run(
+    config: NodeConfig,
+    client: kube::Client,
+    shutdown: CancellationToken,
+) -> Result<(), NodeError> {
     // Workers end on this token; it also ends if we return early.
     let shutdown = shutdown.child_token();
     let _ended = shutdown.clone().drop_guard();
     let tasks = TaskTracker::new();
     let (events, inbox) = Events::new();
-    let (dns_address, domain) = (config.dns_address, config.cluster_domain.clone());
-    let NodeParts { context, kubelet, token } = build(config, client, &tasks, &shutdown, events).await?;
+    let host = open_host(&config, &tasks).await?;
+    let kubelet = config
+        .listener
+        .local_addr()
+        .map_err(|source| NodeError::Host {
+            attempt: "read the listener's address",
+            source,
+        })?;
+    let context = assemble(&config, host, kubelet, client, events, (&tasks, &shutdown));
+    let NodeConfig {
+        listener,
+        node_token,
+        dns_address,
+        cluster_domain,
+        ..
+    } = config;
     let context = Arc::new(context);
-    tasks.spawn(events::write(context.client.clone(), context.name.clone(), inbox, shutdown.clone()));
-    tasks.spawn(api::serve(kubelet, Arc::clone(&context), token));
+    tasks.spawn(events::write(
+        context.client.clone(),
+        context.name.clone(),
+        inbox,
+        shutdown.clone(),
+    ));
+    tasks.spawn(api::serve(listener, Arc::clone(&context), node_token));
     let dns = match dns::Sockets::bind(dns_address).await {
         Ok(sockets) => {
             let address = sockets.address().ok();
-            tasks.spawn(dns::serve(sockets, Arc::clone(&context), domain));
+            tasks.spawn(dns::serve(sockets, Arc::clone(&context), cluster_domain));
             address
         }
         Err(error) => {
@@ -58,7 +81,11 @@ pub async fn run(config: NodeConfig, client: kube::Client, shutdown: Cancellatio
             None
         }
     };
-    let facts = NodeFacts { kubelet: context.kubelet, isolation: context.sandboxes.report().clone(), dns };
+    let facts = NodeFacts {
+        kubelet: context.kubelet,
+        isolation: context.sandboxes.report().clone(),
+        dns,
+    };
     register(&context, &facts).await?;
     tasks.spawn(registration::keep_alive(Arc::clone(&context), facts));
     if context.caches.ready().await {
@@ -73,51 +100,66 @@ pub async fn run(config: NodeConfig, client: kube::Client, shutdown: Cancellatio
     Ok(())
 }
 
-struct NodeParts {
-    context: NodeContext,
-    kubelet: tokio::net::TcpListener,
-    token: String,
+/// What the node has of this host.
+struct Host {
+    data: DataFolder,
+    processes: ProcessRuntime,
+    sandboxes: SandboxRuntime,
+    addresses: Addresses,
+    images: ImageStore,
 }
 
-async fn build(
-    config: NodeConfig,
-    client: kube::Client,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-    events: Events,
-) -> Result<NodeParts, NodeError> {
-    let NodeConfig {
-        name,
-        data_dir,
-        executable,
-        listener,
-        node_token,
-        api_server_url,
-        ca_pem,
-        inherited_environment,
-        cluster_domain: _,
-        dns_address: _,
-        allow_unisolated,
-        backoff,
-    } = config;
+/// Opens the data folder and the runtimes, and ends what a former node left.
+async fn open_host(config: &NodeConfig, tasks: &TaskTracker) -> Result<Host, NodeError> {
     let host = |attempt: &'static str| move |source: io::Error| NodeError::Host { attempt, source };
-    let DataFolder { data_dir, folders, ca_path } = open_folder(&data_dir, &ca_pem)
-        .map_err(|source| NodeError::DataFolder { path: data_dir.clone(), source })?;
-    let kubelet = listener.local_addr().map_err(host("read the listener's address"))?;
-    let mark = format!("quarterdeck-{}", &format!("{:x}", Sha256::digest(data_dir.as_os_str().as_encoded_bytes()))[..12]);
+    let data =
+        open_folder(&config.data_dir, &config.ca_pem).map_err(|source| NodeError::DataFolder {
+            path: config.data_dir.clone(),
+            source,
+        })?;
+    let mark = mark_of(&data.path);
     let cgroups = Cgroups::detect(&mark);
-    clean_up(&mark, &folders, &cgroups).await;
+    clean_up(&mark, &data.folders, &cgroups).await;
     let processes = ProcessRuntime {
-        executable: executable.clone(),
-        inherited: inherited_environment.into_iter().collect(),
+        executable: config.executable.clone(),
+        inherited: config.inherited_environment.clone().into_iter().collect(),
         spawner: Spawner::start().map_err(host("start the spawning thread"))?,
         cgroups,
         mark,
-        allow_unisolated_exec: allow_unisolated,
+        allow_unisolated_exec: config.allow_unisolated,
         tasks: tasks.clone(),
     };
-    let state = data_dir.join("sandboxes");
-    let sandboxes = SandboxRuntime::start(state, &executable, &processes, allow_unisolated).await;
+    let state = data.path.join("sandboxes");
+    let unisolated = config.allow_unisolated;
+    let sandboxes = SandboxRuntime::start(state, &config.executable, &processes, unisolated).await;
+    let addresses = Addresses::open(data.folders.pods.join("addresses.json"))
+        .map_err(host("claim a network for Pods"))?;
+    let images =
+        ImageStore::new(data.path.join("images")).map_err(|error| NodeError::Tls(error.message))?;
+    Ok(Host {
+        data,
+        processes,
+        sandboxes,
+        addresses,
+        images,
+    })
+}
+
+/// Starts the watches and puts the parts together.
+fn assemble(
+    config: &NodeConfig,
+    host: Host,
+    kubelet: SocketAddr,
+    client: kube::Client,
+    events: Events,
+    life: (&TaskTracker, &CancellationToken),
+) -> NodeContext {
+    let (tasks, shutdown) = life;
+    let DataFolder {
+        path,
+        folders,
+        ca_path,
+    } = host.data;
     let caches = Caches::start(&client, tasks, shutdown);
     let capacity = Arc::new(capacity());
     let volumes = VolumeMaker {
@@ -126,31 +168,35 @@ async fn build(
         folders: folders.clone(),
         capacity: Arc::clone(&capacity),
     };
-    let images = ImageStore::new(data_dir.join("images")).map_err(|error| NodeError::Tls(error.message))?;
-    let context = NodeContext {
-        name,
+    NodeContext {
+        name: config.name.clone(),
         host_ip: kubelet.ip(),
-        api_server_address: authority_of(&api_server_url),
-        api_server_url,
+        api_server_address: authority_of(&config.api_server_url),
+        api_server_url: config.api_server_url.clone(),
         ca_path,
-        backoff,
+        backoff: config.backoff,
         capacity,
         caches,
         events,
-        addresses: Addresses::open(folders.pods.join("addresses.json")).map_err(host("claim a network for Pods"))?,
+        addresses: host.addresses,
         volumes,
-        images,
-        logs: Logs::new(data_dir.join("logs")),
+        images: host.images,
+        logs: Logs::new(path.join("logs")),
         table: PodTable::default(),
-        processes,
-        sandboxes,
+        processes: host.processes,
+        sandboxes: host.sandboxes,
         kubelet,
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
         folders,
         client,
-    };
-    Ok(NodeParts { context, kubelet: listener, token: node_token })
+    }
+}
+
+/// What tells the processes and cgroups of this data folder's node from those of another.
+fn mark_of(data_dir: &Path) -> String {
+    let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
+    format!("quarterdeck-{}", &format!("{digest:x}")[..12])
 }
 
 /// Ends and removes what a killed node left on this host.
@@ -174,7 +220,10 @@ async fn register(context: &NodeContext, facts: &NodeFacts) -> Result<(), NodeEr
             Err(error) => error,
         };
         if began.elapsed() > REGISTER_LIMIT || context.shutdown.is_cancelled() {
-            return Err(NodeError::Register { name: context.name.clone(), source: Box::new(error) });
+            return Err(NodeError::Register {
+                name: context.name.clone(),
+                source: Box::new(error),
+            });
         }
         tracing::debug!(%error, "node not registered yet");
         tokio::time::sleep(REGISTER_RETRY).await;
@@ -182,20 +231,27 @@ async fn register(context: &NodeContext, facts: &NodeFacts) -> Result<(), NodeEr
 }
 
 struct DataFolder {
-    data_dir: PathBuf,
+    path: PathBuf,
     folders: Folders,
     ca_path: PathBuf,
 }
 
 fn open_folder(path: &Path, ca_pem: &str) -> io::Result<DataFolder> {
     std::fs::create_dir_all(path)?;
-    let data_dir = path.canonicalize()?;
-    let folders = Folders::new(&data_dir)?;
+    let path = path.canonicalize()?;
+    let folders = Folders::new(&path)?;
     let ca_path = folders.pods.join("ca.crt");
     std::fs::write(&ca_path, ca_pem)?;
-    Ok(DataFolder { data_dir, folders, ca_path })
+    Ok(DataFolder {
+        path,
+        folders,
+        ca_path,
+    })
 }
 
 fn authority_of(url: &str) -> Option<SocketAddr> {
-    url.strip_prefix("https://")?.trim_end_matches('/').parse().ok()
+    url.strip_prefix("https://")?
+        .trim_end_matches('/')
+        .parse()
+        .ok()
 }

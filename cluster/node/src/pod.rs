@@ -1,6 +1,7 @@
 //! One Pod: what it wants, what is observed, what is decided, and the worker that carries it out.
 
 pub(crate) mod backoff;
+pub(crate) mod conditions;
 pub(crate) mod decide;
 pub(crate) mod observed;
 pub(crate) mod qos;

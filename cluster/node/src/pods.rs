@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::ResourceExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -19,7 +19,12 @@ pub(crate) async fn run(context: Arc<NodeContext>) {
     let pods: Api<Pod> = Api::all(context.client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", context.name));
     let mut events = Box::pin(watcher(pods, config).default_backoff());
-    let mut keeper = Keeper { context: Arc::clone(&context), workers: HashMap::new(), tasks: JoinSet::new(), listed: None };
+    let mut keeper = Keeper {
+        context: Arc::clone(&context),
+        workers: HashMap::new(),
+        tasks: JoinSet::new(),
+        listed: None,
+    };
     loop {
         tokio::select! {
             () = context.shutdown.cancelled() => break,
@@ -91,7 +96,13 @@ impl Keeper {
     /// Removes what is left of Pods that were deleted while no node ran.
     fn sweep(&self, listed: &[String]) {
         let known: Vec<String> = listed.iter().chain(self.workers.keys()).cloned().collect();
-        for uid in self.context.folders.uids().into_iter().filter(|uid| !known.contains(uid)) {
+        for uid in self
+            .context
+            .folders
+            .uids()
+            .into_iter()
+            .filter(|uid| !known.contains(uid))
+        {
             if let Err(error) = self.context.folders.remove_pod(&uid) {
                 tracing::warn!(%uid, %error, "folder of a deleted pod not removed");
             }

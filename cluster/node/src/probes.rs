@@ -52,7 +52,12 @@ pub(crate) async fn run(container: Container, target: Target, findings: mpsc::Se
     tokio::join!(readiness, liveness);
 }
 
-async fn startup(name: &str, probe: &Probe, target: &Target, findings: &mpsc::Sender<Finding>) -> bool {
+async fn startup(
+    name: &str,
+    probe: &Probe,
+    target: &Target,
+    findings: &mpsc::Sender<Finding>,
+) -> bool {
     let mut rounds = Rounds::of(probe);
     loop {
         match rounds.next(probe, target, "Startup", findings).await {
@@ -70,7 +75,9 @@ async fn readiness(probe: &Probe, target: &Target, findings: &mpsc::Sender<Findi
     let mut rounds = Rounds::of(probe);
     let mut was_ready = None;
     loop {
-        let Some(verdict) = rounds.next(probe, target, "Readiness", findings).await else { continue };
+        let Some(verdict) = rounds.next(probe, target, "Readiness", findings).await else {
+            continue;
+        };
         let is_ready = verdict == Verdict::Passes;
         if was_ready != Some(is_ready) {
             was_ready = Some(is_ready);
@@ -89,7 +96,9 @@ async fn liveness(name: &str, probe: &Probe, target: &Target, findings: &mpsc::S
 }
 
 async fn die(name: &str, kind: &str, probe: &Probe, findings: &mpsc::Sender<Finding>) {
-    let grace = probe.termination_grace_period_seconds.map(crate::pod::wanted::seconds);
+    let grace = probe
+        .termination_grace_period_seconds
+        .map(crate::pod::wanted::seconds);
     let reason = format!("Container {name} failed {kind} probe, will be restarted");
     send(findings, Finding::Dead { reason, grace }).await;
 }
@@ -133,12 +142,23 @@ impl Rounds {
         self.due = began + self.period;
         if let Err(message) = &result {
             let message = format!("{name} probe failed: {message}");
-            send(findings, Finding::Failure { probe: name, message }).await;
+            send(
+                findings,
+                Finding::Failure {
+                    probe: name,
+                    message,
+                },
+            )
+            .await;
         }
         self.threshold.count(result.is_ok())
     }
 }
 
 fn duration(seconds: Option<i32>, default: u64) -> Duration {
-    Duration::from_secs(seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(default))
+    Duration::from_secs(
+        seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .unwrap_or(default),
+    )
 }

@@ -3,7 +3,9 @@
 /// The value in thousandths, rounded up; `None` where the text is no quantity.
 pub(crate) fn milli(text: &str) -> Option<i128> {
     let text = text.trim();
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-' || c == '+')).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-' || c == '+'))
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let (scale, divide): (i128, i128) = match suffix {
         "" => (1000, 1),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
+    NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
@@ -41,15 +42,24 @@ pub(crate) struct IsolationReport {
 /// What the host has: cpu, memory, pods.
 pub(crate) fn capacity() -> BTreeMap<String, String> {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_total(&text)).unwrap_or_default();
+    let memory = fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| memory_total(&text))
+        .unwrap_or_default();
     let pods = PODS_MAX.to_string();
-    [("cpu", cpus.to_string()), ("memory", format!("{memory}Ki")), ("pods", pods)]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+    [
+        ("cpu", cpus.to_string()),
+        ("memory", format!("{memory}Ki")),
+        ("pods", pods),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
 }
 
 fn memory_total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -71,26 +81,53 @@ pub(crate) async fn register(context: &NodeContext, facts: &NodeFacts) -> Result
         "quarterdeck.dev/sandbox-isolation": facts.isolation.is_isolated.to_string(),
     });
     let annotations = json!({DNS_ANNOTATION: facts.dns.map(|address| address.to_string())});
-    let metadata = json!({"metadata": {"name": context.name, "labels": labels, "annotations": annotations}});
+    let metadata =
+        json!({"metadata": {"name": context.name, "labels": labels, "annotations": annotations}});
     if nodes.get_opt(&context.name).await?.is_none() {
         let node = Node {
-            metadata: ObjectMeta { name: Some(context.name.clone()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(context.name.clone()),
+                ..ObjectMeta::default()
+            },
             ..Node::default()
         };
         nodes.create(&PostParams::default(), &node).await?;
     }
-    let node = nodes.patch(&context.name, &PatchParams::default(), &Patch::Merge(metadata)).await?;
-    let before = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let node = nodes
+        .patch(
+            &context.name,
+            &PatchParams::default(),
+            &Patch::Merge(metadata),
+        )
+        .await?;
+    let before = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.clone())
+        .unwrap_or_default();
     let status = node_status(context, facts, &before, Timestamp::now());
     let patch = Patch::Merge(json!({"status": status}));
-    nodes.patch_status(&context.name, &PatchParams::default(), &patch).await?;
+    nodes
+        .patch_status(&context.name, &PatchParams::default(), &patch)
+        .await?;
     Ok(())
 }
 
-fn node_status(context: &NodeContext, facts: &NodeFacts, before: &[NodeCondition], now: Timestamp) -> NodeStatus {
-    let quantities: BTreeMap<String, Quantity> =
-        context.capacity.iter().map(|(name, value)| (name.clone(), Quantity(value.clone()))).collect();
-    let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
+fn node_status(
+    context: &NodeContext,
+    facts: &NodeFacts,
+    before: &[NodeCondition],
+    now: Timestamp,
+) -> NodeStatus {
+    let quantities: BTreeMap<String, Quantity> = context
+        .capacity
+        .iter()
+        .map(|(name, value)| (name.clone(), Quantity(value.clone())))
+        .collect();
+    let address = |type_: &str, address: String| NodeAddress {
+        type_: type_.to_owned(),
+        address,
+    };
     NodeStatus {
         capacity: Some(quantities.clone()),
         allocatable: Some(quantities),
@@ -99,7 +136,9 @@ fn node_status(context: &NodeContext, facts: &NodeFacts, before: &[NodeCondition
             address("Hostname", context.name.clone()),
         ]),
         daemon_endpoints: Some(NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(facts.kubelet.port()) }),
+            kubelet_endpoint: Some(DaemonEndpoint {
+                port: i32::from(facts.kubelet.port()),
+            }),
         }),
         conditions: Some(conditions(&facts.isolation, before, now)),
         node_info: Some(node_info()),
@@ -107,33 +146,68 @@ fn node_status(context: &NodeContext, facts: &NodeFacts, before: &[NodeCondition
     }
 }
 
-fn conditions(isolation: &IsolationReport, before: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
+fn conditions(
+    isolation: &IsolationReport,
+    before: &[NodeCondition],
+    now: Timestamp,
+) -> Vec<NodeCondition> {
     let now = Time(whole_seconds(now));
     let condition = |type_: &str, is_true: bool, reason: &str, message: &str| {
         let status = if is_true { "True" } else { "False" };
-        let same = before.iter().find(|old| old.type_ == type_ && old.status == status);
+        let same = before
+            .iter()
+            .find(|old| old.type_ == type_ && old.status == status);
         NodeCondition {
             type_: type_.to_owned(),
             status: status.to_owned(),
             reason: Some(reason.to_owned()),
             message: Some(message.to_owned()),
             last_heartbeat_time: Some(now.clone()),
-            last_transition_time: same.and_then(|old| old.last_transition_time.clone()).or(Some(now.clone())),
+            last_transition_time: same
+                .and_then(|old| old.last_transition_time.clone())
+                .or(Some(now.clone())),
         }
     };
     vec![
-        condition("MemoryPressure", false, "KubeletHasSufficientMemory", "pressure is not measured by this node"),
-        condition("DiskPressure", false, "KubeletHasNoDiskPressure", "pressure is not measured by this node"),
-        condition("PIDPressure", false, "KubeletHasSufficientPID", "pressure is not measured by this node"),
-        condition(SANDBOX_CONDITION, isolation.is_isolated, isolation.reason, &isolation.message),
+        condition(
+            "MemoryPressure",
+            false,
+            "KubeletHasSufficientMemory",
+            "pressure is not measured by this node",
+        ),
+        condition(
+            "DiskPressure",
+            false,
+            "KubeletHasNoDiskPressure",
+            "pressure is not measured by this node",
+        ),
+        condition(
+            "PIDPressure",
+            false,
+            "KubeletHasSufficientPID",
+            "pressure is not measured by this node",
+        ),
+        condition(
+            SANDBOX_CONDITION,
+            isolation.is_isolated,
+            isolation.reason,
+            &isolation.message,
+        ),
         condition("Ready", true, "KubeletReady", "the node accepts Pods"),
     ]
 }
 
 fn node_info() -> NodeSystemInfo {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let read = |path: &str| {
+        fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
     let release = read("/etc/os-release");
-    let pretty = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let pretty = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
     let version = format!("v1.37.0+quarterdeck.{}", env!("CARGO_PKG_VERSION"));
     NodeSystemInfo {
         architecture: architecture().to_owned(),
@@ -184,7 +258,10 @@ async fn renew_lease(context: &NodeContext) -> Result<(), kube::Error> {
         ..LeaseSpec::default()
     };
     let patch = Patch::Merge(json!({"spec": spec}));
-    match leases.patch(&context.name, &PatchParams::default(), &patch).await {
+    match leases
+        .patch(&context.name, &PatchParams::default(), &patch)
+        .await
+    {
         Ok(_) => return Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         Err(error) => return Err(error),
@@ -204,5 +281,14 @@ async fn renew_lease(context: &NodeContext) -> Result<(), kube::Error> {
         owner_references: Some(vec![owner]),
         ..ObjectMeta::default()
     };
-    leases.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await.map(drop)
+    leases
+        .create(
+            &PostParams::default(),
+            &Lease {
+                metadata,
+                spec: Some(spec),
+            },
+        )
+        .await
+        .map(drop)
 }

@@ -14,7 +14,12 @@ impl Paths {
     pub(crate) fn new(mounts: &[Mount]) -> Self {
         let mut mounts: Vec<(String, PathBuf)> = mounts
             .iter()
-            .map(|mount| (mount.target.trim_end_matches('/').to_owned(), mount.source.clone()))
+            .map(|mount| {
+                (
+                    mount.target.trim_end_matches('/').to_owned(),
+                    mount.source.clone(),
+                )
+            })
             .filter(|(target, _)| !target.is_empty())
             .collect();
         mounts.sort_by_key(|(target, _)| std::cmp::Reverse(target.len()));
@@ -38,7 +43,8 @@ impl Paths {
     fn path(&self, value: &str) -> Option<String> {
         self.mounts.iter().find_map(|(target, source)| {
             let rest = value.strip_prefix(target.as_str())?;
-            (rest.is_empty() || rest.starts_with('/')).then(|| format!("{}{rest}", source.display()))
+            (rest.is_empty() || rest.starts_with('/'))
+                .then(|| format!("{}{rest}", source.display()))
         })
     }
 }
@@ -49,8 +55,16 @@ mod tests {
 
     #[track_caller]
     fn check(value: &str, expected: &str) {
-        let mount = |target: &str, source: &str| Mount { source: source.into(), target: target.into(), read_only: false };
-        let paths = Paths::new(&[mount("/var/lib", "/d/lib"), mount("/var/lib/weights/", "/d/weights"), mount("/", "/d/root")]);
+        let mount = |target: &str, source: &str| Mount {
+            source: source.into(),
+            target: target.into(),
+            read_only: false,
+        };
+        let paths = Paths::new(&[
+            mount("/var/lib", "/d/lib"),
+            mount("/var/lib/weights/", "/d/weights"),
+            mount("/", "/d/root"),
+        ]);
         assert_eq!(paths.rewrite(value), expected);
     }
 

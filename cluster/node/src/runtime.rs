@@ -84,7 +84,10 @@ pub(crate) struct StartError {
 
 impl StartError {
     pub(crate) fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 }
 

@@ -27,10 +27,21 @@ const RETRY: Duration = Duration::from_secs(30);
 
 /// Schedules until the node shuts down.
 pub(crate) async fn run(context: Arc<NodeContext>) {
-    let mut pods = Box::pin(watcher(Api::<Pod>::all(context.client.clone()), watcher::Config::default()).default_backoff());
+    let mut pods = Box::pin(
+        watcher(
+            Api::<Pod>::all(context.client.clone()),
+            watcher::Config::default(),
+        )
+        .default_backoff(),
+    );
     let own = watcher::Config::default().fields(&format!("metadata.name={}", context.name));
-    let mut nodes = Box::pin(watcher(Api::<Node>::all(context.client.clone()), own).default_backoff());
-    let mut scheduler = Scheduler { context: Arc::clone(&context), pods: BTreeMap::new(), node: None };
+    let mut nodes =
+        Box::pin(watcher(Api::<Node>::all(context.client.clone()), own).default_backoff());
+    let mut scheduler = Scheduler {
+        context: Arc::clone(&context),
+        pods: BTreeMap::new(),
+        node: None,
+    };
     let mut retry = tokio::time::interval(RETRY);
     let mut is_listing = true;
     loop {
@@ -67,12 +78,20 @@ struct Scheduler {
 
 impl Scheduler {
     fn note(&mut self, pod: Pod) {
-        self.pods.insert(pod.uid().unwrap_or_default(), Arc::new(pod));
+        self.pods
+            .insert(pod.uid().unwrap_or_default(), Arc::new(pod));
     }
 
     async fn schedule(&mut self) {
-        let Some(node) = self.node.clone() else { return };
-        let mut waiting: Vec<Arc<Pod>> = self.pods.values().filter(|pod| is_waiting(pod)).cloned().collect();
+        let Some(node) = self.node.clone() else {
+            return;
+        };
+        let mut waiting: Vec<Arc<Pod>> = self
+            .pods
+            .values()
+            .filter(|pod| is_waiting(pod))
+            .cloned()
+            .collect();
         waiting.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
         for pod in waiting {
             let room = self.room(&node);
@@ -82,7 +101,10 @@ impl Scheduler {
                 }
                 continue;
             };
-            if let Err(error) = self.refuse(&pod, &format!("0/1 nodes are available: 1 {reason}.")).await {
+            if let Err(error) = self
+                .refuse(&pod, &format!("0/1 nodes are available: 1 {reason}."))
+                .await
+            {
                 tracing::debug!(pod = %pod.name_any(), %error, "pod not marked as unschedulable");
             }
         }
@@ -91,8 +113,12 @@ impl Scheduler {
     fn room(&self, node: &Node) -> NodeRoom {
         let mut room = NodeRoom::of(node);
         let here = self.pods.values().filter(|pod| {
-            let ended = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            let on_node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(self.context.name.as_str());
+            let ended = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref());
+            let on_node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref())
+                == Some(self.context.name.as_str());
             on_node && !matches!(ended, Some("Succeeded" | "Failed"))
         });
         for pod in here {
@@ -104,7 +130,11 @@ impl Scheduler {
     async fn bind(&mut self, pod: &Arc<Pod>) -> Result<(), kube::Error> {
         let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
         let binding = Binding {
-            metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
             target: ObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("Node".to_owned()),
@@ -113,16 +143,26 @@ impl Scheduler {
             },
         };
         let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &namespace);
-        let result: Result<serde_json::Value, _> =
-            pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+        let result: Result<serde_json::Value, _> = pods
+            .create_subresource("binding", &name, &PostParams::default(), &binding)
+            .await;
         match result {
             Ok(_) => {}
             // Someone else bound or deleted it; the watch will tell.
-            Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
+                return Ok(());
+            }
             Err(error) => return Err(error),
         }
-        let message = format!("Successfully assigned {namespace}/{name} to {}", self.context.name);
-        self.context.events.normal(reference(&WantedPod::of(Arc::clone(pod)), None), "Scheduled", message);
+        let message = format!(
+            "Successfully assigned {namespace}/{name} to {}",
+            self.context.name
+        );
+        self.context.events.normal(
+            reference(&WantedPod::of(Arc::clone(pod)), None),
+            "Scheduled",
+            message,
+        );
         let mut bound = Pod::clone(pod);
         if let Some(spec) = &mut bound.spec {
             spec.node_name = Some(self.context.name.clone());
@@ -132,7 +172,11 @@ impl Scheduler {
     }
 
     async fn refuse(&self, pod: &Arc<Pod>, message: &str) -> Result<(), kube::Error> {
-        let before = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        let before = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.clone())
+            .unwrap_or_default();
         let is_known = before.iter().any(|condition| {
             condition.type_ == "PodScheduled" && condition.message.as_deref() == Some(message)
         });
@@ -140,9 +184,13 @@ impl Scheduler {
             return Ok(());
         }
         let about = reference(&WantedPod::of(Arc::clone(pod)), None);
-        self.context.events.warning(about, "FailedScheduling", message);
-        let mut conditions: Vec<PodCondition> =
-            before.into_iter().filter(|condition| condition.type_ != "PodScheduled").collect();
+        self.context
+            .events
+            .warning(about, "FailedScheduling", message);
+        let mut conditions: Vec<PodCondition> = before
+            .into_iter()
+            .filter(|condition| condition.type_ != "PodScheduled")
+            .collect();
         conditions.push(PodCondition {
             type_: "PodScheduled".to_owned(),
             status: "False".to_owned(),
@@ -152,16 +200,30 @@ impl Scheduler {
             ..PodCondition::default()
         });
         let patch = Patch::Merge(json!({"status": {"conditions": conditions}}));
-        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &pod.namespace().unwrap_or_default());
-        pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await.map(drop)
+        let pods: Api<Pod> = Api::namespaced(
+            self.context.client.clone(),
+            &pod.namespace().unwrap_or_default(),
+        );
+        pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch)
+            .await
+            .map(drop)
     }
 }
 
 fn is_waiting(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
-    let ours = spec.scheduler_name.as_deref().is_none_or(|name| name == SCHEDULER);
-    let is_gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
-    let ended = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let ours = spec
+        .scheduler_name
+        .as_deref()
+        .is_none_or(|name| name == SCHEDULER);
+    let is_gated = spec
+        .scheduling_gates
+        .as_ref()
+        .is_some_and(|gates| !gates.is_empty());
+    let ended = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     spec.node_name.as_deref().is_none_or(str::is_empty)
         && ours
         && !is_gated

@@ -25,7 +25,10 @@ pub(crate) async fn run(context: Arc<NodeContext>) {
     let mut balancers = Balancers::new(Arc::clone(&context));
     loop {
         changed.borrow_and_update();
-        let (services, slices) = (context.caches.services.state(), context.caches.slices.state());
+        let (services, slices) = (
+            context.caches.services.state(),
+            context.caches.slices.state(),
+        );
         let wanted = routes(&services, &slices, context.api_server_address);
         update(&context, &mut proxies, &mut refused, &wanted).await;
         balancers.update(&services, &wanted).await;

@@ -22,7 +22,10 @@ pub(crate) struct Folders {
 
 impl Folders {
     pub(crate) fn new(data_dir: &Path) -> io::Result<Self> {
-        let folders = Self { pods: data_dir.join("pods"), volumes: data_dir.join("volumes") };
+        let folders = Self {
+            pods: data_dir.join("pods"),
+            volumes: data_dir.join("volumes"),
+        };
         for folder in [&folders.pods, &folders.volumes] {
             fs::create_dir_all(folder)?;
         }
@@ -37,7 +40,9 @@ impl Folders {
     pub(crate) fn uids(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.pods).into_iter().flatten().flatten();
         let folders = entries.filter(|entry| entry.path().is_dir());
-        folders.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        folders
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
     }
 
     /// Unmounts and removes everything a Pod had.
@@ -53,9 +58,14 @@ impl Folders {
 
 /// Mounts memory on an empty folder; `false` where this user may not, and the folder then lies on the disk.
 pub(crate) fn mount_memory(folder: &Path, bytes_max: Option<u64>) -> bool {
-    let options = bytes_max.map_or_else(|| "mode=1777".to_owned(), |bytes| format!("mode=1777,size={bytes}"));
+    let options = bytes_max.map_or_else(
+        || "mode=1777".to_owned(),
+        |bytes| format!("mode=1777,size={bytes}"),
+    );
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    let Ok(options) = std::ffi::CString::new(options) else { return false };
+    let Ok(options) = std::ffi::CString::new(options) else {
+        return false;
+    };
     mount("tmpfs", folder, "tmpfs", flags, options.as_c_str()).is_ok()
 }
 
@@ -71,12 +81,18 @@ pub(crate) fn unmount_below(folder: &Path) {
 
 fn mount_points_below(mountinfo: &str, folder: &Path) -> Vec<PathBuf> {
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-    points.map(|point| PathBuf::from(unescape(point))).filter(|point| point.starts_with(folder)).collect()
+    points
+        .map(|point| PathBuf::from(unescape(point)))
+        .filter(|point| point.starts_with(folder))
+        .collect()
 }
 
 /// Mount points write a space as `\040`.
 fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
 }
 
 #[cfg(test)]

@@ -32,7 +32,9 @@ pub(crate) enum Piece {
 }
 
 /// Splits a socket into an outbox, the future that empties it, and the client's messages.
-pub(crate) fn split(socket: WebSocket) -> (Outbox, impl Future<Output = ()>, SplitStream<WebSocket>) {
+pub(crate) fn split(
+    socket: WebSocket,
+) -> (Outbox, impl Future<Output = ()>, SplitStream<WebSocket>) {
     let (sink, stream) = socket.split();
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     (Outbox(sender), carry(receiver, sink), stream)
@@ -45,7 +47,10 @@ async fn carry(mut waiting: mpsc::Receiver<Message>, mut sink: SplitSink<WebSock
         }
     }
     // Clients take an end without a code for a failure. They may have closed first.
-    let normal = CloseFrame { code: close_code::NORMAL, reason: Utf8Bytes::default() };
+    let normal = CloseFrame {
+        code: close_code::NORMAL,
+        reason: Utf8Bytes::default(),
+    };
     if sink.send(Message::Close(Some(normal))).await.is_ok() {
         drop(sink.close().await);
     }
@@ -108,8 +113,12 @@ mod tests {
 
     #[test]
     fn a_message_names_its_channel_or_ends_one() {
-        let check = |bytes: &'static [u8], expected| assert_eq!(piece(Bytes::from_static(bytes)), expected);
-        check(&[0, b'a', b'b'], Some(Piece::Data(0, Bytes::from_static(b"ab"))));
+        let check =
+            |bytes: &'static [u8], expected| assert_eq!(piece(Bytes::from_static(bytes)), expected);
+        check(
+            &[0, b'a', b'b'],
+            Some(Piece::Data(0, Bytes::from_static(b"ab"))),
+        );
         check(&[4], Some(Piece::Data(4, Bytes::new())));
         check(&[255, 0], Some(Piece::End(0)));
         check(&[255], None);

@@ -54,7 +54,9 @@ pub(super) async fn exec(
         tty: parameters.is_set("tty"),
     };
     if request.command.is_empty() {
-        return Err(Refusal::bad_request("you must specify at least one command for the container"));
+        return Err(Refusal::bad_request(
+            "you must specify at least one command for the container",
+        ));
     }
     let wants = Wants::of(&parameters);
     let shutdown = context.shutdown.clone();
@@ -64,7 +66,9 @@ pub(super) async fn exec(
             match running.exec(request).await {
                 Ok(session) => run(session, wants, outbox, stream).await,
                 Err(error) => {
-                    outbox.send(STATUS, internal(&error.to_string()).to_string().as_bytes()).await;
+                    outbox
+                        .send(STATUS, internal(&error.to_string()).to_string().as_bytes())
+                        .await;
                 }
             }
         };
@@ -84,7 +88,9 @@ pub(super) async fn attach(
     let parameters = Parameters::of(&uri);
     let door = find_pod(&context, &namespace, &pod)?;
     let (name, container) = find_container(&door, &container)?;
-    let (Some(running), Some(output)) = (container.running, container.output) else { return Err(not_running(&name)) };
+    let (Some(running), Some(output)) = (container.running, container.output) else {
+        return Err(not_running(&name));
+    };
     let wants = Wants::of(&parameters);
     let stdin = match container.stdin.filter(|_| parameters.is_set("stdin")) {
         Some(stdin) => Some(Box::new(HeldWriter(stdin.lock_owned().await)) as Writer),
@@ -111,9 +117,13 @@ pub(super) async fn attach(
 
 pub(super) fn websocket(upgrade: Upgrade) -> Result<WebSocketUpgrade, Refusal> {
     let upgrade = upgrade.map_err(|error| {
-        Refusal::bad_request(format!("only WebSocket upgrades are served here ({error}); SPDY clients must use WebSockets"))
+        Refusal::bad_request(format!(
+            "only WebSocket upgrades are served here ({error}); SPDY clients must use WebSockets"
+        ))
     })?;
-    Ok(upgrade.protocols([V5, V4]).max_message_size(MESSAGE_BYTES_MAX))
+    Ok(upgrade
+        .protocols([V5, V4])
+        .max_message_size(MESSAGE_BYTES_MAX))
 }
 
 fn not_running(name: &str) -> Refusal {
@@ -129,13 +139,22 @@ struct Wants {
 
 impl Wants {
     fn of(parameters: &Parameters) -> Self {
-        Self { stdout: parameters.is_set("stdout"), stderr: parameters.is_set("stderr") }
+        Self {
+            stdout: parameters.is_set("stdout"),
+            stderr: parameters.is_set("stderr"),
+        }
     }
 }
 
 /// Carries the streams until the program ends or the client leaves, which ends the program.
 async fn run(session: Session, wants: Wants, outbox: Outbox, stream: SplitStream<WebSocket>) {
-    let Session { stdin, stdout, stderr, terminal, ended } = session;
+    let Session {
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+        ended,
+    } = session;
     let program = async {
         let output = futures::future::join(
             outbox.copy(STDOUT, stdout.filter(|_| wants.stdout)),
@@ -163,7 +182,11 @@ async fn run(session: Session, wants: Wants, outbox: Outbox, stream: SplitStream
     }
 }
 
-async fn listen_to_client(mut stream: SplitStream<WebSocket>, mut stdin: Option<Writer>, terminal: Option<Terminal>) {
+async fn listen_to_client(
+    mut stream: SplitStream<WebSocket>,
+    mut stdin: Option<Writer>,
+    terminal: Option<Terminal>,
+) {
     while let Some(piece) = next(&mut stream).await {
         match piece {
             Piece::Data(STDIN, bytes) => {
@@ -193,7 +216,11 @@ async fn listen_to_client(mut stream: SplitStream<WebSocket>, mut stdin: Option<
 
 fn size(bytes: &[u8]) -> Option<(u16, u16)> {
     let size: Value = serde_json::from_slice(bytes).ok()?;
-    let side = |name: &str| size.get(name).and_then(Value::as_u64).and_then(|side| u16::try_from(side).ok());
+    let side = |name: &str| {
+        size.get(name)
+            .and_then(Value::as_u64)
+            .and_then(|side| u16::try_from(side).ok())
+    };
     Some((side("Width")?, side("Height")?))
 }
 
@@ -229,15 +256,25 @@ fn listen(output: &broadcast::Sender<Chunk>, stderr: bool) -> Reader {
 struct HeldWriter(OwnedMutexGuard<Writer>);
 
 impl AsyncWrite for HeldWriter {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut *self.0).poll_write(context, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut *self.0).poll_flush(context)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
         // Another client may attach later.
         Poll::Ready(Ok(()))
     }
@@ -249,11 +286,18 @@ mod tests {
 
     #[test]
     fn an_exit_code_is_told_as_a_cause() {
-        let ended = |code| Ended { code, signal: None, out_of_memory: false };
+        let ended = |code| Ended {
+            code,
+            signal: None,
+            out_of_memory: false,
+        };
         assert_eq!(status(ended(0))["status"], "Success");
         let failed = status(ended(7));
         assert_eq!(failed["reason"], "NonZeroExitCode");
-        assert_eq!(failed["details"]["causes"][0], json!({"reason": "ExitCode", "message": "7"}));
+        assert_eq!(
+            failed["details"]["causes"][0],
+            json!({"reason": "ExitCode", "message": "7"})
+        );
     }
 
     #[test]

@@ -37,13 +37,21 @@ pub(super) async fn port_forward(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let door = find_pod(&context, &namespace, &pod)?;
-    let upgrade = upgrade.map_err(|error| Refusal::bad_request(format!("only WebSocket upgrades are served here: {error}")))?;
+    let upgrade = upgrade.map_err(|error| {
+        Refusal::bad_request(format!("only WebSocket upgrades are served here: {error}"))
+    })?;
     let upgrade = upgrade.protocols([TUNNEL, V5, V4]);
-    let is_tunnel = upgrade.selected_protocol().is_some_and(|protocol| protocol.as_bytes() == TUNNEL.as_bytes());
-    let has_ends = upgrade.selected_protocol().is_some_and(|protocol| protocol.as_bytes() == V5.as_bytes());
+    let is_tunnel = upgrade
+        .selected_protocol()
+        .is_some_and(|protocol| protocol.as_bytes() == TUNNEL.as_bytes());
+    let has_ends = upgrade
+        .selected_protocol()
+        .is_some_and(|protocol| protocol.as_bytes() == V5.as_bytes());
     let ports = ports(&Parameters::of(&uri))?;
     if !is_tunnel && ports.is_empty() {
-        return Err(Refusal::bad_request("query parameter \"ports\" is required"));
+        return Err(Refusal::bad_request(
+            "query parameter \"ports\" is required",
+        ));
     }
     let shutdown = context.shutdown.clone();
     let dialer = Dialer { context, door };
@@ -86,16 +94,27 @@ impl Dialer {
     pub(super) async fn dial(&self, port: u16) -> Result<TcpStream, String> {
         let id = &self.door.id;
         // The Pod may have been restarted since the client came.
-        let door = self.context.table.get(&id.namespace, &id.name).filter(|door| door.id == *id);
+        let door = self
+            .context
+            .table
+            .get(&id.namespace, &id.name)
+            .filter(|door| door.id == *id);
         let door = door.ok_or_else(|| format!("pod {} does not run any more", id.name))?;
         let mut last = "no container runs".to_owned();
-        for running in door.order.iter().filter_map(|name| door.containers.get(name)?.running.clone()) {
+        for running in door
+            .order
+            .iter()
+            .filter_map(|name| door.containers.get(name)?.running.clone())
+        {
             match running.connect(port, CONNECT_LIMIT).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error.to_string(),
             }
         }
-        Err(format!("failed to connect to port {port} of pod {}: {last}", id.name))
+        Err(format!(
+            "failed to connect to port {port} of pod {}: {last}",
+            id.name
+        ))
     }
 }
 
@@ -105,13 +124,24 @@ async fn serve_channels(socket: WebSocket, dialer: Dialer, ports: Vec<u16>, has_
     let mut inboxes = HashMap::new();
     let mut forwards = Vec::new();
     for (index, port) in ports.iter().enumerate() {
-        let Ok(channel) = u8::try_from(index * 2) else { break };
+        let Ok(channel) = u8::try_from(index * 2) else {
+            break;
+        };
         for channel in [channel, channel + 1] {
             outbox.send(channel, &port.to_le_bytes()).await;
         }
         let (inbox, pieces) = mpsc::channel::<Bytes>(WAITING_MAX);
         inboxes.insert(channel, inbox);
-        forwards.push(forward(dialer.clone(), *port, channel, pieces, Outgoing { outbox: outbox.clone(), has_ends }));
+        forwards.push(forward(
+            dialer.clone(),
+            *port,
+            channel,
+            pieces,
+            Outgoing {
+                outbox: outbox.clone(),
+                has_ends,
+            },
+        ));
     }
     drop(outbox);
     let listening = async move {
@@ -143,7 +173,13 @@ struct Outgoing {
     has_ends: bool,
 }
 
-async fn forward(dialer: Dialer, port: u16, channel: u8, mut pieces: mpsc::Receiver<Bytes>, outgoing: Outgoing) {
+async fn forward(
+    dialer: Dialer,
+    port: u16,
+    channel: u8,
+    mut pieces: mpsc::Receiver<Bytes>,
+    outgoing: Outgoing,
+) {
     let Outgoing { outbox, has_ends } = outgoing;
     let stream = match dialer.dial(port).await {
         Ok(stream) => stream,

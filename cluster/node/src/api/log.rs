@@ -31,11 +31,17 @@ pub(super) async fn container_logs(
     let (name, container) = find_container(&door, &container)?;
     let query = log_query(&parameters, Timestamp::now())?;
     let waiting = || {
-        Refusal::bad_request(format!("container \"{name}\" in pod \"{pod}\" is waiting to start: ContainerCreating"))
+        Refusal::bad_request(format!(
+            "container \"{name}\" in pod \"{pod}\" is waiting to start: ContainerCreating"
+        ))
     };
     let mut attempt = container.attempt.ok_or_else(waiting)?;
     if parameters.is_set("previous") {
-        let none = || Refusal::bad_request(format!("previous terminated container \"{name}\" in pod \"{pod}\" not found"));
+        let none = || {
+            Refusal::bad_request(format!(
+                "previous terminated container \"{name}\" in pod \"{pod}\" not found"
+            ))
+        };
         attempt = attempt.checked_sub(1).ok_or_else(none)?;
         if !context.logs.path(&door.id, &name, attempt).exists() {
             return Err(none());
@@ -53,7 +59,8 @@ pub(super) async fn container_logs(
             () = async { shutdown.cancelled().await; tokio::time::sleep(LAST_LINES).await } => {}
         }
     });
-    let body = Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
+    let body =
+        Body::from_stream(ReceiverStream::new(receiver).map(Ok::<_, std::convert::Infallible>));
     Ok(([(header::CONTENT_TYPE, "text/plain")], body).into_response())
 }
 
@@ -63,22 +70,30 @@ fn log_query(parameters: &Parameters, now: Timestamp) -> Result<LogQuery, Refusa
     let since_seconds = parameters.number("sinceSeconds")?;
     let since_time = match parameters.get("sinceTime") {
         Some(text) => {
-            let invalid = |_| Refusal::bad_request(format!("sinceTime: \"{text}\" is not an RFC 3339 time"));
+            let invalid =
+                |_| Refusal::bad_request(format!("sinceTime: \"{text}\" is not an RFC 3339 time"));
             Some(text.parse::<Timestamp>().map_err(invalid)?)
         }
         None => None,
     };
     if since_seconds.is_some() && since_time.is_some() {
-        return Err(Refusal::bad_request("at most one of sinceTime or sinceSeconds may be specified"));
+        return Err(Refusal::bad_request(
+            "at most one of sinceTime or sinceSeconds may be specified",
+        ));
     }
     let ago = since_seconds.and_then(|seconds| {
-        now.checked_sub(SignedDuration::from_secs(i64::try_from(seconds).ok()?)).ok()
+        now.checked_sub(SignedDuration::from_secs(i64::try_from(seconds).ok()?))
+            .ok()
     });
     let stream = match parameters.get("stream") {
         None | Some("All") => None,
         Some("Stdout") => Some(Stream::Stdout),
         Some("Stderr") => Some(Stream::Stderr),
-        Some(other) => return Err(Refusal::bad_request(format!("stream: \"{other}\" is not All, Stdout or Stderr"))),
+        Some(other) => {
+            return Err(Refusal::bad_request(format!(
+                "stream: \"{other}\" is not All, Stdout or Stderr"
+            )));
+        }
     };
     Ok(LogQuery {
         follow: parameters.is_set("follow"),

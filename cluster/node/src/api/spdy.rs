@@ -29,10 +29,22 @@ pub(super) type Headers = Vec<(String, String)>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     /// A new stream; `is_last` when the client sends nothing more on it.
-    Open { stream: u32, headers: Headers, is_last: bool },
-    Data { stream: u32, bytes: Bytes, is_last: bool },
-    Reset { stream: u32 },
-    Ping { id: u32 },
+    Open {
+        stream: u32,
+        headers: Headers,
+        is_last: bool,
+    },
+    Data {
+        stream: u32,
+        bytes: Bytes,
+        is_last: bool,
+    },
+    Reset {
+        stream: u32,
+    },
+    Ping {
+        id: u32,
+    },
     GoAway,
     /// Settings, window updates and replies: nothing to do.
     Other,
@@ -59,7 +71,10 @@ pub(super) struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { pending: BytesMut::new(), headers: Decompress::new(true) }
+        Self {
+            pending: BytesMut::new(),
+            headers: Decompress::new(true),
+        }
     }
 }
 
@@ -70,27 +85,39 @@ impl Decoder {
 
     /// The next whole frame.
     pub(super) fn next(&mut self) -> Result<Option<Frame>, SpdyError> {
-        let Some(header) = self.pending.get(..HEADER_BYTES) else { return Ok(None) };
+        let Some(header) = self.pending.get(..HEADER_BYTES) else {
+            return Ok(None);
+        };
         let first = u32::from_be_bytes([header[0], header[1], header[2], header[3]]);
         let flags = header[4];
-        let length = usize::try_from(u32::from_be_bytes([0, header[5], header[6], header[7]])).unwrap_or(usize::MAX);
+        let length = usize::try_from(u32::from_be_bytes([0, header[5], header[6], header[7]]))
+            .unwrap_or(usize::MAX);
         if length > FRAME_BYTES_MAX {
             return Err(SpdyError::TooLarge);
         }
         if self.pending.len() < HEADER_BYTES + length {
             return Ok(None);
         }
-        let body = self.pending.split_to(HEADER_BYTES + length).freeze().slice(HEADER_BYTES..);
+        let body = self
+            .pending
+            .split_to(HEADER_BYTES + length)
+            .freeze()
+            .slice(HEADER_BYTES..);
         let is_last = flags & FLAG_FIN != 0;
         if first >> 31 == 0 {
-            return Ok(Some(Frame::Data { stream: first, bytes: body, is_last }));
+            return Ok(Some(Frame::Data {
+                stream: first,
+                bytes: body,
+                is_last,
+            }));
         }
         let [high, low, ..] = first.to_be_bytes();
         let version = u16::from_be_bytes([high & 0x7f, low]);
         if version != VERSION {
             return Err(SpdyError::Version(version));
         }
-        self.control(u16::try_from(first & 0xffff).unwrap_or(0), body, is_last).map(Some)
+        self.control(u16::try_from(first & 0xffff).unwrap_or(0), body, is_last)
+            .map(Some)
     }
 
     fn control(&mut self, kind: u16, mut body: Bytes, is_last: bool) -> Result<Frame, SpdyError> {
@@ -102,7 +129,11 @@ impl Decoder {
                     return Err(SpdyError::Short);
                 }
                 body.advance(6);
-                Ok(Frame::Open { stream, headers: self.decompress(&body)?, is_last })
+                Ok(Frame::Open {
+                    stream,
+                    headers: self.decompress(&body)?,
+                    is_last,
+                })
             }
             SYN_REPLY | HEADERS => {
                 let _stream = number(&mut body)?;
@@ -110,8 +141,12 @@ impl Decoder {
                 self.decompress(&body)?;
                 Ok(Frame::Other)
             }
-            RST_STREAM => Ok(Frame::Reset { stream: number(&mut body)? }),
-            PING => Ok(Frame::Ping { id: number(&mut body)? }),
+            RST_STREAM => Ok(Frame::Reset {
+                stream: number(&mut body)?,
+            }),
+            PING => Ok(Frame::Ping {
+                id: number(&mut body)?,
+            }),
             GOAWAY => Ok(Frame::GoAway),
             _ => Ok(Frame::Other),
         }
@@ -122,14 +157,18 @@ impl Decoder {
         let mut piece = [0; 4096];
         loop {
             let (before_in, before_out) = (self.headers.total_in(), self.headers.total_out());
-            let result = self.headers.decompress(input, &mut piece, FlushDecompress::Sync);
+            let result = self
+                .headers
+                .decompress(input, &mut piece, FlushDecompress::Sync);
             let consumed = usize::try_from(self.headers.total_in() - before_in).unwrap_or(0);
             let produced = usize::try_from(self.headers.total_out() - before_out).unwrap_or(0);
             input = input.get(consumed..).unwrap_or_default();
             block.extend_from_slice(&piece[..produced]);
             match result {
                 Err(error) if error.needs_dictionary().is_some() => {
-                    self.headers.set_dictionary(&dictionary()).map_err(|_| SpdyError::Headers)?;
+                    self.headers
+                        .set_dictionary(&dictionary())
+                        .map_err(|_| SpdyError::Headers)?;
                 }
                 Err(_) => return Err(SpdyError::Headers),
                 Ok(Status::Ok | Status::BufError) if consumed == 0 && produced == 0 => break,
@@ -163,7 +202,11 @@ fn parse_headers(mut block: Bytes) -> Result<Headers, SpdyError> {
 }
 
 fn length(block: &mut Bytes) -> Result<u32, SpdyError> {
-    if block.len() < 4 { Err(SpdyError::Short) } else { Ok(block.get_u32()) }
+    if block.len() < 4 {
+        Err(SpdyError::Short)
+    } else {
+        Ok(block.get_u32())
+    }
 }
 
 fn text(block: &mut Bytes) -> Result<String, SpdyError> {
@@ -182,7 +225,10 @@ pub(super) struct Encoder {
 
 impl Default for Encoder {
     fn default() -> Self {
-        Self { headers: Compress::new(Compression::fast(), true), is_begun: false }
+        Self {
+            headers: Compress::new(Compression::fast(), true),
+            is_begun: false,
+        }
     }
 }
 
@@ -199,7 +245,9 @@ impl Encoder {
     /// A block of headers, the next part of the session's one compressed stream.
     pub(super) fn compress(&mut self, headers: &[(&str, &str)]) -> Result<Vec<u8>, SpdyError> {
         if !self.is_begun {
-            self.headers.set_dictionary(&dictionary()).map_err(|_| SpdyError::Headers)?;
+            self.headers
+                .set_dictionary(&dictionary())
+                .map_err(|_| SpdyError::Headers)?;
             self.is_begun = true;
         }
         let mut block = Vec::new();
@@ -214,7 +262,9 @@ impl Encoder {
             let consumed = usize::try_from(self.headers.total_in() - before).unwrap_or(0);
             let rest = block.get(consumed..).unwrap_or_default();
             let length = out.len();
-            self.headers.compress_vec(rest, &mut out, FlushCompress::Sync).map_err(|_| SpdyError::Headers)?;
+            self.headers
+                .compress_vec(rest, &mut out, FlushCompress::Sync)
+                .map_err(|_| SpdyError::Headers)?;
             if out.len() < out.capacity() || out.len() == length {
                 return Ok(out);
             }

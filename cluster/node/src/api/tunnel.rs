@@ -70,7 +70,9 @@ async fn read(
         }
         while let Some(frame) = streams.decoder.next()? {
             match frame {
-                Frame::Open { stream, headers, .. } => {
+                Frame::Open {
+                    stream, headers, ..
+                } => {
                     let answer = streams.open(stream, &headers)?;
                     outbox.send_raw(answer.frame).await;
                     if let Some(connection) = answer.connection
@@ -79,7 +81,11 @@ async fn read(
                         return Ok(());
                     }
                 }
-                Frame::Data { stream, bytes, is_last } => streams.data(stream, bytes, is_last).await,
+                Frame::Data {
+                    stream,
+                    bytes,
+                    is_last,
+                } => streams.data(stream, bytes, is_last).await,
                 Frame::Reset { stream } => drop(streams.inboxes.remove(&stream)),
                 Frame::Ping { id } => drop(outbox.send_raw(pong(id)).await),
                 Frame::GoAway => return Ok(()),
@@ -99,23 +105,44 @@ impl Streams {
     /// Takes a new stream in; with the second one of a request the connection is complete.
     fn open(&mut self, stream: u32, headers: &Headers) -> Result<Answer, SpdyError> {
         let header = |name: &str| {
-            headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+            headers
+                .iter()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.as_str())
         };
         let request = header("requestid").unwrap_or_default().to_owned();
-        let port = header("port").and_then(|port| port.parse::<u16>().ok()).filter(|port| *port > 0);
-        let refused = Answer { frame: reset(stream), connection: None };
+        let port = header("port")
+            .and_then(|port| port.parse::<u16>().ok())
+            .filter(|port| *port > 0);
+        let refused = Answer {
+            frame: reset(stream),
+            connection: None,
+        };
         self.inboxes.retain(|_, inbox| !inbox.is_closed());
         match (header("streamtype"), port) {
             (Some("error"), Some(_)) if self.waiting.len() < CONNECTIONS_MAX => {
                 self.waiting.insert(request, stream);
-                Ok(Answer { frame: self.encoder.reply(stream)?, connection: None })
+                Ok(Answer {
+                    frame: self.encoder.reply(stream)?,
+                    connection: None,
+                })
             }
             (Some("data"), Some(port)) if self.inboxes.len() < CONNECTIONS_MAX => {
-                let Some(error_stream) = self.waiting.remove(&request) else { return Ok(refused) };
+                let Some(error_stream) = self.waiting.remove(&request) else {
+                    return Ok(refused);
+                };
                 let (inbox, pieces) = mpsc::channel(WAITING_MAX);
                 self.inboxes.insert(stream, inbox);
-                let connection = Connection { port, error_stream, data_stream: stream, pieces };
-                Ok(Answer { frame: self.encoder.reply(stream)?, connection: Some(connection) })
+                let connection = Connection {
+                    port,
+                    error_stream,
+                    data_stream: stream,
+                    pieces,
+                };
+                Ok(Answer {
+                    frame: self.encoder.reply(stream)?,
+                    connection: Some(connection),
+                })
             }
             _ => Ok(refused),
         }
@@ -148,7 +175,12 @@ async fn forward_all(mut openings: mpsc::Receiver<Connection>, dialer: &Dialer, 
 }
 
 async fn forward(connection: Connection, dialer: &Dialer, outbox: &Outbox) {
-    let Connection { port, error_stream, data_stream, mut pieces } = connection;
+    let Connection {
+        port,
+        error_stream,
+        data_stream,
+        mut pieces,
+    } = connection;
     match dialer.dial(port).await {
         Ok(stream) => {
             let (mut read, mut write) = stream.into_split();
@@ -164,7 +196,10 @@ async fn forward(connection: Connection, dialer: &Dialer, outbox: &Outbox) {
             let from_port = async {
                 let mut buffer = vec![0; CHUNK_BYTES];
                 while let Ok(count @ 1..) = read.read(&mut buffer).await {
-                    if !outbox.send_raw(data(data_stream, &buffer[..count], false)).await {
+                    if !outbox
+                        .send_raw(data(data_stream, &buffer[..count], false))
+                        .await
+                    {
                         return;
                     }
                 }
@@ -174,7 +209,11 @@ async fn forward(connection: Connection, dialer: &Dialer, outbox: &Outbox) {
                 () = from_port => {}
             }
         }
-        Err(message) => drop(outbox.send_raw(data(error_stream, message.as_bytes(), false)).await),
+        Err(message) => drop(
+            outbox
+                .send_raw(data(error_stream, message.as_bytes(), false))
+                .await,
+        ),
     }
     outbox.send_raw(data(data_stream, b"", true)).await;
     outbox.send_raw(data(error_stream, b"", true)).await;

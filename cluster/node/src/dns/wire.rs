@@ -15,7 +15,9 @@ const DATAGRAM_BYTES_MAX: u16 = 4096;
 /// Answers a query; `None` where it is none.
 pub(super) fn respond(query: &[u8], zone: &Zone, is_datagram: bool) -> Option<Vec<u8>> {
     let request = Message::from_vec(query).ok()?;
-    let [question] = request.queries.as_slice() else { return None };
+    let [question] = request.queries.as_slice() else {
+        return None;
+    };
     let mut response = Message::response(request.metadata.id, request.metadata.op_code);
     response.metadata.recursion_desired = request.metadata.recursion_desired;
     response.add_query(question.clone());
@@ -25,7 +27,9 @@ pub(super) fn respond(query: &[u8], zone: &Zone, is_datagram: bool) -> Option<Ve
         response.metadata.response_code = ResponseCode::NotImp;
     }
     let bytes = response.to_vec().ok()?;
-    let room = request.edns.as_ref().map_or(DATAGRAM_BYTES_DEFAULT, |_| request.max_payload().min(DATAGRAM_BYTES_MAX));
+    let room = request.edns.as_ref().map_or(DATAGRAM_BYTES_DEFAULT, |_| {
+        request.max_payload().min(DATAGRAM_BYTES_MAX)
+    });
     if is_datagram && bytes.len() > usize::from(room) {
         return response.truncate().to_vec().ok();
     }
@@ -49,7 +53,9 @@ fn fill(response: &mut Message, question: &Query, zone: &Zone) {
         }
         Meaning::Nothing => response.metadata.response_code = ResponseCode::NXDomain,
         Meaning::Addresses(ips) if kind == Kind::Address => {
-            let records = ips.into_iter().map(|ip| Record::from_rdata(owner.clone(), TTL_SECONDS, RData::A(A(ip))));
+            let records = ips
+                .into_iter()
+                .map(|ip| Record::from_rdata(owner.clone(), TTL_SECONDS, RData::A(A(ip))));
             response.add_answers(records);
         }
         Meaning::Places(places) if kind == Kind::Place => {
@@ -85,8 +91,11 @@ mod tests {
     use super::*;
 
     fn zone(addresses: usize) -> Zone {
-        let service = json!({"metadata": {"name": "db", "namespace": "shop"}, "spec": {"clusterIP": "None"}});
-        let endpoints: Vec<_> = (0..addresses).map(|n| json!({"addresses": [format!("127.88.{}.{}", n / 200, n % 200)]})).collect();
+        let service =
+            json!({"metadata": {"name": "db", "namespace": "shop"}, "spec": {"clusterIP": "None"}});
+        let endpoints: Vec<_> = (0..addresses)
+            .map(|n| json!({"addresses": [format!("127.88.{}.{}", n / 200, n % 200)]}))
+            .collect();
         let slice = json!({
             "metadata": {"name": "db-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "db"}},
             "addressType": "IPv4", "endpoints": endpoints
@@ -109,18 +118,56 @@ mod tests {
     fn answers_say_whether_a_name_exists() {
         let check = |name: &str, kind, code, answers: usize| {
             let answer = ask(name, kind, &zone(2), true);
-            assert_eq!((answer.metadata.response_code, answer.answers.len()), (code, answers), "{name}");
+            assert_eq!(
+                (answer.metadata.response_code, answer.answers.len()),
+                (code, answers),
+                "{name}"
+            );
         };
-        check("DB.shop.svc.cluster.local.", RecordType::A, ResponseCode::NoError, 2);
-        check("db.shop.svc.cluster.local.", RecordType::AAAA, ResponseCode::NoError, 0);
-        check("no.shop.svc.cluster.local.", RecordType::A, ResponseCode::NXDomain, 0);
+        check(
+            "DB.shop.svc.cluster.local.",
+            RecordType::A,
+            ResponseCode::NoError,
+            2,
+        );
+        check(
+            "db.shop.svc.cluster.local.",
+            RecordType::AAAA,
+            ResponseCode::NoError,
+            0,
+        );
+        check(
+            "no.shop.svc.cluster.local.",
+            RecordType::A,
+            ResponseCode::NXDomain,
+            0,
+        );
         check("example.com.", RecordType::A, ResponseCode::Refused, 0);
         assert_eq!(respond(b"junk", &zone(0), true), None);
     }
 
     #[test]
     fn an_answer_too_large_for_a_datagram_sends_the_client_to_tcp() {
-        assert!(ask("db.shop.svc.cluster.local.", RecordType::A, &zone(300), true).metadata.truncation);
-        assert_eq!(ask("db.shop.svc.cluster.local.", RecordType::A, &zone(300), false).answers.len(), 300);
+        assert!(
+            ask(
+                "db.shop.svc.cluster.local.",
+                RecordType::A,
+                &zone(300),
+                true
+            )
+            .metadata
+            .truncation
+        );
+        assert_eq!(
+            ask(
+                "db.shop.svc.cluster.local.",
+                RecordType::A,
+                &zone(300),
+                false
+            )
+            .answers
+            .len(),
+            300
+        );
     }
 }

@@ -27,7 +27,10 @@ pub(super) struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { bytes: BYTES_MAX, entries: ENTRIES_MAX }
+        Self {
+            bytes: BYTES_MAX,
+            entries: ENTRIES_MAX,
+        }
     }
 }
 
@@ -41,16 +44,28 @@ impl Budget {
 }
 
 /// Unpacks one layer over what lies in `root`.
-pub(super) fn layer(blob: &Path, media_type: &str, root: &Path, budget: &mut Budget) -> io::Result<()> {
+pub(super) fn layer(
+    blob: &Path,
+    media_type: &str,
+    root: &Path,
+    budget: &mut Budget,
+) -> io::Result<()> {
     let file = BufReader::new(File::open(blob)?);
     let bytes: Box<dyn Read> = if media_type.ends_with("gzip") {
         Box::new(MultiGzDecoder::new(file))
     } else if media_type.ends_with("tar") {
         Box::new(file)
     } else {
-        return Err(invalid(&format!("layers of type {media_type} are not supported, only tar and gzip")));
+        return Err(invalid(&format!(
+            "layers of type {media_type} are not supported, only tar and gzip"
+        )));
     };
-    let root = openat(rustix::fs::CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let root = openat(
+        rustix::fs::CWD,
+        root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let mut archive = Archive::new(bytes);
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -62,14 +77,20 @@ pub(super) fn layer(blob: &Path, media_type: &str, root: &Path, budget: &mut Bud
 
 fn place(root: &OwnedFd, entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
     let path = plain(&entry.path()?)?;
-    let Some(name) = path.file_name().map(ToOwned::to_owned) else { return Ok(()) };
+    let Some(name) = path.file_name().map(ToOwned::to_owned) else {
+        return Ok(());
+    };
     let parent = folder(root, path.parent().unwrap_or(Path::new("")))?;
     if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
         if hidden == b".wh..opq" {
             return empty(&parent);
         }
         let hidden = Path::new(std::ffi::OsStr::from_bytes(hidden));
-        return if hidden.components().count() == 1 { remove(&parent, hidden) } else { Ok(()) };
+        return if hidden.components().count() == 1 {
+            remove(&parent, hidden)
+        } else {
+            Ok(())
+        };
     }
     let name = Path::new(&name);
     let mode = Mode::from_bits_truncate(entry.header().mode()? & 0o777);
@@ -77,20 +98,29 @@ fn place(root: &OwnedFd, entry: &mut Entry<'_, impl Read>) -> io::Result<()> {
         EntryType::Directory => make_folder(&parent, name, mode),
         EntryType::Regular | EntryType::Continuous => {
             remove(&parent, name)?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags =
+                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mut file = File::from(openat(&parent, name, flags, Mode::RUSR | Mode::WUSR)?);
             io::copy(entry, &mut file)?;
             Ok(rustix::fs::fchmod(&file, mode)?)
         }
         EntryType::Symlink => {
-            let target = entry.link_name()?.ok_or_else(|| invalid("a link has no target"))?;
+            let target = entry
+                .link_name()?
+                .ok_or_else(|| invalid("a link has no target"))?;
             remove(&parent, name)?;
             Ok(symlinkat(target.as_ref(), &parent, name)?)
         }
         EntryType::Link => {
-            let target = plain(&entry.link_name()?.ok_or_else(|| invalid("a link has no target"))?)?;
+            let target = plain(
+                &entry
+                    .link_name()?
+                    .ok_or_else(|| invalid("a link has no target"))?,
+            )?;
             let from = folder(root, target.parent().unwrap_or(Path::new("")))?;
-            let from_name = target.file_name().ok_or_else(|| invalid("a link has no target"))?;
+            let from_name = target
+                .file_name()
+                .ok_or_else(|| invalid("a link has no target"))?;
             remove(&parent, name)?;
             Ok(linkat(&from, from_name, &parent, name, AtFlags::empty())?)
         }
@@ -107,7 +137,10 @@ fn plain(path: &Path) -> io::Result<PathBuf> {
             Component::Normal(name) => plain.push(name),
             Component::RootDir | Component::CurDir => {}
             Component::ParentDir | Component::Prefix(_) => {
-                return Err(invalid(&format!("{} leads out of the image", path.display())));
+                return Err(invalid(&format!(
+                    "{} leads out of the image",
+                    path.display()
+                )));
             }
         }
     }
@@ -120,8 +153,18 @@ fn plain(path: &Path) -> io::Result<PathBuf> {
 /// Opens a folder of the image, making what is missing of it.
 fn folder(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let open = |path: &Path| {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        openat2(root, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        openat2(
+            root,
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT,
+        )
     };
     match open(path) {
         Ok(folder) => return Ok(folder),
@@ -141,7 +184,8 @@ fn make_folder(parent: &OwnedFd, name: &Path, mode: Mode) -> io::Result<()> {
     match mkdirat(parent, name, mode) {
         Ok(()) => Ok(chmodat(parent, name, mode, AtFlags::empty())?),
         Err(rustix::io::Errno::EXIST) => {
-            let kind = FileType::from_raw_mode(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+            let kind =
+                FileType::from_raw_mode(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
             if kind == FileType::Directory {
                 return Ok(chmodat(parent, name, mode, AtFlags::empty())?);
             }
@@ -171,7 +215,10 @@ fn empty(folder: &OwnedFd) -> io::Result<()> {
         .filter(|name| !matches!(name.to_bytes(), b"." | b".."))
         .collect();
     for name in names {
-        remove(folder, Path::new(std::ffi::OsStr::from_bytes(name.to_bytes())))?;
+        remove(
+            folder,
+            Path::new(std::ffi::OsStr::from_bytes(name.to_bytes())),
+        )?;
     }
     Ok(())
 }
@@ -200,38 +247,57 @@ mod tests {
             let name = &mut header.as_old_mut().name;
             name[..path.len()].copy_from_slice(path.as_bytes());
             header.set_cksum();
-            builder.append(&header, if is_file { content.as_bytes() } else { b"" }).unwrap();
+            builder
+                .append(&header, if is_file { content.as_bytes() } else { b"" })
+                .unwrap();
         }
         builder.into_inner().unwrap()
     }
 
     fn unpack(root: &Path, entries: &[(&str, EntryType, &str)]) -> io::Result<()> {
-        layer(archive(entries).path(), "application/vnd.oci.image.layer.v1.tar", root, &mut Budget::default())
+        layer(
+            archive(entries).path(),
+            "application/vnd.oci.image.layer.v1.tar",
+            root,
+            &mut Budget::default(),
+        )
     }
 
     #[test]
     fn later_layers_replace_and_hide_what_earlier_ones_had() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
-        unpack(root.path(), &[
-            ("usr/bin/a", EntryType::Regular, "one"),
-            ("bin", EntryType::Symlink, "usr/bin"),
-            ("etc/x", EntryType::Regular, "x"),
-            ("etc/y", EntryType::Regular, "y"),
-            ("hard", EntryType::Link, "etc/y"),
-        ])
+        unpack(
+            root.path(),
+            &[
+                ("usr/bin/a", EntryType::Regular, "one"),
+                ("bin", EntryType::Symlink, "usr/bin"),
+                ("etc/x", EntryType::Regular, "x"),
+                ("etc/y", EntryType::Regular, "y"),
+                ("hard", EntryType::Link, "etc/y"),
+            ],
+        )
         .unwrap();
-        unpack(root.path(), &[
-            ("bin/b", EntryType::Regular, "two"),
-            ("usr/bin/.wh.a", EntryType::Regular, ""),
-            ("etc/.wh..wh..opq", EntryType::Regular, ""),
-            ("etc/z", EntryType::Regular, "z"),
-        ])
+        unpack(
+            root.path(),
+            &[
+                ("bin/b", EntryType::Regular, "two"),
+                ("usr/bin/.wh.a", EntryType::Regular, ""),
+                ("etc/.wh..wh..opq", EntryType::Regular, ""),
+                ("etc/z", EntryType::Regular, "z"),
+            ],
+        )
         .unwrap();
-        assert_eq!(fs::read_to_string(at("usr/bin/b")).unwrap(), "two", "links of the image are followed inside it");
+        assert_eq!(
+            fs::read_to_string(at("usr/bin/b")).unwrap(),
+            "two",
+            "links of the image are followed inside it"
+        );
         assert_eq!(fs::read_to_string(at("hard")).unwrap(), "y");
         assert!(!at("usr/bin/a").exists() && !at("etc/x").exists() && at("etc/z").exists());
-        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(at("usr/bin/b")).unwrap().permissions());
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(at("usr/bin/b")).unwrap().permissions(),
+        );
         assert_eq!(mode & 0o7777, 0o755, "set-id bits are dropped");
     }
 
@@ -241,8 +307,22 @@ mod tests {
         let root = folder.path().join("root");
         fs::create_dir(&root).unwrap();
         unpack(&root, &[("../evil", EntryType::Regular, "x")]).unwrap_err();
-        unpack(&root, &[("link", EntryType::Symlink, "../.."), ("link/evil", EntryType::Regular, "x")]).unwrap();
-        unpack(&root, &[("abs", EntryType::Symlink, "/tmp"), ("abs/evil-of-quarterdeck", EntryType::Regular, "x")]).unwrap();
+        unpack(
+            &root,
+            &[
+                ("link", EntryType::Symlink, "../.."),
+                ("link/evil", EntryType::Regular, "x"),
+            ],
+        )
+        .unwrap();
+        unpack(
+            &root,
+            &[
+                ("abs", EntryType::Symlink, "/tmp"),
+                ("abs/evil-of-quarterdeck", EntryType::Regular, "x"),
+            ],
+        )
+        .unwrap();
         unpack(&root, &[("hard", EntryType::Link, "../../etc/passwd")]).unwrap_err();
         assert!(!folder.path().join("evil").exists());
         assert!(!Path::new("/tmp/evil-of-quarterdeck").exists());

@@ -47,7 +47,13 @@ pub(crate) fn parse(line: &[u8]) -> Option<Line<'_>> {
         b"P" => false,
         _ => return None,
     };
-    Some(Line { time: stamp.parse().ok()?, stamp, stream, is_full, message: fields.next().unwrap_or_default() })
+    Some(Line {
+        time: stamp.parse().ok()?,
+        stamp,
+        stream,
+        is_full,
+        message: fields.next().unwrap_or_default(),
+    })
 }
 
 /// Writes a line with its line feed.

@@ -28,7 +28,12 @@ pub(crate) fn channel() -> broadcast::Sender<Chunk> {
 }
 
 /// Runs until both streams end.
-pub(crate) async fn pump(stdout: Reader, stderr: Option<Reader>, log: LogFile, attached: broadcast::Sender<Chunk>) {
+pub(crate) async fn pump(
+    stdout: Reader,
+    stderr: Option<Reader>,
+    log: LogFile,
+    attached: broadcast::Sender<Chunk>,
+) {
     let log = Arc::new(Mutex::new(log));
     let out = carry(stdout, Stream::Stdout, &log, &attached);
     let err = async {
@@ -39,7 +44,12 @@ pub(crate) async fn pump(stdout: Reader, stderr: Option<Reader>, log: LogFile, a
     tokio::join!(out, err);
 }
 
-async fn carry(mut from: Reader, stream: Stream, log: &Mutex<LogFile>, attached: &broadcast::Sender<Chunk>) {
+async fn carry(
+    mut from: Reader,
+    stream: Stream,
+    log: &Mutex<LogFile>,
+    attached: &broadcast::Sender<Chunk>,
+) {
     let mut splitter = Splitter::default();
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
@@ -49,7 +59,10 @@ async fn carry(mut from: Reader, stream: Stream, log: &Mutex<LogFile>, attached:
         };
         let bytes = &buffer[..count];
         if attached.receiver_count() > 0 {
-            let chunk = Chunk { is_stderr: stream == Stream::Stderr, bytes: Bytes::copy_from_slice(bytes) };
+            let chunk = Chunk {
+                is_stderr: stream == Stream::Stderr,
+                bytes: Bytes::copy_from_slice(bytes),
+            };
             // The last listener may have left.
             drop(attached.send(chunk));
         }
@@ -63,6 +76,7 @@ async fn carry(mut from: Reader, stream: Stream, log: &Mutex<LogFile>, attached:
         }
     }
     if let Some(message) = splitter.finish() {
-        log.lock().write(&format(Timestamp::now(), stream, true, &message));
+        log.lock()
+            .write(&format(Timestamp::now(), stream, true, &message));
     }
 }

@@ -27,11 +27,28 @@ pub(crate) struct LogQuery {
 }
 
 /// Sends the log at `path` until it ends or the receiver goes away.
-pub(crate) async fn read(logs: Logs, path: PathBuf, query: LogQuery, out: mpsc::Sender<Bytes>) -> io::Result<()> {
-    let mut growing = if query.follow { logs.follow(&path) } else { None };
-    let seen = growing.as_mut().map(|receiver| *receiver.borrow_and_update());
+pub(crate) async fn read(
+    logs: Logs,
+    path: PathBuf,
+    query: LogQuery,
+    out: mpsc::Sender<Bytes>,
+) -> io::Result<()> {
+    let mut growing = if query.follow {
+        logs.follow(&path)
+    } else {
+        None
+    };
+    let seen = growing
+        .as_mut()
+        .map(|receiver| *receiver.borrow_and_update());
     let files = series(&path);
-    let mut output = Output { skip: 0, query: &query, sent: 0, at_line_start: true, out };
+    let mut output = Output {
+        skip: 0,
+        query: &query,
+        sent: 0,
+        at_line_start: true,
+        out,
+    };
     if let Some(tail) = query.tail_lines {
         output.skip = count_lines(&files, &output).await?.saturating_sub(tail);
     }
@@ -85,7 +102,10 @@ async fn follow(
 }
 
 async fn open(path: &Path) -> io::Result<BufReader<File>> {
-    Ok(BufReader::with_capacity(BUFFER_BYTES, File::open(path).await?))
+    Ok(BufReader::with_capacity(
+        BUFFER_BYTES,
+        File::open(path).await?,
+    ))
 }
 
 async fn count_lines(files: &[PathBuf], output: &Output<'_>) -> io::Result<u64> {
@@ -141,7 +161,9 @@ impl Output<'_> {
     }
 
     fn take(&mut self, line: &[u8], batch: &mut Vec<u8>) -> bool {
-        let Some(line) = self.wanted(line) else { return true };
+        let Some(line) = self.wanted(line) else {
+            return true;
+        };
         if self.skip > 0 {
             self.skip -= u64::from(line.is_full);
             return true;

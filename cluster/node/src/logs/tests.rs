@@ -7,7 +7,11 @@ use super::read::{LogQuery, read};
 use super::*;
 
 fn pod() -> PodId {
-    PodId { namespace: "shop".to_owned(), name: "web".to_owned(), uid: "u1".to_owned() }
+    PodId {
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+        uid: "u1".to_owned(),
+    }
 }
 
 fn second(n: i64) -> Timestamp {
@@ -34,7 +38,10 @@ async fn read_all(logs: &Logs, path: &Path, query: LogQuery) -> String {
 fn a_line_survives_writing_and_reading() {
     let bytes = format(second(1), Stream::Stderr, false, b"a b  c");
     let line = parse(bytes.strip_suffix(b"\n").unwrap()).unwrap();
-    assert_eq!((line.stream, line.is_full, line.message), (Stream::Stderr, false, &b"a b  c"[..]));
+    assert_eq!(
+        (line.stream, line.is_full, line.message),
+        (Stream::Stderr, false, &b"a b  c"[..])
+    );
     assert_eq!(line.time, second(1));
     assert_eq!(line.stamp, "1970-01-01T00:16:41.000000000Z");
     assert_eq!(parse(b"junk"), None);
@@ -47,13 +54,20 @@ fn long_messages_are_cut_into_parts() {
         let mut splitter = Splitter::default();
         let mut bytes = vec![b'x'; length];
         bytes.push(b'\n');
-        let got: Vec<_> = splitter.feed(&bytes).iter().map(|(message, full)| (message.len(), *full)).collect();
+        let got: Vec<_> = splitter
+            .feed(&bytes)
+            .iter()
+            .map(|(message, full)| (message.len(), *full))
+            .collect();
         assert_eq!(got, expected);
         assert_eq!(splitter.finish(), None);
     }
     check(0, &[(0, true)]);
     check(MESSAGE_BYTES_MAX, &[(MESSAGE_BYTES_MAX, true)]);
-    check(MESSAGE_BYTES_MAX + 1, &[(MESSAGE_BYTES_MAX, false), (1, true)]);
+    check(
+        MESSAGE_BYTES_MAX + 1,
+        &[(MESSAGE_BYTES_MAX, false), (1, true)],
+    );
 }
 
 #[tokio::test]
@@ -62,22 +76,37 @@ async fn a_log_is_read_by_tail_time_size_and_stream() {
     let logs = Logs::new(folder.path().to_owned());
     let mut file = logs.create(&pod(), "main", 0).unwrap().with_limit(100);
     for n in 0..6 {
-        let stream = if n % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
-        file.write(&format(second(n), stream, true, format!("line {n}").as_bytes()));
+        let stream = if n % 2 == 0 {
+            Stream::Stdout
+        } else {
+            Stream::Stderr
+        };
+        file.write(&format(
+            second(n),
+            stream,
+            true,
+            format!("line {n}").as_bytes(),
+        ));
     }
     drop(file);
     let path = logs.path(&pod(), "main", 0);
     assert!(series(&path).len() > 1, "the log was rotated");
-    let check = async |query: LogQuery, expected: &str| {
-        assert_eq!(read_all(&logs, &path, query.clone()).await, expected, "{query:?}");
+    let check = async |change: fn(&mut LogQuery), expected: &str| {
+        let mut query = LogQuery::default();
+        change(&mut query);
+        let got = read_all(&logs, &path, query.clone()).await;
+        assert_eq!(got, expected, "{query:?}");
     };
-    check(LogQuery::default(), "line 0\nline 1\nline 2\nline 3\nline 4\nline 5\n").await;
-    check(LogQuery { tail_lines: Some(2), ..LogQuery::default() }, "line 4\nline 5\n").await;
-    check(LogQuery { tail_lines: Some(0), ..LogQuery::default() }, "").await;
-    check(LogQuery { since: Some(second(5)), ..LogQuery::default() }, "line 5\n").await;
-    check(LogQuery { limit_bytes: Some(9), ..LogQuery::default() }, "line 0\nli").await;
-    check(LogQuery { stream: Some(Stream::Stderr), tail_lines: Some(1), ..LogQuery::default() }, "line 5\n").await;
-    check(LogQuery { tail_lines: Some(1), timestamps: true, ..LogQuery::default() }, "1970-01-01T00:16:45.000000000Z line 5\n").await;
+    let all = "line 0\nline 1\nline 2\nline 3\nline 4\nline 5\n";
+    let last = "1970-01-01T00:16:45.000000000Z line 5\n";
+    check(|_| (), all).await;
+    check(|q| q.tail_lines = Some(2), "line 4\nline 5\n").await;
+    check(|q| q.tail_lines = Some(0), "").await;
+    check(|q| q.since = Some(second(5)), "line 5\n").await;
+    check(|q| q.limit_bytes = Some(9), "line 0\nli").await;
+    let last_error = |q: &mut LogQuery| (q.stream, q.tail_lines) = (Some(Stream::Stderr), Some(1));
+    check(last_error, "line 5\n").await;
+    check(|q| (q.tail_lines, q.timestamps) = (Some(1), true), last).await;
 }
 
 #[tokio::test]
@@ -87,12 +116,20 @@ async fn following_sees_every_line_until_the_log_is_closed() {
     let mut file = logs.create(&pod(), "main", 0).unwrap().with_limit(200);
     let path = logs.path(&pod(), "main", 0);
     let (sender, mut receiver) = mpsc::channel(64);
-    let query = LogQuery { follow: true, ..LogQuery::default() };
+    let query = LogQuery {
+        follow: true,
+        ..LogQuery::default()
+    };
     let reading = read(logs.clone(), path, query, sender);
     let writing = async {
         let mut got = String::new();
         for n in 0..20 {
-            file.write(&format(second(n), Stream::Stdout, true, format!("{n}").as_bytes()));
+            file.write(&format(
+                second(n),
+                Stream::Stdout,
+                true,
+                format!("{n}").as_bytes(),
+            ));
             let line = receiver.recv().await.unwrap();
             got.push_str(std::str::from_utf8(&line).unwrap());
         }

@@ -27,10 +27,22 @@ pub(crate) struct LogFile {
 }
 
 impl LogFile {
-    pub(super) fn create(path: PathBuf, progress: watch::Sender<Progress>, logs: Logs) -> io::Result<Self> {
+    pub(super) fn create(
+        path: PathBuf,
+        progress: watch::Sender<Progress>,
+        logs: Logs,
+    ) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
         let file_bytes = file.metadata()?.len();
-        Ok(Self { path, file, file_bytes, file_bytes_max: FILE_BYTES_MAX, progress, logs, is_failing: false })
+        Ok(Self {
+            path,
+            file,
+            file_bytes,
+            file_bytes_max: FILE_BYTES_MAX,
+            progress,
+            logs,
+            is_failing: false,
+        })
     }
 
     #[cfg(test)]
@@ -48,7 +60,8 @@ impl LogFile {
             Ok(()) => {
                 self.is_failing = false;
                 self.file_bytes += lines.len() as u64;
-                self.progress.send_modify(|progress| progress.bytes += lines.len() as u64);
+                self.progress
+                    .send_modify(|progress| progress.bytes += lines.len() as u64);
             }
             Err(error) if !self.is_failing => {
                 self.is_failing = true;
@@ -60,16 +73,25 @@ impl LogFile {
 
     fn rotate(&mut self) {
         let old = series(&self.path);
-        let next = old.iter().rev().find_map(|path| path.extension()?.to_str()?.parse::<u32>().ok()).map_or(1, |n| n + 1);
+        let next = old
+            .iter()
+            .rev()
+            .find_map(|path| path.extension()?.to_str()?.parse::<u32>().ok())
+            .map_or(1, |n| n + 1);
         let mut aside = self.path.clone().into_os_string();
         aside.push(format!(".{next}"));
-        let moved = fs::rename(&self.path, aside)
-            .and_then(|()| OpenOptions::new().create(true).append(true).open(&self.path));
+        let moved = fs::rename(&self.path, aside).and_then(|()| {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.path)
+        });
         match moved {
             Ok(file) => {
                 self.file = file;
                 self.file_bytes = 0;
-                self.progress.send_modify(|progress| progress.rotations += 1);
+                self.progress
+                    .send_modify(|progress| progress.rotations += 1);
                 let excess = (old.len() + 1).saturating_sub(FILES_MAX);
                 for path in old.iter().take(excess) {
                     drop(fs::remove_file(path));
@@ -82,7 +104,8 @@ impl LogFile {
 
 impl Drop for LogFile {
     fn drop(&mut self) {
-        self.progress.send_modify(|progress| progress.is_closed = true);
+        self.progress
+            .send_modify(|progress| progress.is_closed = true);
         self.logs.closed(&self.path);
     }
 }

@@ -49,7 +49,11 @@ mod tests {
 
     #[track_caller]
     fn check(crashes: u32, expected_seconds: u64) {
-        assert_eq!(Backoff::default().after_crash(crashes), Duration::from_secs(expected_seconds), "{crashes}");
+        assert_eq!(
+            Backoff::default().after_crash(crashes),
+            Duration::from_secs(expected_seconds),
+            "{crashes}"
+        );
     }
 
     #[test]

@@ -61,7 +61,12 @@ pub(crate) enum Outcome {
 }
 
 /// Decides what happens to one Pod.
-pub(crate) fn decide(pod: &WantedPod, observed: &ObservedPod, backoff: &Backoff, now: Timestamp) -> Decision {
+pub(crate) fn decide(
+    pod: &WantedPod,
+    observed: &ObservedPod,
+    backoff: &Backoff,
+    now: Timestamp,
+) -> Decision {
     let mut decision = Decision::default();
     if let Some(grace) = pod.deletion_grace {
         stop_all(pod, observed, grace, "the Pod is deleted", &mut decision);
@@ -71,7 +76,13 @@ pub(crate) fn decide(pod: &WantedPod, observed: &ObservedPod, backoff: &Backoff,
         return decision;
     }
     if outcome(pod, observed).is_some() {
-        stop_all(pod, observed, pod.termination_grace, "the Pod has ended", &mut decision);
+        stop_all(
+            pod,
+            observed,
+            pod.termination_grace,
+            "the Pod has ended",
+            &mut decision,
+        );
         if !observed.any_alive() {
             finish(observed, false, &mut decision);
         }
@@ -101,7 +112,9 @@ pub(crate) fn outcome(pod: &WantedPod, observed: &ObservedPod) -> Option<Outcome
     }
     let init_failed = pod.of_role(Role::Init).any(|container| {
         let state = observed.container(&container.name);
-        state.exit().is_some_and(|exit| exit.code != 0 && pod.restart_policy == RestartPolicy::Never)
+        state
+            .exit()
+            .is_some_and(|exit| exit.code != 0 && pod.restart_policy == RestartPolicy::Never)
     });
     if init_failed {
         return Some(Outcome::Failed);
@@ -126,7 +139,10 @@ pub(crate) fn is_initialized(pod: &WantedPod, observed: &ObservedPod) -> bool {
         let state = observed.container(&container.name);
         state.is_alive() || state.exit().is_some()
     });
-    let mut before = pod.containers.iter().filter(|container| container.role != Role::Main);
+    let mut before = pod
+        .containers
+        .iter()
+        .filter(|container| container.role != Role::Main);
     any_main || before.all(|container| is_past(container, &observed.container(&container.name)))
 }
 
@@ -134,15 +150,18 @@ pub(crate) fn is_initialized(pod: &WantedPod, observed: &ObservedPod) -> bool {
 pub(crate) fn restarts(role: Role, policy: RestartPolicy, exit: &Exit) -> bool {
     match (role, policy) {
         (Role::Sidecar, _) | (Role::Main, RestartPolicy::Always) => true,
-        (Role::Init, RestartPolicy::Always | RestartPolicy::OnFailure) | (Role::Main, RestartPolicy::OnFailure) => {
-            exit.code != 0
-        }
+        (Role::Init, RestartPolicy::Always | RestartPolicy::OnFailure)
+        | (Role::Main, RestartPolicy::OnFailure) => exit.code != 0,
         (Role::Init | Role::Main, RestartPolicy::Never) => false,
     }
 }
 
 /// When a container that ended may run again.
-pub(crate) fn restart_at(container: &ObservedContainer, exit: &Exit, backoff: &Backoff) -> Timestamp {
+pub(crate) fn restart_at(
+    container: &ObservedContainer,
+    exit: &Exit,
+    backoff: &Backoff,
+) -> Timestamp {
     let finished = exit.finished_at.unwrap_or(Timestamp::UNIX_EPOCH);
     later(finished, backoff.after_crash(container.crashes))
 }
@@ -180,11 +199,16 @@ fn step(
     now: Timestamp,
     decision: &mut Decision,
 ) {
-    let start = |attempt| Action::Start { container: container.name.clone(), attempt };
+    let start = |attempt| Action::Start {
+        container: container.name.clone(),
+        attempt,
+    };
     match &state.state {
         ContainerState::Absent => decision.act(start(state.restart_count)),
         ContainerState::Starting | ContainerState::Running { stopping: true, .. } => {}
-        ContainerState::Refused { retry_at, .. } if *retry_at <= now => decision.act(start(state.restart_count)),
+        ContainerState::Refused { retry_at, .. } if *retry_at <= now => {
+            decision.act(start(state.restart_count));
+        }
         ContainerState::Refused { retry_at, .. } => decision.look_at(*retry_at),
         ContainerState::Running { .. } => {
             if let Some(reason) = &state.unhealthy {
@@ -219,19 +243,44 @@ fn is_past(container: &WantedContainer, state: &ObservedContainer) -> bool {
 }
 
 /// Stops main and init containers first and sidecars, last one first, when these are gone.
-fn stop_all(pod: &WantedPod, observed: &ObservedPod, grace: Duration, reason: &str, decision: &mut Decision) {
+fn stop_all(
+    pod: &WantedPod,
+    observed: &ObservedPod,
+    grace: Duration,
+    reason: &str,
+    decision: &mut Decision,
+) {
     let mut stop = |container: &WantedContainer| {
         let state = observed.container(&container.name);
-        if matches!(state.state, ContainerState::Running { stopping: false, .. }) {
-            decision.act(Action::Stop { container: container.name.clone(), grace, reason: reason.to_owned() });
+        if matches!(
+            state.state,
+            ContainerState::Running {
+                stopping: false,
+                ..
+            }
+        ) {
+            decision.act(Action::Stop {
+                container: container.name.clone(),
+                grace,
+                reason: reason.to_owned(),
+            });
         }
         state.is_alive()
     };
     let mut alive = false;
-    for container in pod.containers.iter().filter(|container| container.role != Role::Sidecar) {
+    for container in pod
+        .containers
+        .iter()
+        .filter(|container| container.role != Role::Sidecar)
+    {
         alive |= stop(container);
     }
-    for container in pod.containers.iter().rev().filter(|container| container.role == Role::Sidecar) {
+    for container in pod
+        .containers
+        .iter()
+        .rev()
+        .filter(|container| container.role == Role::Sidecar)
+    {
         if alive {
             return;
         }
@@ -243,13 +292,22 @@ fn finish(observed: &ObservedPod, remove: bool, decision: &mut Decision) {
     match observed.ground {
         Ground::Ready | Ground::Refused { .. } => decision.act(Action::TearDown),
         Ground::Preparing | Ground::TearingDown => {}
-        Ground::Absent | Ground::Gone if remove && !observed.deleted => decision.act(Action::Delete),
+        Ground::Absent | Ground::Gone if remove && !observed.deleted => {
+            decision.act(Action::Delete);
+        }
         Ground::Absent | Ground::Gone => {}
     }
 }
 
-fn past_deadline(pod: &WantedPod, observed: &ObservedPod, now: Timestamp, decision: &mut Decision) -> bool {
-    let (Some(limit), Some(since)) = (pod.active_deadline, observed.started_at) else { return false };
+fn past_deadline(
+    pod: &WantedPod,
+    observed: &ObservedPod,
+    now: Timestamp,
+    decision: &mut Decision,
+) -> bool {
+    let (Some(limit), Some(since)) = (pod.active_deadline, observed.started_at) else {
+        return false;
+    };
     let due = later(since, limit);
     if now < due {
         decision.look_at(due);
@@ -259,7 +317,10 @@ fn past_deadline(pod: &WantedPod, observed: &ObservedPod, now: Timestamp, decisi
 
 /// `time` moved by `by`, or the end of time.
 pub(crate) fn later(time: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by).ok().and_then(|by| time.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
+    SignedDuration::try_from(by)
+        .ok()
+        .and_then(|by| time.checked_add(by).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -12,9 +12,16 @@ use crate::probes::check::{self, Target};
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Stops a container within `grace`. Its end is reported by whoever waits for it.
-pub(crate) async fn stop(container: Container, target: Target, grace: Duration) -> Result<(), String> {
+pub(crate) async fn stop(
+    container: Container,
+    target: Target,
+    grace: Duration,
+) -> Result<(), String> {
     let deadline = Instant::now() + grace;
-    let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+    let hook = container
+        .lifecycle
+        .as_ref()
+        .and_then(|lifecycle| lifecycle.pre_stop.as_ref());
     let mut failed = Ok(());
     if let Some(hook) = hook.filter(|_| !grace.is_zero()) {
         failed = match timeout_at(deadline, run_hook(hook, &target)).await {
@@ -30,7 +37,10 @@ pub(crate) async fn stop(container: Container, target: Target, grace: Duration) 
         }
     }
     running.kill();
-    if tokio::time::timeout(KILL_LIMIT, running.ended()).await.is_err() {
+    if tokio::time::timeout(KILL_LIMIT, running.ended())
+        .await
+        .is_err()
+    {
         tracing::warn!(container = %running.id(), "container does not end");
     }
     failed

@@ -26,8 +26,16 @@ pub(crate) enum ContainerState {
     /// Its image or process is on the way.
     Starting,
     /// It could not be started.
-    Refused { reason: String, message: String, retry_at: Timestamp },
-    Running { id: String, since: Timestamp, stopping: bool },
+    Refused {
+        reason: String,
+        message: String,
+        retry_at: Timestamp,
+    },
+    Running {
+        id: String,
+        since: Timestamp,
+        stopping: bool,
+    },
     Exited(Exit),
 }
 
@@ -54,7 +62,10 @@ pub(crate) struct ObservedContainer {
 
 impl ObservedContainer {
     pub(crate) fn is_alive(&self) -> bool {
-        matches!(self.state, ContainerState::Starting | ContainerState::Running { .. })
+        matches!(
+            self.state,
+            ContainerState::Starting | ContainerState::Running { .. }
+        )
     }
 
     pub(crate) fn is_running(&self) -> bool {

@@ -1,6 +1,8 @@
 //! What a restarted node believes about a Pod whose containers ended with the former node process.
 
-use k8s_openapi::api::core::v1::{ContainerState as StateField, ContainerStateTerminated, ContainerStatus};
+use k8s_openapi::api::core::v1::{
+    ContainerState as StateField, ContainerStateTerminated, ContainerStatus,
+};
 
 use super::decide::{Outcome, outcome};
 use super::observed::{ContainerState, Exit, Ground, ObservedContainer, ObservedPod};
@@ -10,11 +12,22 @@ const GONE_MESSAGE: &str = "The container could not be located when the node was
 
 /// Reads back the last status; what it says is running has ended.
 pub(crate) fn restored(pod: &WantedPod) -> ObservedPod {
-    let mut observed = ObservedPod { started_at: pod.started_at(), ..ObservedPod::default() };
-    let Some(status) = pod.object.status.as_ref() else { return observed };
-    let statuses = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
+    let mut observed = ObservedPod {
+        started_at: pod.started_at(),
+        ..ObservedPod::default()
+    };
+    let Some(status) = pod.object.status.as_ref() else {
+        return observed;
+    };
+    let statuses = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .chain(status.init_container_statuses.iter().flatten());
     for status in statuses {
-        observed.containers.insert(status.name.clone(), restored_container(status));
+        observed
+            .containers
+            .insert(status.name.clone(), restored_container(status));
     }
     if status.phase.as_deref() == Some("Failed")
         && let Some(reason) = &status.reason
@@ -27,7 +40,11 @@ pub(crate) fn restored(pod: &WantedPod) -> ObservedPod {
         return observed;
     }
     // The Pod starts anew, so its init containers and sidecars do too.
-    for container in pod.containers.iter().filter(|container| container.role != Role::Main) {
+    for container in pod
+        .containers
+        .iter()
+        .filter(|container| container.role != Role::Main)
+    {
         if let Some(state) = observed.containers.get_mut(&container.name) {
             forget(state);
         }
@@ -43,7 +60,12 @@ pub(crate) fn restored(pod: &WantedPod) -> ObservedPod {
     if outcome(pod, &observed) == Some(Outcome::Failed) {
         observed.ground = Ground::Gone;
     }
-    if observed.containers.values().any(|state| state.exit().is_some()) && pod.containers.len() > pod.of_role(Role::Main).count() {
+    if observed
+        .containers
+        .values()
+        .any(|state| state.exit().is_some())
+        && pod.containers.len() > pod.of_role(Role::Main).count()
+    {
         restart_mains(pod, &mut observed);
     }
     observed
@@ -52,8 +74,12 @@ pub(crate) fn restored(pod: &WantedPod) -> ObservedPod {
 /// Main containers must not run before the init containers have, so they too count as not started.
 fn restart_mains(pod: &WantedPod, observed: &mut ObservedPod) {
     for container in pod.of_role(Role::Main) {
-        let Some(state) = observed.containers.get_mut(&container.name) else { continue };
-        let again = state.exit().is_some_and(|exit| super::decide::restarts(Role::Main, pod.restart_policy, exit));
+        let Some(state) = observed.containers.get_mut(&container.name) else {
+            continue;
+        };
+        let again = state
+            .exit()
+            .is_some_and(|exit| super::decide::restarts(Role::Main, pod.restart_policy, exit));
         if again {
             forget(state);
         }
@@ -69,10 +95,20 @@ fn forget(state: &mut ObservedContainer) {
 }
 
 fn restored_container(status: &ContainerStatus) -> ObservedContainer {
-    let last_exit = status.last_state.as_ref().and_then(|state| state.terminated.as_ref()).map(exit_of);
+    let last_exit = status
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref())
+        .map(exit_of);
     let state = match &status.state {
-        Some(StateField { terminated: Some(terminated), .. }) => ContainerState::Exited(exit_of(terminated)),
-        Some(StateField { running: Some(running), .. }) => ContainerState::Exited(Exit {
+        Some(StateField {
+            terminated: Some(terminated),
+            ..
+        }) => ContainerState::Exited(exit_of(terminated)),
+        Some(StateField {
+            running: Some(running),
+            ..
+        }) => ContainerState::Exited(Exit {
             code: 137,
             signal: None,
             reason: "ContainerStatusUnknown".to_owned(),
@@ -82,7 +118,10 @@ fn restored_container(status: &ContainerStatus) -> ObservedContainer {
             finished_at: None,
         }),
         _ => match &last_exit {
-            Some(exit) => ContainerState::Exited(Exit { finished_at: None, ..exit.clone() }),
+            Some(exit) => ContainerState::Exited(Exit {
+                finished_at: None,
+                ..exit.clone()
+            }),
             None => ContainerState::Absent,
         },
     };

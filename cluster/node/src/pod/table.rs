@@ -39,12 +39,19 @@ pub(crate) struct PodTable {
 
 impl PodTable {
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<PodDoor> {
-        self.doors.read().get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.doors
+            .read()
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .cloned()
     }
 
     /// The running containers of the Pod with this address.
     pub(crate) fn with_address(&self, ip: Ipv4Addr) -> Option<PodDoor> {
-        self.doors.read().values().find(|door| door.ip == Some(ip)).cloned()
+        self.doors
+            .read()
+            .values()
+            .find(|door| door.ip == Some(ip))
+            .cloned()
     }
 
     pub(crate) fn put(&self, door: PodDoor) {

@@ -80,10 +80,18 @@ impl WantedPod {
             let sidecar = container.restart_policy.as_deref() == Some("Always");
             wanted(container, if sidecar { Role::Sidecar } else { Role::Init })
         });
-        let main = spec.containers.iter().map(|container| wanted(container, Role::Main));
-        let termination_grace = spec.termination_grace_period_seconds.map_or(GRACE_DEFAULT, seconds);
+        let main = spec
+            .containers
+            .iter()
+            .map(|container| wanted(container, Role::Main));
+        let termination_grace = spec
+            .termination_grace_period_seconds
+            .map_or(GRACE_DEFAULT, seconds);
         let deletion_grace = object.metadata.deletion_timestamp.as_ref().map(|_| {
-            object.metadata.deletion_grace_period_seconds.map_or(termination_grace, seconds)
+            object
+                .metadata
+                .deletion_grace_period_seconds
+                .map_or(termination_grace, seconds)
         });
         Self {
             id: PodId::of(&object),
@@ -105,17 +113,28 @@ impl WantedPod {
     }
 
     pub(crate) fn of_role(&self, role: Role) -> impl Iterator<Item = &WantedContainer> {
-        self.containers.iter().filter(move |container| container.role == role)
+        self.containers
+            .iter()
+            .filter(move |container| container.role == role)
     }
 
     /// When the Pod was taken up by a node, as far as its status says.
     pub(crate) fn started_at(&self) -> Option<Timestamp> {
-        self.object.status.as_ref()?.start_time.as_ref().map(|time| time.0)
+        self.object
+            .status
+            .as_ref()?
+            .start_time
+            .as_ref()
+            .map(|time| time.0)
     }
 }
 
 fn wanted(spec: &Container, role: Role) -> WantedContainer {
-    WantedContainer { name: spec.name.clone(), role, spec: spec.clone() }
+    WantedContainer {
+        name: spec.name.clone(),
+        role,
+        spec: spec.clone(),
+    }
 }
 
 pub(crate) fn seconds(value: i64) -> Duration {

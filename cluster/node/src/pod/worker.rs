@@ -45,10 +45,24 @@ pub(crate) enum Wish {
 enum Outcome {
     Prepared(Result<(std::net::Ipv4Addr, Volumes), String>),
     Refreshed(Result<Volumes, String>),
-    Started { container: String, attempt: u32, result: Result<StartedContainer, StartError> },
-    Ended { container: String, attempt: u32, ended: Ended },
-    Stopped { container: String, hook: Result<(), String> },
-    HookFailed { container: String, message: String },
+    Started {
+        container: String,
+        attempt: u32,
+        result: Result<StartedContainer, StartError>,
+    },
+    Ended {
+        container: String,
+        attempt: u32,
+        ended: Ended,
+    },
+    Stopped {
+        container: String,
+        hook: Result<(), String>,
+    },
+    HookFailed {
+        container: String,
+        message: String,
+    },
     TornDown,
     Deleted(Result<(), String>),
     Published(Option<Vec<PodCondition>>),
@@ -97,7 +111,11 @@ impl Worker {
         if observed.started_at.is_none() {
             observed.started_at = Some(Timestamp::now());
         }
-        let conditions = wanted.object.status.as_ref().and_then(|status| status.conditions.clone());
+        let conditions = wanted
+            .object
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.clone());
         Self {
             context,
             observed,
@@ -158,11 +176,18 @@ impl Worker {
     }
 
     fn is_finished(&self) -> bool {
-        self.is_gone && !self.observed.any_alive() && matches!(self.observed.ground, Ground::Gone | Ground::Absent)
+        self.is_gone
+            && !self.observed.any_alive()
+            && matches!(self.observed.ground, Ground::Gone | Ground::Absent)
     }
 
     fn decide_and_act(&mut self) -> Option<Timestamp> {
-        let decision = decide(&self.wanted, &self.observed, &self.context.backoff, Timestamp::now());
+        let decision = decide(
+            &self.wanted,
+            &self.observed,
+            &self.context.backoff,
+            Timestamp::now(),
+        );
         for action in decision.actions {
             self.act(action);
         }
@@ -186,7 +211,9 @@ impl Worker {
             Ground::Absent | Ground::Preparing | Ground::TearingDown | Ground::Gone => {}
         }
         for container in self.observed.containers.values_mut() {
-            if let super::observed::ContainerState::Refused { reason, retry_at, .. } = &mut container.state
+            if let super::observed::ContainerState::Refused {
+                reason, retry_at, ..
+            } = &mut container.state
                 && reason == "CreateContainerConfigError"
             {
                 *retry_at = Timestamp::now();
@@ -196,13 +223,28 @@ impl Worker {
 
     /// Lets those who come from outside find the Pod.
     fn open_door(&self) {
-        let mut order: Vec<String> = self.wanted.of_role(Role::Main).map(|container| container.name.clone()).collect();
-        let before = self.wanted.containers.iter().filter(|container| container.role != Role::Main);
+        let mut order: Vec<String> = self
+            .wanted
+            .of_role(Role::Main)
+            .map(|container| container.name.clone())
+            .collect();
+        let before = self
+            .wanted
+            .containers
+            .iter()
+            .filter(|container| container.role != Role::Main);
         order.extend(before.map(|container| container.name.clone()));
         let containers = self.wanted.containers.iter().map(|container| {
             let state = self.observed.container(&container.name);
-            let attempt = (state.exit().is_some() || state.last_exit.is_some()).then_some(state.restart_count);
-            (container.name.clone(), ContainerDoor { attempt, ..ContainerDoor::default() })
+            let attempt = (state.exit().is_some() || state.last_exit.is_some())
+                .then_some(state.restart_count);
+            (
+                container.name.clone(),
+                ContainerDoor {
+                    attempt,
+                    ..ContainerDoor::default()
+                },
+            )
         });
         self.context.table.put(PodDoor {
             id: self.wanted.id.clone(),
@@ -217,19 +259,31 @@ impl Worker {
     }
 
     fn facts(wanted: &WantedPod, context: &NodeContext, pod_ip: std::net::Ipv4Addr) -> OwnedFacts {
-        OwnedFacts { pod: Arc::clone(&wanted.object), pod_ip, host_ip: context.host_ip }
+        OwnedFacts {
+            pod: Arc::clone(&wanted.object),
+            pod_ip,
+            host_ip: context.host_ip,
+        }
     }
 
     /// Ends every process of the Pod; the object stays, for the next node process.
     async fn end(&mut self) {
         self.starting.cancel();
-        let grace = self.wanted.deletion_grace.unwrap_or(self.wanted.termination_grace).min(SHUTDOWN_GRACE_MAX);
+        let grace = self
+            .wanted
+            .deletion_grace
+            .unwrap_or(self.wanted.termination_grace)
+            .min(SHUTDOWN_GRACE_MAX);
         let mut mains = Vec::new();
         let mut sidecars = Vec::new();
         for container in &self.wanted.containers {
             if let Some(held) = self.held.remove(&container.name) {
                 held.probes.cancel();
-                if container.role == Role::Sidecar { sidecars.push(held) } else { mains.push(held) }
+                if container.role == Role::Sidecar {
+                    sidecars.push(held);
+                } else {
+                    mains.push(held);
+                }
             }
         }
         end_all(mains, grace).await;
@@ -237,7 +291,11 @@ impl Worker {
         // What was starting ends with its task, or is ended here.
         let drain = async {
             while let Some(outcome) = self.tasks.join_next().await {
-                if let Ok(Outcome::Started { result: Ok(started), .. }) = outcome {
+                if let Ok(Outcome::Started {
+                    result: Ok(started),
+                    ..
+                }) = outcome
+                {
                     started.running.kill();
                     started.running.ended().await;
                     started.running.remove().await;
@@ -269,7 +327,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(3);
 async fn end_all(held: Vec<Held>, grace: Duration) {
     let ending = held.into_iter().map(|held| async move {
         held.running.terminate();
-        if tokio::time::timeout(grace, held.running.ended()).await.is_err() {
+        if tokio::time::timeout(grace, held.running.ended())
+            .await
+            .is_err()
+        {
             held.running.kill();
             // The kernel ends a killed process; only one stuck in a device outlives this.
             drop(tokio::time::timeout(SHUTDOWN_GRACE_MAX, held.running.ended()).await);
@@ -289,12 +350,20 @@ struct OwnedFacts {
 
 impl OwnedFacts {
     fn borrow(&self) -> PodFacts<'_> {
-        PodFacts { pod: &self.pod, pod_ip: self.pod_ip, host_ip: self.host_ip }
+        PodFacts {
+            pod: &self.pod,
+            pod_ip: self.pod_ip,
+            host_ip: self.host_ip,
+        }
     }
 }
 
 fn until(look_again: Option<Timestamp>) -> Duration {
-    let Some(at) = look_again else { return LOOK_AGAIN_MAX };
+    let Some(at) = look_again else {
+        return LOOK_AGAIN_MAX;
+    };
     let left = at.duration_since(Timestamp::now());
-    Duration::try_from(left).unwrap_or(Duration::ZERO).min(LOOK_AGAIN_MAX)
+    Duration::try_from(left)
+        .unwrap_or(Duration::ZERO)
+        .min(LOOK_AGAIN_MAX)
 }

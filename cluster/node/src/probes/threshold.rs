@@ -18,7 +18,12 @@ pub(crate) struct Threshold {
 
 impl Threshold {
     pub(crate) fn new(successes: Option<i32>, failures: Option<i32>) -> Self {
-        let at_least_one = |value: Option<i32>, default: u32| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default).max(1);
+        let at_least_one = |value: Option<i32>, default: u32| {
+            value
+                .and_then(|value| u32::try_from(value).ok())
+                .unwrap_or(default)
+                .max(1)
+        };
         Self {
             successes_needed: at_least_one(successes, 1),
             failures_needed: at_least_one(failures, 3),

@@ -58,7 +58,11 @@ impl Cgroups {
     /// Finds out what the host offers and makes the node's own group, named after `node`.
     pub(crate) fn detect(node: &str) -> Self {
         let root = Path::new(ROOT);
-        let found = if root.join("cgroup.controllers").exists() { unified(root, node) } else { split(root, node) };
+        let found = if root.join("cgroup.controllers").exists() {
+            unified(root, node)
+        } else {
+            split(root, node)
+        };
         found.unwrap_or_else(|error| Self::Unavailable(error.to_string()))
     }
 
@@ -69,14 +73,19 @@ impl Cgroups {
             Self::Unified(base) => {
                 let folder = base.join(name);
                 make(&folder)?;
-                let cgroup = Cgroup { folders: vec![folder.clone()] };
+                let cgroup = Cgroup {
+                    folders: vec![folder.clone()],
+                };
                 if let Some(bytes) = limits.memory_bytes {
                     fs::write(folder.join("memory.max"), bytes.to_string())?;
                     // Absent on a kernel without swap accounting, where there is nothing to forbid.
                     drop(fs::write(folder.join("memory.swap.max"), "0"));
                 }
                 if let Some(quota) = limits.cpu_milli.map(quota_micros) {
-                    fs::write(folder.join("cpu.max"), format!("{quota} {CPU_PERIOD_MICROS}"))?;
+                    fs::write(
+                        folder.join("cpu.max"),
+                        format!("{quota} {CPU_PERIOD_MICROS}"),
+                    )?;
                 }
                 Ok(cgroup)
             }
@@ -98,8 +107,12 @@ impl Cgroups {
         let own = self.bases();
         let mut found = Vec::new();
         for base in &own {
-            let Some(name) = base.file_name() else { continue };
-            let below_root = base.ancestors().find(|path| path.parent() == Some(Path::new(ROOT)));
+            let Some(name) = base.file_name() else {
+                continue;
+            };
+            let below_root = base
+                .ancestors()
+                .find(|path| path.parent() == Some(Path::new(ROOT)));
             let (from, depth) = match below_root {
                 Some(mount) if mount != base.as_path() => (mount, SEARCH_DEPTH_MAX),
                 _ => (Path::new(ROOT), 0),
@@ -113,7 +126,12 @@ impl Cgroups {
                 }
             }
         }
-        found.into_iter().map(|folder| Cgroup { folders: vec![folder] }).collect()
+        found
+            .into_iter()
+            .map(|folder| Cgroup {
+                folders: vec![folder],
+            })
+            .collect()
     }
 
     fn bases(&self) -> Vec<&PathBuf> {
@@ -137,18 +155,26 @@ impl Cgroups {
 impl Cgroup {
     /// The files into which a process writes itself to enter the group.
     pub(crate) fn entrances(&self) -> impl Iterator<Item = PathBuf> {
-        self.folders.iter().map(|folder| folder.join("cgroup.procs"))
+        self.folders
+            .iter()
+            .map(|folder| folder.join("cgroup.procs"))
     }
 
     /// Whether the kernel ended a process of the group for want of memory.
     pub(crate) fn ran_out_of_memory(&self) -> bool {
         let files = ["memory.events", "memory.oom_control"];
-        let texts = self.folders.iter().flat_map(|folder| files.map(|file| folder.join(file)));
-        texts.filter_map(|path| fs::read_to_string(path).ok()).any(|text| {
-            text.lines().any(|line| {
-                line.strip_prefix("oom_kill ").is_some_and(|count| count.trim().parse().unwrap_or(0_u64) > 0)
+        let texts = self
+            .folders
+            .iter()
+            .flat_map(|folder| files.map(|file| folder.join(file)));
+        texts
+            .filter_map(|path| fs::read_to_string(path).ok())
+            .any(|text| {
+                text.lines().any(|line| {
+                    line.strip_prefix("oom_kill ")
+                        .is_some_and(|count| count.trim().parse().unwrap_or(0_u64) > 0)
+                })
             })
-        })
     }
 
     /// Ends every process in the group.
@@ -158,7 +184,11 @@ impl Cgroup {
                 continue;
             }
             let members = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-            for pid in members.lines().filter_map(|line| line.trim().parse().ok()).filter_map(Pid::from_raw) {
+            for pid in members
+                .lines()
+                .filter_map(|line| line.trim().parse().ok())
+                .filter_map(Pid::from_raw)
+            {
                 // It may have ended meanwhile.
                 let _ = kill_process(pid, Signal::KILL);
             }
@@ -196,7 +226,10 @@ fn find_folders(folder: &Path, name: &OsStr, depth: usize, found: &mut Vec<PathB
 
 fn folders_in(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn unified(root: &Path, node: &str) -> io::Result<Cgroups> {
@@ -207,7 +240,10 @@ fn unified(root: &Path, node: &str) -> io::Result<Cgroups> {
             let file = folder.join("cgroup.subtree_control");
             if let Err(error) = fs::write(&file, format!("+{}", controller.name())) {
                 drop(fs::remove_dir(&base));
-                return Err(io::Error::new(error.kind(), format!("cannot delegate {}: {error}", controller.name())));
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("cannot delegate {}: {error}", controller.name()),
+                ));
             }
         }
     }
@@ -222,7 +258,10 @@ fn split(root: &Path, node: &str) -> io::Result<Cgroups> {
             let mut fields = line.splitn(3, ':').skip(1);
             let controllers = fields.next()?;
             let path = fields.next()?;
-            controllers.split(',').any(|name| name == controller.name()).then_some(path)
+            controllers
+                .split(',')
+                .any(|name| name == controller.name())
+                .then_some(path)
         });
         let Some(path) = path else { continue };
         let mount = root.join(controller.name());
@@ -232,7 +271,9 @@ fn split(root: &Path, node: &str) -> io::Result<Cgroups> {
         trees.push((controller, base));
     }
     if trees.is_empty() {
-        return Err(io::Error::other("no control groups are mounted in /sys/fs/cgroup"));
+        return Err(io::Error::other(
+            "no control groups are mounted in /sys/fs/cgroup",
+        ));
     }
     Ok(Cgroups::Split(trees))
 }
@@ -257,6 +298,10 @@ fn quota_micros(cpu_milli: u64) -> u64 {
 }
 
 fn make(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot make {}: {error}", folder.display())))
+    fs::create_dir_all(folder).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot make {}: {error}", folder.display()),
+        )
+    })
 }

@@ -37,7 +37,11 @@ fn become_program(arguments: impl Iterator<Item = OsString>) -> Result<Never, St
     let mut terminal = false;
     while let Some(flag) = arguments.next() {
         match flag.to_str() {
-            Some("--parent") => parent = arguments.next().and_then(|pid| pid.to_str()?.parse::<i32>().ok()),
+            Some("--parent") => {
+                parent = arguments
+                    .next()
+                    .and_then(|pid| pid.to_str()?.parse::<i32>().ok());
+            }
             Some("--cgroup") => enter_cgroup(Path::new(&arguments.next().unwrap_or_default()))?,
             Some("--terminal") => terminal = true,
             Some("--") => break,
@@ -47,7 +51,12 @@ fn become_program(arguments: impl Iterator<Item = OsString>) -> Result<Never, St
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| format!("cannot follow the node's death: {error}"))?;
     // The node may have died before the line above.
-    if parent.is_none() || rustix::process::getppid().map(Pid::as_raw_nonzero).map(i32::from) != parent {
+    if parent.is_none()
+        || rustix::process::getppid()
+            .map(Pid::as_raw_nonzero)
+            .map(i32::from)
+            != parent
+    {
         return Err("the node is gone".to_owned());
     }
     if terminal {

@@ -25,12 +25,19 @@ struct Record {
 /// Notes a process in the Pod's folder.
 pub(crate) fn record(folder: &Path, container: &str, pid: Pid) -> Option<PathBuf> {
     let pid = pid.as_raw_nonzero().get();
-    let record = Record { pid, start_ticks: start_ticks(pid)? };
+    let record = Record {
+        pid,
+        start_ticks: start_ticks(pid)?,
+    };
     let path = folder.join("processes").join(format!("{container}.json"));
-    let written = path.parent().map(fs::create_dir_all).transpose().and_then(|_| {
-        let text = serde_json::to_vec(&record)?;
-        fs::write(&path, text)
-    });
+    let written = path
+        .parent()
+        .map(fs::create_dir_all)
+        .transpose()
+        .and_then(|_| {
+            let text = serde_json::to_vec(&record)?;
+            fs::write(&path, text)
+        });
     if let Err(error) = written {
         tracing::warn!(path = %path.display(), %error, "process not recorded");
         return None;
@@ -45,7 +52,10 @@ pub(crate) fn end_processes(mark: &str, pods: &Path) -> usize {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     pids.remove(&own);
     let victims: Vec<Pid> = pids.into_iter().filter_map(Pid::from_raw).collect();
-    victims.into_iter().filter(|pid| kill_process(*pid, Signal::KILL).is_ok()).count()
+    victims
+        .into_iter()
+        .filter(|pid| kill_process(*pid, Signal::KILL).is_ok())
+        .count()
 }
 
 fn marked(mark: &str) -> Vec<i32> {
@@ -54,16 +64,29 @@ fn marked(mark: &str) -> Vec<i32> {
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == wanted.as_bytes())
     })
     .collect()
 }
 
 fn recorded(pods: &Path) -> Vec<i32> {
-    let folders = fs::read_dir(pods).into_iter().flatten().flatten().map(|entry| entry.path().join("processes"));
-    let files = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
-    let records = files.filter_map(|file| serde_json::from_slice::<Record>(&fs::read(file.path()).ok()?).ok());
-    records.filter(|record| start_ticks(record.pid) == Some(record.start_ticks)).map(|record| record.pid).collect()
+    let folders = fs::read_dir(pods)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("processes"));
+    let files = folders
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .flatten();
+    let records = files
+        .filter_map(|file| serde_json::from_slice::<Record>(&fs::read(file.path()).ok()?).ok());
+    records
+        .filter(|record| start_ticks(record.pid) == Some(record.start_ticks))
+        .map(|record| record.pid)
+        .collect()
 }
 
 fn start_ticks(pid: i32) -> Option<u64> {
@@ -72,7 +95,12 @@ fn start_ticks(pid: i32) -> Option<u64> {
 
 /// Field 22 of `/proc/PID/stat`; the second field may hold spaces and parentheses.
 fn parse_start_ticks(stat: &str) -> Option<u64> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -94,7 +122,11 @@ mod tests {
         let own = i32::try_from(std::process::id()).unwrap();
         let ticks = start_ticks(own).unwrap();
         let write = |start_ticks| {
-            let record = serde_json::to_vec(&Record { pid: own, start_ticks }).unwrap();
+            let record = serde_json::to_vec(&Record {
+                pid: own,
+                start_ticks,
+            })
+            .unwrap();
             fs::write(processes.join("c.json"), record).unwrap();
         };
         write(ticks + 1);

@@ -48,13 +48,20 @@ impl Runtime for ProcessRuntime {
 
 impl ProcessRuntime {
     async fn start_process(&self, launch: Launch) -> Result<Started, StartError> {
-        if launch.command.as_ref().is_some_and(|command| !command.is_empty()) {
+        if launch
+            .command
+            .as_ref()
+            .is_some_and(|command| !command.is_empty())
+        {
             return Err(StartError::new(
                 "InvalidCommand",
                 "image builtin://qd runs only our own executable: use `args`, not `command`",
             ));
         }
-        let (program, arguments) = (self.executable.clone(), launch.args.clone().unwrap_or_default());
+        let (program, arguments) = (
+            self.executable.clone(),
+            launch.args.clone().unwrap_or_default(),
+        );
         self.start_program(launch, program, &arguments).await
     }
 
@@ -66,10 +73,17 @@ impl ProcessRuntime {
                 "without isolation only image builtin://host can run, as a plain process of the host",
             ));
         }
-        let words = launch.command.iter().flatten().chain(launch.args.iter().flatten());
+        let words = launch
+            .command
+            .iter()
+            .flatten()
+            .chain(launch.args.iter().flatten());
         let words: Vec<String> = words.cloned().collect();
         let Some((program, arguments)) = words.split_first() else {
-            return Err(StartError::new("CreateContainerConfigError", "the container names no command"));
+            return Err(StartError::new(
+                "CreateContainerConfigError",
+                "the container names no command",
+            ));
         };
         let program = PathBuf::from(Paths::new(&launch.mounts).rewrite(program));
         self.start_program(launch, program, arguments).await
@@ -92,20 +106,35 @@ impl ProcessRuntime {
         };
         let environment = self.environment(&launch, &paths);
         let mut command = self.command(&cgroup, &environment, &paths, &launch);
-        command.arg(&program).args(arguments.iter().map(|argument| paths.rewrite(argument)));
-        command.stdin(if launch.stdin { Stdio::piped() } else { Stdio::null() });
+        command
+            .arg(&program)
+            .args(arguments.iter().map(|argument| paths.rewrite(argument)));
+        command.stdin(if launch.stdin {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match self.spawner.spawn(command).await {
             Ok(child) => child,
             Err(error) => {
                 cgroup.remove().await;
-                return Err(StartError::new("RunContainerError", format!("cannot start {}: {error}", program.display())));
+                return Err(StartError::new(
+                    "RunContainerError",
+                    format!("cannot start {}: {error}", program.display()),
+                ));
             }
         };
         let Some((pid, stdout, stderr)) = taken(&mut child) else {
-            return Err(StartError::new("RunContainerError", "the process ended before it was seen"));
+            return Err(StartError::new(
+                "RunContainerError",
+                "the process ended before it was seen",
+            ));
         };
-        let stdin = child.stdin.take().map(|stdin| Box::new(stdin) as super::Writer);
+        let stdin = child
+            .stdin
+            .take()
+            .map(|stdin| Box::new(stdin) as super::Writer);
         let record = leftovers::record(&launch.folder, &launch.name, pid);
         let container = ProcessContainer {
             runtime: self.clone(),
@@ -118,30 +147,68 @@ impl ProcessRuntime {
             launch: Arc::new(launch),
             record,
         };
-        Ok(Started { container: Arc::new(container), stdin, stdout, stderr: Some(stderr) })
+        Ok(Started {
+            container: Arc::new(container),
+            stdin,
+            stdout,
+            stderr: Some(stderr),
+        })
     }
 
     fn environment(&self, launch: &Launch, paths: &Paths) -> Variables {
-        let own = [(MARK.to_owned(), self.mark.clone()), ("HOSTNAME".to_owned(), launch.hostname.clone())];
-        let given = launch.environment.iter().map(|(name, value)| (name.clone(), paths.rewrite(value)));
-        self.inherited.iter().cloned().chain(given).chain(own).collect()
+        let own = [
+            (MARK.to_owned(), self.mark.clone()),
+            ("HOSTNAME".to_owned(), launch.hostname.clone()),
+        ];
+        let given = launch
+            .environment
+            .iter()
+            .map(|(name, value)| (name.clone(), paths.rewrite(value)));
+        self.inherited
+            .iter()
+            .cloned()
+            .chain(given)
+            .chain(own)
+            .collect()
     }
 
     /// The launcher, set up to become a program of this container.
-    fn command(&self, cgroup: &Cgroup, environment: &Variables, paths: &Paths, launch: &Launch) -> Command {
+    fn command(
+        &self,
+        cgroup: &Cgroup,
+        environment: &Variables,
+        paths: &Paths,
+        launch: &Launch,
+    ) -> Command {
         let mut command = Command::new(&self.executable);
-        command.arg(LAUNCH_COMMAND).arg("--parent").arg(std::process::id().to_string());
+        command
+            .arg(LAUNCH_COMMAND)
+            .arg("--parent")
+            .arg(std::process::id().to_string());
         for entrance in cgroup.entrances() {
             command.arg("--cgroup").arg(entrance);
         }
-        let folder = launch.working_dir.as_deref().map(|folder| PathBuf::from(paths.rewrite(folder)));
-        command.arg("--").env_clear().envs(environment.iter().cloned());
-        command.current_dir(folder.unwrap_or_else(|| launch.folder.clone())).process_group(0);
+        let folder = launch
+            .working_dir
+            .as_deref()
+            .map(|folder| PathBuf::from(paths.rewrite(folder)));
+        command
+            .arg("--")
+            .env_clear()
+            .envs(environment.iter().cloned());
+        command
+            .current_dir(folder.unwrap_or_else(|| launch.folder.clone()))
+            .process_group(0);
         command
     }
 
     /// Waits for the process; what it left in its group ends with it.
-    fn supervise(&self, mut child: Child, pid: Pid, cgroup: Cgroup) -> watch::Receiver<Option<Ended>> {
+    fn supervise(
+        &self,
+        mut child: Child,
+        pid: Pid,
+        cgroup: Cgroup,
+    ) -> watch::Receiver<Option<Ended>> {
         let (sender, receiver) = watch::channel(None);
         self.tasks.spawn(async move {
             let result = match child.wait().await {
@@ -160,7 +227,11 @@ impl ProcessRuntime {
 
 fn taken(child: &mut Child) -> Option<(Pid, super::Reader, super::Reader)> {
     let pid = i32::try_from(child.id()?).ok().and_then(Pid::from_raw)?;
-    Some((pid, Box::new(child.stdout.take()?), Box::new(child.stderr.take()?)))
+    Some((
+        pid,
+        Box::new(child.stdout.take()?),
+        Box::new(child.stderr.take()?),
+    ))
 }
 
 fn kill_all(pid: Pid, cgroup: &Cgroup) {
@@ -188,7 +259,11 @@ impl ProcessContainer {
 
     /// Only our own program may run unconfined: anything else would be a shell on the host for whoever may exec.
     fn program(&self, name: &str) -> io::Result<PathBuf> {
-        let own = self.runtime.executable.file_name().is_some_and(|file| Path::new(name) == Path::new(file));
+        let own = self
+            .runtime
+            .executable
+            .file_name()
+            .is_some_and(|file| Path::new(name) == Path::new(file));
         if own || name == "qd" || Path::new(name) == self.runtime.executable {
             return Ok(self.runtime.executable.clone());
         }
@@ -207,13 +282,21 @@ impl ProcessContainer {
 
 impl RunningContainer for ProcessContainer {
     fn id(&self) -> String {
-        format!("process://{}-{}-{}-{}", self.launch.pod.uid, self.launch.name, self.attempt, self.pid.as_raw_nonzero())
+        format!(
+            "process://{}-{}-{}-{}",
+            self.launch.pod.uid,
+            self.launch.name,
+            self.attempt,
+            self.pid.as_raw_nonzero()
+        )
     }
 
     fn isolation(&self) -> String {
         let limits = match &self.runtime.cgroups {
             Cgroups::Unavailable(why) => format!("resource limits are not enforced ({why})"),
-            Cgroups::Unified(_) | Cgroups::Split(_) => "memory and cpu limits are enforced".to_owned(),
+            Cgroups::Unified(_) | Cgroups::Split(_) => {
+                "memory and cpu limits are enforced".to_owned()
+            }
         };
         format!("not isolated: our own executable as a process of the host; {limits}")
     }
@@ -222,8 +305,16 @@ impl RunningContainer for ProcessContainer {
         let mut receiver = self.ended.clone();
         async move {
             match receiver.wait_for(Option::is_some).await {
-                Ok(ended) => (*ended).unwrap_or(Ended { code: 255, signal: None, out_of_memory: false }),
-                Err(_) => Ended { code: 255, signal: None, out_of_memory: false },
+                Ok(ended) => (*ended).unwrap_or(Ended {
+                    code: 255,
+                    signal: None,
+                    out_of_memory: false,
+                }),
+                Err(_) => Ended {
+                    code: 255,
+                    signal: None,
+                    out_of_memory: false,
+                },
             }
         }
         .boxed()
@@ -254,12 +345,24 @@ impl RunningContainer for ProcessContainer {
 
     fn exec(&self, request: ExecRequest) -> BoxFuture<'static, io::Result<Session>> {
         let prepared = request.command.first().map_or_else(
-            || Err(io::Error::new(io::ErrorKind::InvalidInput, "no command was given")),
+            || {
+                Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "no command was given",
+                ))
+            },
             |name| self.program(name),
         );
-        let mut command = self.runtime.command(&self.cgroup, &self.environment, &self.paths, &self.launch);
+        let mut command =
+            self.runtime
+                .command(&self.cgroup, &self.environment, &self.paths, &self.launch);
         let spawner = self.runtime.spawner.clone();
-        let arguments: Vec<String> = request.command.iter().skip(1).map(|word| self.paths.rewrite(word)).collect();
+        let arguments: Vec<String> = request
+            .command
+            .iter()
+            .skip(1)
+            .map(|word| self.paths.rewrite(word))
+            .collect();
         async move {
             let program = prepared?;
             command.arg(program).args(arguments);
@@ -269,8 +372,13 @@ impl RunningContainer for ProcessContainer {
     }
 
     fn connect(&self, port: u16, limit: Duration) -> BoxFuture<'static, io::Result<TcpStream>> {
-        let ip = self.environment.iter().find(|(name, _)| name == POD_ADDRESS);
-        let ip = ip.and_then(|(_, ip)| ip.parse().ok()).unwrap_or(Ipv4Addr::LOCALHOST);
+        let ip = self
+            .environment
+            .iter()
+            .find(|(name, _)| name == POD_ADDRESS);
+        let ip = ip
+            .and_then(|(_, ip)| ip.parse().ok())
+            .unwrap_or(Ipv4Addr::LOCALHOST);
         connect(SocketAddr::from((ip, port)), limit).boxed()
     }
 }

@@ -16,6 +16,7 @@ use workspaces_sandbox::{Helper, Profile, SandboxError, Sandboxes, SandboxesConf
 use super::process::ProcessRuntime;
 use super::terminal::Terminal;
 use super::{Launch, Reader, Runtime, StartError, Started, Writer};
+use crate::explain::explain;
 use crate::registration::IsolationReport;
 use container::SandboxContainer;
 use specification::specify;
@@ -41,19 +42,29 @@ impl SandboxRuntime {
         processes: &ProcessRuntime,
         allow_unisolated: bool,
     ) -> Self {
-        let helper = Helper { program: executable.to_owned(), args: vec![HELPER_COMMAND.into()] };
-        let config = SandboxesConfig { state_dir, helper, profile: Profile::hard() };
+        let helper = Helper {
+            program: executable.to_owned(),
+            args: vec![HELPER_COMMAND.into()],
+        };
+        let config = SandboxesConfig {
+            state_dir,
+            helper,
+            profile: Profile::hard(),
+        };
         let opened = tokio::task::spawn_blocking(move || {
             let sandboxes = Sandboxes::new(config)?;
             let ended = sandboxes.recover()?;
             if !ended.is_empty() {
-                tracing::info!(sandboxes = ended.len(), "sandboxes of the former node ended");
+                tracing::info!(
+                    sandboxes = ended.len(),
+                    "sandboxes of the former node ended"
+                );
             }
             Ok::<_, SandboxError>(sandboxes)
         });
         let opened = match opened.await {
             Ok(Ok(sandboxes)) => Ok(sandboxes),
-            Ok(Err(error)) => Err(chain(&error)),
+            Ok(Err(error)) => Err(explain(&error)),
             Err(error) => Err(error.to_string()),
         };
         let fallback = allow_unisolated.then(|| processes.clone());
@@ -61,11 +72,25 @@ impl SandboxRuntime {
         match opened {
             Ok(sandboxes) => {
                 let report = report(&sandboxes);
-                Self { sandboxes: report.is_isolated.then(|| Arc::new(sandboxes)), report, fallback, tasks }
+                Self {
+                    sandboxes: report.is_isolated.then(|| Arc::new(sandboxes)),
+                    report,
+                    fallback,
+                    tasks,
+                }
             }
             Err(message) => {
-                let report = IsolationReport { is_isolated: false, reason: "ProbeFailed", message };
-                Self { sandboxes: None, report, fallback, tasks }
+                let report = IsolationReport {
+                    is_isolated: false,
+                    reason: "ProbeFailed",
+                    message,
+                };
+                Self {
+                    sandboxes: None,
+                    report,
+                    fallback,
+                    tasks,
+                }
             }
         }
     }
@@ -77,25 +102,48 @@ impl SandboxRuntime {
     async fn start_sandbox(&self, launch: Launch) -> Result<Started, StartError> {
         let Some(sandboxes) = self.sandboxes.clone() else {
             let Some(fallback) = &self.fallback else {
-                return Err(StartError::new("IsolationUnavailable", unavailable(&self.report.message)));
+                return Err(StartError::new(
+                    "IsolationUnavailable",
+                    unavailable(&self.report.message),
+                ));
             };
             return fallback.start_host_program(launch).await;
         };
         let spec = specify(&launch)?;
-        let streams = Streams::open(launch.stdin, launch.tty)
-            .map_err(|error| StartError::new("CreateContainerError", format!("cannot make its streams: {error}")))?;
+        let streams = Streams::open(launch.stdin, launch.tty).map_err(|error| {
+            StartError::new(
+                "CreateContainerError",
+                format!("cannot make its streams: {error}"),
+            )
+        })?;
         let Streams { ours, theirs } = streams;
         let created = tokio::task::spawn_blocking(move || {
             let sandbox = sandboxes.create(spec.clone(), &theirs)?;
             sandbox.start()?;
             Ok::<_, SandboxError>((sandbox, spec))
         });
-        let created = created.await.map_err(|error| StartError::new("CreateContainerError", error.to_string()))?;
+        let created = created
+            .await
+            .map_err(|error| StartError::new("CreateContainerError", error.to_string()))?;
         let (sandbox, spec) = created.map_err(|error| refusal(&error))?;
-        let container = SandboxContainer::supervise(sandbox, spec, &self.tasks)
-            .map_err(|error| StartError::new("RunContainerError", format!("cannot watch the sandbox: {error}")))?;
-        let OurStreams { stdin, stdout, stderr } = ours;
-        Ok(Started { container: Arc::new(container), stdin, stdout, stderr })
+        let container =
+            SandboxContainer::supervise(sandbox, spec, &self.tasks).map_err(|error| {
+                StartError::new(
+                    "RunContainerError",
+                    format!("cannot watch the sandbox: {error}"),
+                )
+            })?;
+        let OurStreams {
+            stdin,
+            stdout,
+            stderr,
+        } = ours;
+        Ok(Started {
+            container: Arc::new(container),
+            stdin,
+            stdout,
+            stderr,
+        })
     }
 }
 
@@ -109,13 +157,21 @@ fn report(sandboxes: &Sandboxes) -> IsolationReport {
     let isolation = sandboxes.isolation();
     let missing = isolation.missing.join("; ");
     if !isolation.is_enough() {
-        return IsolationReport { is_isolated: false, reason: "HostCannotIsolate", message: missing };
+        return IsolationReport {
+            is_isolated: false,
+            reason: "HostCannotIsolate",
+            message: missing,
+        };
     }
     let mut message = format!("enforced: {}", isolation.enforced().join(", "));
     if !missing.is_empty() {
         message = format!("{message}; not enforced: {missing}");
     }
-    IsolationReport { is_isolated: true, reason: "SandboxesWork", message }
+    IsolationReport {
+        is_isolated: true,
+        reason: "SandboxesWork",
+        message,
+    }
 }
 
 fn unavailable(why: &str) -> String {
@@ -127,7 +183,9 @@ fn unavailable(why: &str) -> String {
 
 fn refusal(error: &SandboxError) -> StartError {
     let reason = match error {
-        SandboxError::NotIsolated { .. } => return StartError::new("IsolationUnavailable", unavailable(&chain(error))),
+        SandboxError::NotIsolated { .. } => {
+            return StartError::new("IsolationUnavailable", unavailable(&explain(error)));
+        }
         SandboxError::Invalid { .. } => "CreateContainerConfigError",
         SandboxError::Program { .. } => "RunContainerError",
         SandboxError::Exists { .. }
@@ -135,14 +193,7 @@ fn refusal(error: &SandboxError) -> StartError {
         | SandboxError::Helper { .. }
         | SandboxError::Io { .. } => "CreateContainerError",
     };
-    StartError::new(reason, chain(error))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
+    StartError::new(reason, explain(error))
 }
 
 /// Our ends of a program's streams.
@@ -177,7 +228,14 @@ impl Streams {
             stdout: Box::new(pipe::Receiver::from_owned_fd(out)?),
             stderr: Some(Box::new(pipe::Receiver::from_owned_fd(err)?)),
         };
-        Ok(Self { ours, theirs: Stdio { stdin: their_in, stdout: their_out, stderr: their_err } })
+        Ok(Self {
+            ours,
+            theirs: Stdio {
+                stdin: their_in,
+                stdout: their_out,
+                stderr: their_err,
+            },
+        })
     }
 
     /// Opens a terminal for all three streams.
@@ -188,7 +246,11 @@ impl Streams {
             stdout: Box::new(terminal.clone()),
             stderr: None,
         };
-        let theirs = Stdio { stdin: theirs.try_clone()?, stdout: theirs.try_clone()?, stderr: theirs };
+        let theirs = Stdio {
+            stdin: theirs.try_clone()?,
+            stdout: theirs.try_clone()?,
+            stderr: theirs,
+        };
         Ok((Self { ours, theirs }, terminal))
     }
 }

@@ -21,13 +21,15 @@ impl Spawner {
     pub(crate) fn start() -> io::Result<Self> {
         let (requests, inbox) = mpsc::channel::<Request>();
         let runtime = Handle::current();
-        thread::Builder::new().name("node-spawner".to_owned()).spawn(move || {
-            let _entered = runtime.enter();
-            for (mut command, reply) in inbox {
-                // A receiver that went away drops the child, which was set to be killed then.
-                drop(reply.send(command.spawn()));
-            }
-        })?;
+        thread::Builder::new()
+            .name("node-spawner".to_owned())
+            .spawn(move || {
+                let _entered = runtime.enter();
+                for (mut command, reply) in inbox {
+                    // A receiver that went away drops the child, which was set to be killed then.
+                    drop(reply.send(command.spawn()));
+                }
+            })?;
         Ok(Self { requests })
     }
 

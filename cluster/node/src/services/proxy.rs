@@ -29,12 +29,26 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) async fn start(context: &Arc<NodeContext>, address: SocketAddr, backends: Vec<SocketAddr>) -> io::Result<Self> {
+    pub(crate) async fn start(
+        context: &Arc<NodeContext>,
+        address: SocketAddr,
+        backends: Vec<SocketAddr>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let proxy = Self { backends: Arc::new(RwLock::new(backends)), address, closing: context.shutdown.child_token() };
-        let (context_, backends, closing) = (Arc::clone(context), Arc::clone(&proxy.backends), proxy.closing.clone());
-        context.tasks.spawn(serve(context_, listener, backends, closing));
+        let proxy = Self {
+            backends: Arc::new(RwLock::new(backends)),
+            address,
+            closing: context.shutdown.child_token(),
+        };
+        let (context_, backends, closing) = (
+            Arc::clone(context),
+            Arc::clone(&proxy.backends),
+            proxy.closing.clone(),
+        );
+        context
+            .tasks
+            .spawn(serve(context_, listener, backends, closing));
         Ok(proxy)
     }
 
@@ -70,7 +84,9 @@ async fn serve(
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
         let candidates = in_turn(&backends.read(), turn.fetch_add(1, Ordering::Relaxed));
         let (context_, shutdown) = (Arc::clone(&context), context.shutdown.clone());
         context.tasks.spawn(async move {
@@ -108,9 +124,17 @@ pub(crate) async fn dial(context: &NodeContext, address: SocketAddr) -> io::Resu
         Ok(stream) => return Ok(stream),
         Err(error) => error,
     };
-    let IpAddr::V4(ip) = address.ip() else { return Err(refused) };
-    let Some(door) = context.table.with_address(ip) else { return Err(refused) };
-    for running in door.containers.values().filter_map(|container| container.running.as_ref()) {
+    let IpAddr::V4(ip) = address.ip() else {
+        return Err(refused);
+    };
+    let Some(door) = context.table.with_address(ip) else {
+        return Err(refused);
+    };
+    for running in door
+        .containers
+        .values()
+        .filter_map(|container| container.running.as_ref())
+    {
         if running.isolation().starts_with("isolated")
             && let Ok(stream) = running.connect(address.port(), CONNECT_LIMIT).await
         {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, KeyToPath, Pod, SecretProjection, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    Container, DownwardAPIVolumeFile, KeyToPath, Pod, SecretProjection, VolumeProjection,
+};
 
 use super::tree::{FileContent, Payload};
 use crate::environment::Sources;
@@ -41,9 +43,23 @@ impl Materials<'_> {
         let Some(map) = self.sources.config_map(name) else {
             return missing("configmap", name, optional);
         };
-        let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
-        let binary = map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
-        pick("config", text.chain(binary).collect(), items, mode, optional)
+        let text = map
+            .data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key, value.into_bytes()));
+        let binary = map
+            .binary_data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key, value.0));
+        pick(
+            "config",
+            text.chain(binary).collect(),
+            items,
+            mode,
+            optional,
+        )
     }
 
     pub(crate) fn secret(
@@ -56,17 +72,28 @@ impl Materials<'_> {
         let Some(secret) = self.sources.secret(name) else {
             return missing("secret", name, optional);
         };
-        let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+        let data = secret
+            .data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key, value.0))
+            .collect();
         pick("secret", data, items, mode, optional)
     }
 
-    pub(crate) fn downward(&self, items: &[DownwardAPIVolumeFile], mode: u32) -> Result<Payload, PayloadError> {
+    pub(crate) fn downward(
+        &self,
+        items: &[DownwardAPIVolumeFile],
+        mode: u32,
+    ) -> Result<Payload, PayloadError> {
         let mut payload = Payload::new();
         for item in items {
             let value = match (&item.field_ref, &item.resource_field_ref) {
                 (Some(field), _) => field_value(self.facts, &field.field_path),
-                (None, Some(resource)) => container_of(self.facts.pod, resource.container_name.as_deref())
-                    .and_then(|container| resource_value(container, resource, self.capacity)),
+                (None, Some(resource)) => {
+                    container_of(self.facts.pod, resource.container_name.as_deref())
+                        .and_then(|container| resource_value(container, resource, self.capacity))
+                }
                 (None, None) => None,
             };
             let value = value.ok_or_else(|| PayloadError::UnsupportedField(item.path.clone()))?;
@@ -75,22 +102,42 @@ impl Materials<'_> {
         Ok(payload)
     }
 
-    pub(crate) fn projected(&self, sources: &[VolumeProjection], mode: u32) -> Result<Payload, PayloadError> {
+    pub(crate) fn projected(
+        &self,
+        sources: &[VolumeProjection],
+        mode: u32,
+    ) -> Result<Payload, PayloadError> {
         let mut payload = Payload::new();
         for source in sources {
             if let Some(map) = &source.config_map {
                 let optional = map.optional == Some(true);
                 payload.extend(self.config_map(&map.name, map.items.as_deref(), mode, optional)?);
             }
-            if let Some(SecretProjection { name, items, optional }) = &source.secret {
-                payload.extend(self.secret(name, items.as_deref(), mode, *optional == Some(true))?);
+            if let Some(SecretProjection {
+                name,
+                items,
+                optional,
+            }) = &source.secret
+            {
+                payload.extend(self.secret(
+                    name,
+                    items.as_deref(),
+                    mode,
+                    *optional == Some(true),
+                )?);
             }
             if let Some(downward) = &source.downward_api {
                 payload.extend(self.downward(downward.items.as_deref().unwrap_or_default(), mode)?);
             }
             if let Some(token) = &source.service_account_token {
                 let bytes = self.tokens.get(&token.path).cloned().unwrap_or_default();
-                payload.insert(token.path.clone(), FileContent { bytes: bytes.into_bytes(), mode });
+                payload.insert(
+                    token.path.clone(),
+                    FileContent {
+                        bytes: bytes.into_bytes(),
+                        mode,
+                    },
+                );
             }
         }
         Ok(payload)
@@ -99,12 +146,16 @@ impl Materials<'_> {
 
 /// A volume's default mode.
 pub(crate) fn mode_of(mode: Option<i32>) -> u32 {
-    mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(DEFAULT_MODE)
+    mode.and_then(|mode| u32::try_from(mode).ok())
+        .unwrap_or(DEFAULT_MODE)
 }
 
 fn container_of<'a>(pod: &'a Pod, name: Option<&str>) -> Option<&'a Container> {
     let spec = pod.spec.as_ref()?;
-    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let mut containers = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten());
     containers.find(|container| name.is_none_or(|name| container.name == name))
 }
 
@@ -116,7 +167,10 @@ fn pick(
     optional: bool,
 ) -> Result<Payload, PayloadError> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        return Ok(data.into_iter().map(|(key, bytes)| (key, FileContent { bytes, mode })).collect());
+        return Ok(data
+            .into_iter()
+            .map(|(key, bytes)| (key, FileContent { bytes, mode }))
+            .collect());
     };
     let mut payload = Payload::new();
     for item in items {
@@ -125,16 +179,33 @@ fn pick(
                 payload.insert(item.path.clone(), file(bytes.clone(), item.mode, mode));
             }
             None if optional => {}
-            None => return Err(PayloadError::NoKey { kind, key: item.key.clone() }),
+            None => {
+                return Err(PayloadError::NoKey {
+                    kind,
+                    key: item.key.clone(),
+                });
+            }
         }
     }
     Ok(payload)
 }
 
 fn file(bytes: Vec<u8>, own_mode: Option<i32>, mode: u32) -> FileContent {
-    FileContent { bytes, mode: own_mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(mode) }
+    FileContent {
+        bytes,
+        mode: own_mode
+            .and_then(|mode| u32::try_from(mode).ok())
+            .unwrap_or(mode),
+    }
 }
 
 fn missing(kind: &'static str, name: &str, optional: bool) -> Result<Payload, PayloadError> {
-    if optional { Ok(Payload::new()) } else { Err(PayloadError::NoSource { kind, name: name.to_owned() }) }
+    if optional {
+        Ok(Payload::new())
+    } else {
+        Err(PayloadError::NoSource {
+            kind,
+            name: name.to_owned(),
+        })
+    }
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, DownwardAPIProjection, DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource,
-    KeyToPath, ObjectFieldSelector, PersistentVolumeClaim, Pod, ProjectedVolumeSource, ServiceAccountTokenProjection,
-    Volume, VolumeMount, VolumeProjection,
+    ConfigMapProjection, DownwardAPIProjection, DownwardAPIVolumeFile, EmptyDirVolumeSource,
+    HostPathVolumeSource, KeyToPath, ObjectFieldSelector, PersistentVolumeClaim, Pod,
+    ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use kube::api::Api;
 
@@ -31,7 +31,10 @@ const TOKEN_SECONDS: i64 = 3607;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VolumeError {
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
-    Files { volume: String, source: PayloadError },
+    Files {
+        volume: String,
+        source: PayloadError,
+    },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
     Refused { volume: String, message: String },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : cannot write its files")]
@@ -69,11 +72,23 @@ pub(crate) struct VolumeMaker {
 
 impl VolumeMaker {
     /// Makes every volume of the Pod, or brings those it made before up to date.
-    pub(crate) async fn prepare(&self, facts: PodFacts<'_>, mut volumes: Volumes) -> Result<Volumes, VolumeError> {
+    pub(crate) async fn prepare(
+        &self,
+        facts: PodFacts<'_>,
+        mut volumes: Volumes,
+    ) -> Result<Volumes, VolumeError> {
         let id = PodId::of(facts.pod);
         let folder = self.folders.pod(&id.uid).join("volumes");
         for volume in wanted_volumes(facts.pod) {
-            let path = self.volume(&id, &folder.join(&volume.name), &volume, facts, &mut volumes).await?;
+            let path = self
+                .volume(
+                    &id,
+                    &folder.join(&volume.name),
+                    &volume,
+                    facts,
+                    &mut volumes,
+                )
+                .await?;
             volumes.by_name.insert(volume.name, path);
         }
         Ok(volumes)
@@ -87,7 +102,10 @@ impl VolumeMaker {
         facts: PodFacts<'_>,
         volumes: &mut Volumes,
     ) -> Result<PathBuf, VolumeError> {
-        let disk = |source| VolumeError::Disk { volume: volume.name.clone(), source };
+        let disk = |source| VolumeError::Disk {
+            volume: volume.name.clone(),
+            source,
+        };
         if let Some(claim) = &volume.persistent_volume_claim {
             return self.claimed(id, &volume.name, &claim.claim_name).await;
         }
@@ -98,7 +116,8 @@ impl VolumeMaker {
             return empty_dir(folder, empty).map_err(disk);
         }
         if let Some(projected) = &volume.projected {
-            self.renew_tokens(id, &volume.name, projected, facts.pod, volumes).await?;
+            self.renew_tokens(id, &volume.name, projected, facts.pod, volumes)
+                .await?;
         }
         let payload = self.payload(id, volume, facts, volumes)?;
         let folder = make_folder(folder, 0o755).map_err(disk)?;
@@ -117,18 +136,42 @@ impl VolumeMaker {
             (*name == volume.name).then(|| (path.clone(), token.text.clone()))
         };
         let tokens = volumes.tokens.iter().filter_map(of_volume).collect();
-        let sources = NamespaceSources { caches: &self.caches, namespace: &id.namespace };
-        let materials = Materials { sources: &sources, facts, capacity: &self.capacity, tokens: &tokens };
+        let sources = NamespaceSources {
+            caches: &self.caches,
+            namespace: &id.namespace,
+        };
+        let materials = Materials {
+            sources: &sources,
+            facts,
+            capacity: &self.capacity,
+            tokens: &tokens,
+        };
         let payload = if let Some(map) = &volume.config_map {
             let optional = map.optional == Some(true);
-            materials.config_map(&map.name, map.items.as_deref(), mode_of(map.default_mode), optional)
+            materials.config_map(
+                &map.name,
+                map.items.as_deref(),
+                mode_of(map.default_mode),
+                optional,
+            )
         } else if let Some(secret) = &volume.secret {
             let name = secret.secret_name.clone().unwrap_or_default();
-            materials.secret(&name, secret.items.as_deref(), mode_of(secret.default_mode), secret.optional == Some(true))
+            materials.secret(
+                &name,
+                secret.items.as_deref(),
+                mode_of(secret.default_mode),
+                secret.optional == Some(true),
+            )
         } else if let Some(downward) = &volume.downward_api {
-            materials.downward(downward.items.as_deref().unwrap_or_default(), mode_of(downward.default_mode))
+            materials.downward(
+                downward.items.as_deref().unwrap_or_default(),
+                mode_of(downward.default_mode),
+            )
         } else if let Some(projected) = &volume.projected {
-            materials.projected(projected.sources.as_deref().unwrap_or_default(), mode_of(projected.default_mode))
+            materials.projected(
+                projected.sources.as_deref().unwrap_or_default(),
+                mode_of(projected.default_mode),
+            )
         } else {
             return Err(VolumeError::Refused {
                 volume: volume.name.clone(),
@@ -137,7 +180,10 @@ impl VolumeMaker {
                     .to_owned(),
             });
         };
-        payload.map_err(|source| VolumeError::Files { volume: volume.name.clone(), source })
+        payload.map_err(|source| VolumeError::Files {
+            volume: volume.name.clone(),
+            source,
+        })
     }
 
     async fn renew_tokens(
@@ -148,14 +194,30 @@ impl VolumeMaker {
         pod: &Pod,
         volumes: &mut Volumes,
     ) -> Result<(), VolumeError> {
-        let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
-        let account = account.filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
-        for projection in projected.sources.iter().flatten().filter_map(|source| source.service_account_token.as_ref()) {
+        let account = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.service_account_name.clone());
+        let account = account
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "default".to_owned());
+        for projection in projected
+            .sources
+            .iter()
+            .flatten()
+            .filter_map(|source| source.service_account_token.as_ref())
+        {
             let key = (volume.to_owned(), projection.path.clone());
-            let is_fresh = volumes.tokens.get(&key).is_some_and(|token| token.renew_at > Timestamp::now());
+            let is_fresh = volumes
+                .tokens
+                .get(&key)
+                .is_some_and(|token| token.renew_at > Timestamp::now());
             if !is_fresh {
                 let token = token::request(&self.client, id, &account, projection).await;
-                let token = token.map_err(|source| VolumeError::Token { volume: volume.to_owned(), source })?;
+                let token = token.map_err(|source| VolumeError::Token {
+                    volume: volume.to_owned(),
+                    source,
+                })?;
                 volumes.tokens.insert(key, token);
             }
         }
@@ -163,21 +225,41 @@ impl VolumeMaker {
     }
 
     async fn claimed(&self, id: &PodId, volume: &str, claim: &str) -> Result<PathBuf, VolumeError> {
-        let refused = |message: String| VolumeError::Refused { volume: volume.to_owned(), message };
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &id.namespace);
-        let found = claims.get_opt(claim).await.map_err(|error| refused(error.to_string()))?;
-        let found = found.ok_or_else(|| refused(format!("persistentvolumeclaim \"{claim}\" not found")))?;
+        let refused = |message: String| VolumeError::Refused {
+            volume: volume.to_owned(),
+            message,
+        };
+        let claims: Api<PersistentVolumeClaim> =
+            Api::namespaced(self.client.clone(), &id.namespace);
+        let found = claims
+            .get_opt(claim)
+            .await
+            .map_err(|error| refused(error.to_string()))?;
+        let found =
+            found.ok_or_else(|| refused(format!("persistentvolumeclaim \"{claim}\" not found")))?;
         if found.metadata.deletion_timestamp.is_some() {
-            return Err(refused(format!("persistentvolumeclaim \"{claim}\" is being deleted")));
+            return Err(refused(format!(
+                "persistentvolumeclaim \"{claim}\" is being deleted"
+            )));
         }
-        let path = self.folders.volumes.join(format!("{}-{claim}", id.namespace));
-        make_folder(&path, 0o777).map_err(|source| VolumeError::Disk { volume: volume.to_owned(), source })
+        let path = self
+            .folders
+            .volumes
+            .join(format!("{}-{claim}", id.namespace));
+        make_folder(&path, 0o777).map_err(|source| VolumeError::Disk {
+            volume: volume.to_owned(),
+            source,
+        })
     }
 }
 
 /// The volumes of a Pod, with the one for its service account where the API server did not add it.
 pub(crate) fn wanted_volumes(pod: &Pod) -> Vec<Volume> {
-    let mut volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.clone()).unwrap_or_default();
+    let mut volumes = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volumes.clone())
+        .unwrap_or_default();
     if needs_account_volume(pod) {
         volumes.push(account_volume());
     }
@@ -200,9 +282,13 @@ pub(crate) fn wanted_mounts(pod: &Pod, own: Option<&[VolumeMount]>) -> Vec<Volum
 
 fn needs_account_volume(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let containers = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten());
     let mut mounts = containers.flat_map(|container| container.volume_mounts.iter().flatten());
-    spec.automount_service_account_token != Some(false) && !mounts.any(|mount| mount.mount_path == ACCOUNT_MOUNT)
+    spec.automount_service_account_token != Some(false)
+        && !mounts.any(|mount| mount.mount_path == ACCOUNT_MOUNT)
 }
 
 fn account_volume() -> Volume {
@@ -213,25 +299,48 @@ fn account_volume() -> Volume {
     };
     let authority = ConfigMapProjection {
         name: "kube-root-ca.crt".to_owned(),
-        items: Some(vec![KeyToPath { key: "ca.crt".to_owned(), path: "ca.crt".to_owned(), ..KeyToPath::default() }]),
+        items: Some(vec![KeyToPath {
+            key: "ca.crt".to_owned(),
+            path: "ca.crt".to_owned(),
+            ..KeyToPath::default()
+        }]),
         optional: Some(true),
     };
     let namespace = DownwardAPIVolumeFile {
         path: "namespace".to_owned(),
-        field_ref: Some(ObjectFieldSelector { field_path: "metadata.namespace".to_owned(), api_version: None }),
+        field_ref: Some(ObjectFieldSelector {
+            field_path: "metadata.namespace".to_owned(),
+            api_version: None,
+        }),
         ..DownwardAPIVolumeFile::default()
     };
     let sources = vec![
-        VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() },
-        VolumeProjection { config_map: Some(authority), ..VolumeProjection::default() },
         VolumeProjection {
-            downward_api: Some(DownwardAPIProjection { items: Some(vec![namespace]) }),
+            service_account_token: Some(token),
+            ..VolumeProjection::default()
+        },
+        VolumeProjection {
+            config_map: Some(authority),
+            ..VolumeProjection::default()
+        },
+        VolumeProjection {
+            downward_api: Some(DownwardAPIProjection {
+                items: Some(vec![namespace]),
+            }),
             ..VolumeProjection::default()
         },
     ];
     let mode = i32::try_from(DEFAULT_MODE).ok();
-    let projected = ProjectedVolumeSource { sources: Some(sources), default_mode: mode, ..ProjectedVolumeSource::default() };
-    Volume { name: ACCOUNT_VOLUME.to_owned(), projected: Some(projected), ..Volume::default() }
+    let projected = ProjectedVolumeSource {
+        sources: Some(sources),
+        default_mode: mode,
+        ..ProjectedVolumeSource::default()
+    };
+    Volume {
+        name: ACCOUNT_VOLUME.to_owned(),
+        projected: Some(projected),
+        ..Volume::default()
+    }
 }
 
 fn empty_dir(folder: &Path, empty: &EmptyDirVolumeSource) -> io::Result<PathBuf> {
@@ -248,22 +357,35 @@ fn empty_dir(folder: &Path, empty: &EmptyDirVolumeSource) -> io::Result<PathBuf>
 
 fn host_path(volume: &str, host: &HostPathVolumeSource) -> Result<PathBuf, VolumeError> {
     let path = PathBuf::from(&host.path);
-    let refused = |message: String| VolumeError::Refused { volume: volume.to_owned(), message };
+    let refused = |message: String| VolumeError::Refused {
+        volume: volume.to_owned(),
+        message,
+    };
     let (may_create, wants_folder, wants_file) = match host.type_.as_deref().unwrap_or_default() {
         "DirectoryOrCreate" => (true, true, false),
         "Directory" => (false, true, false),
         "File" => (false, false, true),
         "FileOrCreate" => {
             if !path.exists() {
-                std::fs::write(&path, b"").map_err(|error| refused(format!("cannot make {}: {error}", path.display())))?;
+                std::fs::write(&path, b"")
+                    .map_err(|error| refused(format!("cannot make {}: {error}", path.display())))?;
             }
             (false, false, true)
         }
         _ => return Ok(path),
     };
     if may_create && !path.exists() {
-        return make_folder(&path, 0o755).map_err(|error| refused(format!("cannot make {}: {error}", path.display())));
+        return make_folder(&path, 0o755)
+            .map_err(|error| refused(format!("cannot make {}: {error}", path.display())));
     }
     let fits = (!wants_folder || path.is_dir()) && (!wants_file || path.is_file());
-    if fits { Ok(path) } else { Err(refused(format!("hostPath type check failed: {} is not a {}", path.display(), host.type_.as_deref().unwrap_or_default()))) }
+    if fits {
+        Ok(path)
+    } else {
+        Err(refused(format!(
+            "hostPath type check failed: {} is not a {}",
+            path.display(),
+            host.type_.as_deref().unwrap_or_default()
+        )))
+    }
 }

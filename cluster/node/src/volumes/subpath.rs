@@ -6,8 +6,16 @@ use std::path::{Component, Path, PathBuf};
 
 /// Resolves `subpath` in `volume`, making folders that are missing.
 pub(crate) fn resolve(volume: &Path, subpath: &str) -> io::Result<PathBuf> {
-    let outside = || io::Error::new(io::ErrorKind::InvalidInput, format!("subPath \"{subpath}\" leads out of the volume"));
-    if !Path::new(subpath).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+    let outside = || {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("subPath \"{subpath}\" leads out of the volume"),
+        )
+    };
+    if !Path::new(subpath)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    {
         return Err(outside());
     }
     let root = volume.canonicalize()?;

@@ -20,19 +20,40 @@ impl Sources for Given {
         (name == "settings").then(|| serde_json::from_value(map).unwrap())
     }
     fn secret(&self, name: &str) -> Option<Secret> {
-        (name == "keys").then(|| serde_json::from_value(json!({"data": {"token": "czNjcmV0"}})).unwrap())
+        (name == "keys")
+            .then(|| serde_json::from_value(json!({"data": {"token": "czNjcmV0"}})).unwrap())
     }
 }
 
 #[track_caller]
 fn check(sources: serde_json::Value, expected: Result<&[Row<'_>], PayloadError>) {
-    let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "shop", "labels": {"x": "y"}}})).unwrap();
-    let facts = PodFacts { pod: &pod, pod_ip: [127, 88, 0, 1].into(), host_ip: [127, 0, 0, 1].into() };
+    let pod: Pod = serde_json::from_value(
+        json!({"metadata": {"name": "web", "namespace": "shop", "labels": {"x": "y"}}}),
+    )
+    .unwrap();
+    let facts = PodFacts {
+        pod: &pod,
+        pod_ip: [127, 88, 0, 1].into(),
+        host_ip: [127, 0, 0, 1].into(),
+    };
     let tokens = [("token".to_owned(), "jwt".to_owned())].into();
-    let materials = Materials { sources: &Given, facts, capacity: &std::collections::BTreeMap::new(), tokens: &tokens };
+    let materials = Materials {
+        sources: &Given,
+        facts,
+        capacity: &std::collections::BTreeMap::new(),
+        tokens: &tokens,
+    };
     let sources: Vec<VolumeProjection> = serde_json::from_value(sources).unwrap();
     let expected = expected.map(|files| {
-        let file = |(path, bytes, mode): &(&str, &[u8], u32)| ((*path).to_owned(), FileContent { bytes: bytes.to_vec(), mode: *mode });
+        let file = |(path, bytes, mode): &(&str, &[u8], u32)| {
+            (
+                (*path).to_owned(),
+                FileContent {
+                    bytes: bytes.to_vec(),
+                    mode: *mode,
+                },
+            )
+        };
         files.iter().map(file).collect::<Payload>()
     });
     assert_eq!(materials.projected(&sources, 0o644), expected);
@@ -40,17 +61,59 @@ fn check(sources: serde_json::Value, expected: Result<&[Row<'_>], PayloadError>)
 
 #[test]
 fn projected_volumes_hold_the_files_of_their_sources() {
-    check(json!([{"configMap": {"name": "settings"}}]), Ok(&[("a", b"1", 0o644), ("b", b"2", 0o644), ("c", &[0, 1], 0o644)]));
-    check(json!([{"configMap": {"name": "settings", "items": [{"key": "b", "path": "sub/b", "mode": 0o400}]}}]), Ok(&[("sub/b", b"2", 0o400)]));
-    check(json!([{"secret": {"name": "keys"}}, {"serviceAccountToken": {"path": "token"}}]), Ok(&[("token", b"jwt", 0o644)]));
-    check(json!([{"downwardAPI": {"items": [{"path": "ns", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]), Ok(&[("ns", b"shop", 0o644)]));
-    check(json!([{"secret": {"name": "no", "optional": true}}]), Ok(&[]));
-    check(json!([{"secret": {"name": "no"}}]), Err(PayloadError::NoSource { kind: "secret", name: "no".to_owned() }));
-    check(json!([{"configMap": {"name": "settings", "items": [{"key": "z", "path": "z"}]}}]), Err(PayloadError::NoKey { kind: "config", key: "z".to_owned() }));
+    check(
+        json!([{"configMap": {"name": "settings"}}]),
+        Ok(&[
+            ("a", b"1", 0o644),
+            ("b", b"2", 0o644),
+            ("c", &[0, 1], 0o644),
+        ]),
+    );
+    check(
+        json!([{"configMap": {"name": "settings", "items": [{"key": "b", "path": "sub/b", "mode": 0o400}]}}]),
+        Ok(&[("sub/b", b"2", 0o400)]),
+    );
+    check(
+        json!([{"secret": {"name": "keys"}}, {"serviceAccountToken": {"path": "token"}}]),
+        Ok(&[("token", b"jwt", 0o644)]),
+    );
+    check(
+        json!([{"downwardAPI": {"items": [{"path": "ns", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]),
+        Ok(&[("ns", b"shop", 0o644)]),
+    );
+    check(
+        json!([{"secret": {"name": "no", "optional": true}}]),
+        Ok(&[]),
+    );
+    check(
+        json!([{"secret": {"name": "no"}}]),
+        Err(PayloadError::NoSource {
+            kind: "secret",
+            name: "no".to_owned(),
+        }),
+    );
+    check(
+        json!([{"configMap": {"name": "settings", "items": [{"key": "z", "path": "z"}]}}]),
+        Err(PayloadError::NoKey {
+            kind: "config",
+            key: "z".to_owned(),
+        }),
+    );
 }
 
 fn payload(files: &[(&str, &str)]) -> Payload {
-    files.iter().map(|(path, text)| ((*path).to_owned(), FileContent { bytes: text.as_bytes().to_vec(), mode: 0o644 })).collect()
+    files
+        .iter()
+        .map(|(path, text)| {
+            (
+                (*path).to_owned(),
+                FileContent {
+                    bytes: text.as_bytes().to_vec(),
+                    mode: 0o644,
+                },
+            )
+        })
+        .collect()
 }
 
 #[test]
@@ -83,5 +146,8 @@ fn a_subpath_stays_in_its_volume() {
 #[test]
 fn mounts_below_a_folder_are_found_with_their_spaces() {
     let text = "1 0 0:1 / /data/pods/u1/v\\040x rw - tmpfs t rw\n2 0 0:1 / /data/pods/u10 rw - tmpfs t rw\n";
-    assert_eq!(mount_points_below(text, Path::new("/data/pods/u1")), vec![PathBuf::from("/data/pods/u1/v x")]);
+    assert_eq!(
+        mount_points_below(text, Path::new("/data/pods/u1")),
+        vec![PathBuf::from("/data/pods/u1/v x")]
+    );
 }

@@ -29,7 +29,11 @@ pub(crate) async fn request(
     let request = TokenRequest {
         spec: Some(TokenRequestSpec {
             audiences: Some(projection.audience.iter().cloned().collect()),
-            expiration_seconds: Some(projection.expiration_seconds.unwrap_or(EXPIRATION_SECONDS_DEFAULT)),
+            expiration_seconds: Some(
+                projection
+                    .expiration_seconds
+                    .unwrap_or(EXPIRATION_SECONDS_DEFAULT),
+            ),
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("Pod".to_owned()),
@@ -42,11 +46,16 @@ pub(crate) async fn request(
     };
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &pod.namespace);
     let parameters = PostParams::default();
-    let answer: TokenRequest = accounts.create_subresource("token", service_account, &parameters, &request).await?;
+    let answer: TokenRequest = accounts
+        .create_subresource("token", service_account, &parameters, &request)
+        .await?;
     let status = answer.status.unwrap_or_default();
     let now = Timestamp::now();
     let expires = status.expiration_timestamp.map_or(now, |time| time.0);
-    Ok(Token { renew_at: renew_at(now, expires), text: status.token.unwrap_or_default() })
+    Ok(Token {
+        renew_at: renew_at(now, expires),
+        text: status.token.unwrap_or_default(),
+    })
 }
 
 fn renew_at(now: Timestamp, expires: Timestamp) -> Timestamp {

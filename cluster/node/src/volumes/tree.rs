@@ -55,10 +55,15 @@ pub(crate) fn write(folder: &Path, payload: &Payload) -> io::Result<bool> {
 
 /// Each top-level name is a link into the current set, so that a swap of one link changes them all.
 fn link_names(folder: &Path, payload: &Payload) -> io::Result<()> {
-    let names: BTreeSet<&str> = payload.keys().filter_map(|path| path.split('/').next()).collect();
+    let names: BTreeSet<&str> = payload
+        .keys()
+        .filter_map(|path| path.split('/').next())
+        .collect();
     for entry in fs::read_dir(folder)?.flatten() {
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| !name.starts_with("..")) else { continue };
+        let Some(name) = name.to_str().filter(|name| !name.starts_with("..")) else {
+            continue;
+        };
         if !names.contains(name) {
             fs::remove_file(entry.path())?;
         }
@@ -76,22 +81,36 @@ fn holds(folder: &Path, payload: &Payload) -> bool {
     let same = payload.iter().all(|(path, content)| {
         let file = folder.join(path);
         fs::read(&file).is_ok_and(|bytes| bytes == content.bytes)
-            && fs::metadata(&file).is_ok_and(|metadata| metadata.permissions().mode() & 0o777 == content.mode & 0o777)
+            && fs::metadata(&file)
+                .is_ok_and(|metadata| metadata.permissions().mode() & 0o777 == content.mode & 0o777)
     });
     same && count_files(folder) == payload.len()
 }
 
 fn count_files(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| if entry.path().is_dir() { count_files(&entry.path()) } else { 1 }).sum()
+    entries
+        .map(|entry| {
+            if entry.path().is_dir() {
+                count_files(&entry.path())
+            } else {
+                1
+            }
+        })
+        .sum()
 }
 
 fn check_path(path: &str) -> io::Result<()> {
-    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    let plain = Path::new(path)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
     if plain && !path.is_empty() && !path.starts_with("..") {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("\"{path}\" is no path inside a volume")))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("\"{path}\" is no path inside a volume"),
+    ))
 }
 
 /// Makes a folder and everything in it readable for others, as volumes are.

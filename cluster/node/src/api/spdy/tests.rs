@@ -12,13 +12,20 @@ fn open(encoder: &mut Encoder, stream: u32, headers: &[(&str, &str)], flags: u8)
 }
 
 fn owned(headers: &[(&str, &str)]) -> Headers {
-    headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    headers
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 #[test]
 fn frames_survive_any_cut_of_the_bytes() {
     let mut encoder = Encoder::default();
-    let error = [("streamtype", "error"), ("port", "8080"), ("requestid", "0")];
+    let error = [
+        ("streamtype", "error"),
+        ("port", "8080"),
+        ("requestid", "0"),
+    ];
     let stream = [("streamtype", "data"), ("port", "8080"), ("requestid", "0")];
     let mut bytes = BytesMut::new();
     bytes.put(open(&mut encoder, 1, &error, FLAG_FIN));
@@ -28,12 +35,28 @@ fn frames_survive_any_cut_of_the_bytes() {
     bytes.put(reset(1));
     bytes.put(data(3, b"", true));
     let expected = vec![
-        Frame::Open { stream: 1, headers: owned(&error), is_last: true },
-        Frame::Open { stream: 3, headers: owned(&stream), is_last: false },
-        Frame::Data { stream: 3, bytes: Bytes::from_static(b"hello"), is_last: false },
+        Frame::Open {
+            stream: 1,
+            headers: owned(&error),
+            is_last: true,
+        },
+        Frame::Open {
+            stream: 3,
+            headers: owned(&stream),
+            is_last: false,
+        },
+        Frame::Data {
+            stream: 3,
+            bytes: Bytes::from_static(b"hello"),
+            is_last: false,
+        },
         Frame::Ping { id: 7 },
         Frame::Reset { stream: 1 },
-        Frame::Data { stream: 3, bytes: Bytes::new(), is_last: true },
+        Frame::Data {
+            stream: 3,
+            bytes: Bytes::new(),
+            is_last: true,
+        },
     ];
     for step in [1, 3, 8, bytes.len()] {
         let mut decoder = Decoder::default();
@@ -53,7 +76,11 @@ fn replies_use_the_session_dictionary() {
     let mut encoder = Encoder::default();
     let first = encoder.reply(1).unwrap();
     assert_eq!(&first[..4], &[0x80, 3, 0, 2]);
-    assert_eq!(&first[14..18], &[0xe3, 0xc6, 0xa7, 0xc2], "the header names the dictionary");
+    assert_eq!(
+        &first[14..18],
+        &[0xe3, 0xc6, 0xa7, 0xc2],
+        "the header names the dictionary"
+    );
     let mut decoder = Decoder::default();
     decoder.feed(&first);
     decoder.feed(&encoder.reply(3).unwrap());
@@ -73,5 +100,10 @@ fn what_is_not_spdy_is_refused() {
     check(&[0x80, 2, 0, 1, 0, 0, 0, 0], SpdyError::Version(2));
     check(&[0, 0, 0, 1, 0, 0xff, 0xff, 0xff], SpdyError::TooLarge);
     check(&[0x80, 3, 0, 6, 0, 0, 0, 1, 9], SpdyError::Short);
-    check(&[0x80, 3, 0, 1, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9, 9], SpdyError::Headers);
+    check(
+        &[
+            0x80, 3, 0, 1, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9, 9,
+        ],
+        SpdyError::Headers,
+    );
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Preconditions};
 
 use super::{Outcome, Worker};
+use crate::explain::explain;
 use crate::pod::decide::Action;
 use crate::pod::lifecycle::{self, run_hook};
 use crate::pod::observed::{ContainerState, Ground};
@@ -21,9 +22,17 @@ impl Worker {
         match action {
             Action::Prepare => self.prepare(),
             Action::Start { container, attempt } => self.start(&container, attempt),
-            Action::Stop { container, grace, reason } => self.stop(&container, grace, &reason),
+            Action::Stop {
+                container,
+                grace,
+                reason,
+            } => self.stop(&container, grace, &reason),
             Action::Fail { reason, message } => {
-                self.context.events.warning(reference(&self.wanted, None), &reason, message.clone());
+                self.context.events.warning(
+                    reference(&self.wanted, None),
+                    &reason,
+                    message.clone(),
+                );
                 self.observed.failed = Some((reason, message));
             }
             Action::TearDown => self.tear_down(),
@@ -38,32 +47,50 @@ impl Worker {
         self.tasks.spawn(async move {
             let ip = match context.addresses.lend(&wanted.id.uid) {
                 Ok(ip) => ip,
-                Err(error) => return Outcome::Prepared(Err(format!("cannot lend an address: {error}"))),
+                Err(error) => {
+                    return Outcome::Prepared(Err(format!("cannot lend an address: {error}")));
+                }
             };
             if let Err(error) = std::fs::create_dir_all(context.folders.pod(&wanted.id.uid)) {
                 return Outcome::Prepared(Err(format!("cannot make the Pod's folder: {error}")));
             }
             let facts = Self::facts(&wanted, &context, ip);
             let made = context.volumes.prepare(facts.borrow(), volumes).await;
-            Outcome::Prepared(made.map(|volumes| (ip, volumes)).map_err(|error| chain(&error)))
+            Outcome::Prepared(
+                made.map(|volumes| (ip, volumes))
+                    .map_err(|error| explain(&error)),
+            )
         });
     }
 
     /// Brings the files of the volumes up to date.
     pub(super) fn refresh(&mut self) {
-        let Some(ip) = self.observed.ip.filter(|_| !self.is_refreshing) else { return };
+        let Some(ip) = self.observed.ip.filter(|_| !self.is_refreshing) else {
+            return;
+        };
         self.is_refreshing = true;
-        let (context, wanted, volumes) = (Arc::clone(&self.context), self.wanted.clone(), self.volumes.clone());
+        let (context, wanted, volumes) = (
+            Arc::clone(&self.context),
+            self.wanted.clone(),
+            self.volumes.clone(),
+        );
         self.tasks.spawn(async move {
             let facts = Self::facts(&wanted, &context, ip);
             let made = context.volumes.prepare(facts.borrow(), volumes).await;
-            Outcome::Refreshed(made.map_err(|error| chain(&error)))
+            Outcome::Refreshed(made.map_err(|error| explain(&error)))
         });
     }
 
     fn start(&mut self, name: &str, attempt: u32) {
-        let wanted = self.wanted.containers.iter().find(|container| container.name == name).cloned();
-        let (Some(container), Some(ip)) = (wanted, self.observed.ip) else { return };
+        let wanted = self
+            .wanted
+            .containers
+            .iter()
+            .find(|container| container.name == name)
+            .cloned();
+        let (Some(container), Some(ip)) = (wanted, self.observed.ip) else {
+            return;
+        };
         let state = self.observed.container_mut(name);
         if let ContainerState::Exited(exit) = &state.state {
             state.last_exit = Some(exit.clone());
@@ -78,7 +105,11 @@ impl Worker {
             ip,
             volumes: self.volumes.clone(),
         };
-        let (context, cancelled, container) = (Arc::clone(&self.context), self.starting.clone(), name.to_owned());
+        let (context, cancelled, container) = (
+            Arc::clone(&self.context),
+            self.starting.clone(),
+            name.to_owned(),
+        );
         self.tasks.spawn(async move {
             let result = tokio::select! {
                 biased;
@@ -90,9 +121,20 @@ impl Worker {
     }
 
     fn stop(&mut self, name: &str, grace: Duration, reason: &str) {
-        let Some(held) = self.held.get(name) else { return };
-        let Some(container) = self.wanted.containers.iter().find(|container| container.name == name) else { return };
-        if let ContainerState::Running { stopping, .. } = &mut self.observed.container_mut(name).state {
+        let Some(held) = self.held.get(name) else {
+            return;
+        };
+        let Some(container) = self
+            .wanted
+            .containers
+            .iter()
+            .find(|container| container.name == name)
+        else {
+            return;
+        };
+        if let ContainerState::Running { stopping, .. } =
+            &mut self.observed.container_mut(name).state
+        {
             *stopping = true;
         }
         held.probes.cancel();
@@ -101,21 +143,45 @@ impl Worker {
         } else {
             format!("Stopping container {name}")
         };
-        self.context.events.normal(reference(&self.wanted, Some(container)), "Killing", message);
-        let target = Target { container: Arc::clone(&held.running), ports: named_ports(&self.wanted) };
+        self.context
+            .events
+            .normal(reference(&self.wanted, Some(container)), "Killing", message);
+        let target = Target {
+            container: Arc::clone(&held.running),
+            ports: named_ports(&self.wanted),
+        };
         let (spec, name) = (container.spec.clone(), name.to_owned());
         self.tasks.spawn(async move {
             let hook = lifecycle::stop(spec, target, grace).await;
-            Outcome::Stopped { container: name, hook }
+            Outcome::Stopped {
+                container: name,
+                hook,
+            }
         });
     }
 
     /// Starts what runs beside a container: its probes and its postStart hook.
     pub(super) fn accompany(&mut self, name: &str) {
-        let Some(held) = self.held.get(name) else { return };
-        let Some(container) = self.wanted.containers.iter().find(|container| container.name == name) else { return };
-        let target = Target { container: Arc::clone(&held.running), ports: named_ports(&self.wanted) };
-        let hook = container.spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.clone());
+        let Some(held) = self.held.get(name) else {
+            return;
+        };
+        let Some(container) = self
+            .wanted
+            .containers
+            .iter()
+            .find(|container| container.name == name)
+        else {
+            return;
+        };
+        let target = Target {
+            container: Arc::clone(&held.running),
+            ports: named_ports(&self.wanted),
+        };
+        let hook = container
+            .spec
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.post_start.clone());
         let (cancelled, attempt, name) = (held.probes.clone(), held.attempt, name.to_owned());
         if let Some(hook) = hook {
             let (target, name, cancelled) = (target.clone(), name.clone(), cancelled.clone());
@@ -148,7 +214,11 @@ impl Worker {
 
     fn tear_down(&mut self) {
         self.observed.ground = Ground::TearingDown;
-        let (context, id, keep) = (Arc::clone(&self.context), self.wanted.id.clone(), self.wanted.deletion_grace.is_none());
+        let (context, id, keep) = (
+            Arc::clone(&self.context),
+            self.wanted.id.clone(),
+            self.wanted.deletion_grace.is_none(),
+        );
         self.tasks.spawn_blocking(move || {
             let folder = context.folders.pod(&id.uid);
             crate::volumes::unmount_below(&folder);
@@ -162,7 +232,11 @@ impl Worker {
 
     fn delete(&mut self) {
         self.observed.deleted = true;
-        let (client, id, folders) = (self.context.client.clone(), self.wanted.id.clone(), self.context.folders.clone());
+        let (client, id, folders) = (
+            self.context.client.clone(),
+            self.wanted.id.clone(),
+            self.context.folders.clone(),
+        );
         self.tasks.spawn(async move {
             if let Err(error) = folders.remove_pod(&id.uid) {
                 tracing::warn!(pod = %id.name, namespace = %id.namespace, %error, "pod folder not removed");
@@ -182,18 +256,4 @@ impl Worker {
     pub(super) fn retry_at(&self, count: u32) -> Timestamp {
         crate::pod::decide::later(Timestamp::now(), self.context.backoff.after_refusal(count))
     }
-}
-
-/// An error with its causes on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let said = source.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = source.source();
-    }
-    text
 }

@@ -24,24 +24,40 @@ impl Worker {
                 match result {
                     Ok(volumes) => self.volumes = volumes,
                     Err(message) => {
-                        self.context.events.warning(reference(&self.wanted, None), "FailedMount", message);
+                        self.context.events.warning(
+                            reference(&self.wanted, None),
+                            "FailedMount",
+                            message,
+                        );
                     }
                 }
             }
-            Outcome::Started { container, attempt, result } => match result {
+            Outcome::Started {
+                container,
+                attempt,
+                result,
+            } => match result {
                 Ok(started) => self.started(&container, attempt, started),
                 Err(error) => self.refused(&container, &error),
             },
-            Outcome::Ended { container, attempt, ended } => self.ended(&container, attempt, ended),
+            Outcome::Ended {
+                container,
+                attempt,
+                ended,
+            } => self.ended(&container, attempt, ended),
             Outcome::Stopped { container, hook } => {
                 if let Err(message) = hook {
                     let about = reference(&self.wanted, self.find(&container));
-                    self.context.events.warning(about, "FailedPreStopHook", message);
+                    self.context
+                        .events
+                        .warning(about, "FailedPreStopHook", message);
                 }
             }
             Outcome::HookFailed { container, message } => {
                 let about = reference(&self.wanted, self.find(&container));
-                self.context.events.warning(about, "FailedPostStartHook", message);
+                self.context
+                    .events
+                    .warning(about, "FailedPostStartHook", message);
                 self.observed.container_mut(&container).unhealthy =
                     Some(format!("Container {container} failed its postStart hook"));
             }
@@ -59,22 +75,34 @@ impl Worker {
         }
     }
 
-    fn prepared(&mut self, result: Result<(std::net::Ipv4Addr, crate::volumes::prepare::Volumes), String>) {
+    fn prepared(
+        &mut self,
+        result: Result<(std::net::Ipv4Addr, crate::volumes::prepare::Volumes), String>,
+    ) {
         match result {
             Ok((ip, volumes)) => {
                 self.observed.ground = Ground::Ready;
                 self.observed.ip = Some(ip);
                 self.observed.refusals = 0;
                 self.volumes = volumes;
-                self.context.table.update(&self.wanted.id, |door| door.ip = Some(ip));
+                self.context
+                    .table
+                    .update(&self.wanted.id, |door| door.ip = Some(ip));
             }
             Err(message) => {
                 self.observed.refusals += 1;
-                self.context.events.warning(reference(&self.wanted, None), "FailedMount", message.clone());
+                self.context.events.warning(
+                    reference(&self.wanted, None),
+                    "FailedMount",
+                    message.clone(),
+                );
                 // A volume is often missing only because its object comes a moment later.
                 let retry_at = crate::pod::decide::later(
                     Timestamp::now(),
-                    self.context.backoff.after_refusal(self.observed.refusals).min(MOUNT_RETRY_MAX),
+                    self.context
+                        .backoff
+                        .after_refusal(self.observed.refusals)
+                        .min(MOUNT_RETRY_MAX),
                 );
                 self.observed.ground = Ground::Refused { message, retry_at };
             }
@@ -82,17 +110,30 @@ impl Worker {
     }
 
     fn started(&mut self, name: &str, attempt: u32, started: StartedContainer) {
-        let StartedContainer { running, image_id, output, stdin } = started;
+        let StartedContainer {
+            running,
+            image_id,
+            output,
+            stdin,
+        } = started;
         let since = Timestamp::now();
         let probes = self.context.shutdown.child_token();
         let state = self.observed.container_mut(name);
-        state.state = ContainerState::Running { id: running.id(), since, stopping: false };
+        state.state = ContainerState::Running {
+            id: running.id(),
+            since,
+            stopping: false,
+        };
         state.image_id = Some(image_id);
         state.isolation = Some(running.isolation());
         state.refusals = 0;
         if !running.isolation().starts_with("isolated") && attempt == 0 {
             let about = reference(&self.wanted, self.find(name));
-            self.context.events.normal(about, "Unisolated", format!("Container {name} is {}", running.isolation()));
+            self.context.events.normal(
+                about,
+                "Unisolated",
+                format!("Container {name} is {}", running.isolation()),
+            );
         }
         self.context.table.update(&self.wanted.id, |door| {
             if let Some(container) = door.containers.get_mut(name) {
@@ -103,8 +144,22 @@ impl Worker {
             }
         });
         let (container, ended) = (name.to_owned(), running.ended());
-        self.tasks.spawn(async move { Outcome::Ended { container, attempt, ended: ended.await } });
-        self.held.insert(name.to_owned(), Held { running, attempt, since, probes });
+        self.tasks.spawn(async move {
+            Outcome::Ended {
+                container,
+                attempt,
+                ended: ended.await,
+            }
+        });
+        self.held.insert(
+            name.to_owned(),
+            Held {
+                running,
+                attempt,
+                since,
+                probes,
+            },
+        );
         self.accompany(name);
     }
 
@@ -112,18 +167,39 @@ impl Worker {
         let about = reference(&self.wanted, self.find(name));
         let refusals = self.observed.container(name).refusals + 1;
         let is_pull = error.reason == "ErrImagePull";
-        let event = if is_pull { format!("Failed to pull image: {}", error.message) } else { format!("Error: {}", error.message) };
-        self.context.events.warning(about, if error.reason == "IsolationUnavailable" { error.reason } else { "Failed" }, event);
+        let event = if is_pull {
+            format!("Failed to pull image: {}", error.message)
+        } else {
+            format!("Error: {}", error.message)
+        };
+        self.context.events.warning(
+            about,
+            if error.reason == "IsolationUnavailable" {
+                error.reason
+            } else {
+                "Failed"
+            },
+            event,
+        );
         let retry_at = self.retry_at(refusals);
-        let reason = if is_pull && refusals > 1 { "ImagePullBackOff" } else { error.reason };
+        let reason = if is_pull && refusals > 1 {
+            "ImagePullBackOff"
+        } else {
+            error.reason
+        };
         let state = self.observed.container_mut(name);
         state.refusals = refusals;
-        state.state =
-            ContainerState::Refused { reason: reason.to_owned(), message: error.message.clone(), retry_at };
+        state.state = ContainerState::Refused {
+            reason: reason.to_owned(),
+            message: error.message.clone(),
+            retry_at,
+        };
     }
 
     fn ended(&mut self, name: &str, attempt: u32, ended: Ended) {
-        let Some(held) = self.held.remove(name) else { return };
+        let Some(held) = self.held.remove(name) else {
+            return;
+        };
         if held.attempt != attempt {
             self.held.insert(name.to_owned(), held);
             return;
@@ -144,7 +220,11 @@ impl Worker {
         };
         if reason == "OOMKilled" {
             let about = reference(&self.wanted, self.find(name));
-            self.context.events.warning(about, "OOMKilled", format!("Container {name} ran out of memory"));
+            self.context.events.warning(
+                about,
+                "OOMKilled",
+                format!("Container {name} ran out of memory"),
+            );
         }
         self.context.table.update(&self.wanted.id, |door| {
             if let Some(container) = door.containers.get_mut(name) {
@@ -152,7 +232,11 @@ impl Worker {
             }
         });
         let state = self.observed.container_mut(name);
-        state.crashes = if ran >= reset_after { 1 } else { state.crashes + 1 };
+        state.crashes = if ran >= reset_after {
+            1
+        } else {
+            state.crashes + 1
+        };
         (state.started, state.ready, state.unhealthy) = (false, false, None);
         state.state = ContainerState::Exited(Exit {
             code: ended.code,
@@ -177,20 +261,35 @@ impl Worker {
         };
         if restarts && !delay.is_zero() && self.wanted.deletion_grace.is_none() {
             let id = &self.wanted.id;
-            let message = format!("Back-off restarting failed container {name} in pod {}_{}({})", id.name, id.namespace, id.uid);
-            self.context.events.warning(reference(&self.wanted, self.find(name)), "BackOff", message);
+            let message = format!(
+                "Back-off restarting failed container {name} in pod {}_{}({})",
+                id.name, id.namespace, id.uid
+            );
+            self.context.events.warning(
+                reference(&self.wanted, self.find(name)),
+                "BackOff",
+                message,
+            );
         }
     }
 
     pub(super) fn hear_finding(&mut self, name: &str, attempt: u32, finding: Finding) {
-        if self.held.get(name).is_none_or(|held| held.attempt != attempt) {
+        if self
+            .held
+            .get(name)
+            .is_none_or(|held| held.attempt != attempt)
+        {
             return;
         }
         match finding {
             Finding::Started => self.observed.container_mut(name).started = true,
             Finding::Ready(is_ready) => self.observed.container_mut(name).ready = is_ready,
             Finding::Failure { message, .. } => {
-                self.context.events.warning(reference(&self.wanted, self.find(name)), "Unhealthy", message);
+                self.context.events.warning(
+                    reference(&self.wanted, self.find(name)),
+                    "Unhealthy",
+                    message,
+                );
             }
             Finding::Dead { reason, grace } => {
                 if let Some(grace) = grace {
@@ -202,7 +301,10 @@ impl Worker {
     }
 
     fn find(&self, name: &str) -> Option<&WantedContainer> {
-        self.wanted.containers.iter().find(|container| container.name == name)
+        self.wanted
+            .containers
+            .iter()
+            .find(|container| container.name == name)
     }
 }
 

@@ -17,7 +17,11 @@ pub(super) struct Published {
 
 impl Published {
     pub(super) fn new(conditions: Vec<PodCondition>) -> Self {
-        Self { conditions, status: None, is_writing: false }
+        Self {
+            conditions,
+            status: None,
+            is_writing: false,
+        }
     }
 }
 
@@ -27,12 +31,16 @@ impl Worker {
         if self.status.is_writing || self.is_gone {
             return;
         }
-        let status = pod_status(&self.wanted, &self.observed, StatusContext {
-            host_ip: self.context.host_ip,
-            backoff: &self.context.backoff,
-            now: Timestamp::now(),
-            previous: &self.status.conditions,
-        });
+        let status = pod_status(
+            &self.wanted,
+            &self.observed,
+            StatusContext {
+                host_ip: self.context.host_ip,
+                backoff: &self.context.backoff,
+                now: Timestamp::now(),
+                previous: &self.status.conditions,
+            },
+        );
         if self.status.status.as_ref() == Some(&status) {
             return;
         }
@@ -40,13 +48,19 @@ impl Worker {
         let patch = patch(&self.wanted.id.uid, &status);
         self.status.status = Some(status);
         self.status.is_writing = true;
-        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.wanted.id.namespace);
+        let pods: Api<Pod> =
+            Api::namespaced(self.context.client.clone(), &self.wanted.id.namespace);
         let name = self.wanted.id.name.clone();
         self.tasks.spawn(async move {
-            match pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            match pods
+                .patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+            {
                 Ok(_) => Outcome::Published(Some(conditions)),
                 // The Pod is gone or another one; its watch will say so.
-                Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Published(Some(conditions)),
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    Outcome::Published(Some(conditions))
+                }
                 Err(error) => {
                     tracing::debug!(pod = %name, %error, "status not written");
                     tokio::time::sleep(STATUS_RETRY).await;

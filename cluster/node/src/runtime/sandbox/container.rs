@@ -20,10 +20,15 @@ use tokio_util::task::TaskTracker;
 use workspaces_sandbox::{ExecSpec, ExitStatus, Process, Sandbox, SandboxError, SandboxSpec};
 
 use super::{OurStreams, Streams};
+use crate::explain::explain;
 use crate::runtime::{Ended, ExecRequest, RunningContainer, Session};
 
 /// How an end that nobody saw is reported.
-const UNKNOWN: Ended = Ended { code: 255, signal: None, out_of_memory: false };
+const UNKNOWN: Ended = Ended {
+    code: 255,
+    signal: None,
+    out_of_memory: false,
+};
 
 pub(super) struct SandboxContainer {
     sandbox: Arc<Mutex<Option<Arc<Sandbox>>>>,
@@ -36,13 +41,23 @@ pub(super) struct SandboxContainer {
 
 impl SandboxContainer {
     /// Takes a started sandbox over and waits for its end.
-    pub(super) fn supervise(sandbox: Sandbox, spec: SandboxSpec, tasks: &TaskTracker) -> io::Result<Self> {
+    pub(super) fn supervise(
+        sandbox: Sandbox,
+        spec: SandboxSpec,
+        tasks: &TaskTracker,
+    ) -> io::Result<Self> {
         let mut isolation = format!("isolated: {}", sandbox.enforced().join(", "));
         if !sandbox.missing().is_empty() {
-            isolation = format!("{isolation}; not enforced: {}", sandbox.missing().join("; "));
+            isolation = format!(
+                "{isolation}; not enforced: {}",
+                sandbox.missing().join("; ")
+            );
         }
         let exit = exit_of(sandbox.process().pidfd().try_clone_to_owned()?)?;
-        let (pid, id) = (sandbox.process().pid(), format!("sandbox://{}", sandbox.id()));
+        let (pid, id) = (
+            sandbox.process().pid(),
+            format!("sandbox://{}", sandbox.id()),
+        );
         let sandbox = Arc::new(sandbox);
         let held = Arc::new(Mutex::new(Some(Arc::clone(&sandbox))));
         let (sender, ended) = watch::channel(None);
@@ -51,11 +66,20 @@ impl SandboxContainer {
             let status = tokio::task::spawn_blocking(move || sandbox.wait()).await;
             sender.send_replace(Some(status.map_or(UNKNOWN, |status| ended_as(&status))));
         });
-        Ok(Self { sandbox: held, spec, id, isolation, pid, ended })
+        Ok(Self {
+            sandbox: held,
+            spec,
+            id,
+            isolation,
+            pid,
+            ended,
+        })
     }
 
     fn signal(&self, signal: Signal) {
-        let Some(sandbox) = self.sandbox.lock().clone() else { return };
+        let Some(sandbox) = self.sandbox.lock().clone() else {
+            return;
+        };
         if let Err(error) = sandbox.signal(signal.as_raw()) {
             tracing::debug!(sandbox = %self.id, %error, "sandbox not signalled");
         }
@@ -73,7 +97,15 @@ impl RunningContainer for SandboxContainer {
 
     fn ended(&self) -> BoxFuture<'static, Ended> {
         let mut receiver = self.ended.clone();
-        async move { receiver.wait_for(Option::is_some).await.ok().and_then(|ended| *ended).unwrap_or(UNKNOWN) }.boxed()
+        async move {
+            receiver
+                .wait_for(Option::is_some)
+                .await
+                .ok()
+                .and_then(|ended| *ended)
+                .unwrap_or(UNKNOWN)
+        }
+        .boxed()
     }
 
     fn terminate(&self) {
@@ -99,10 +131,15 @@ impl RunningContainer for SandboxContainer {
         let sandbox = self.sandbox.lock().clone();
         let mut env = self.spec.env.clone();
         if request.tty {
-            env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
+            env.entry("TERM".to_owned())
+                .or_insert_with(|| "xterm".to_owned());
         }
-        let spec =
-            ExecSpec { command: request.command.clone(), env, cwd: self.spec.cwd.clone(), terminal: request.tty };
+        let spec = ExecSpec {
+            command: request.command.clone(),
+            env,
+            cwd: self.spec.cwd.clone(),
+            terminal: request.tty,
+        };
         async move {
             let sandbox = sandbox.ok_or_else(|| io::Error::other("the container has ended"))?;
             let (streams, terminal) = if request.tty {
@@ -113,10 +150,22 @@ impl RunningContainer for SandboxContainer {
             };
             let Streams { ours, theirs } = streams;
             let started = tokio::task::spawn_blocking(move || sandbox.exec(spec, &theirs)).await;
-            let process = started.map_err(io::Error::other)?.map_err(|error| io::Error::other(super::chain(&error)))?;
-            let OurStreams { stdin, stdout, stderr } = ours;
+            let process = started
+                .map_err(io::Error::other)?
+                .map_err(|error| io::Error::other(explain(&error)))?;
+            let OurStreams {
+                stdin,
+                stdout,
+                stderr,
+            } = ours;
             let ended = wait(process)?.boxed();
-            Ok(Session { stdin, stdout: Some(stdout), stderr, terminal, ended })
+            Ok(Session {
+                stdin,
+                stdout: Some(stdout),
+                stderr,
+                terminal,
+                ended,
+            })
         }
         .boxed()
     }
@@ -130,9 +179,11 @@ impl RunningContainer for SandboxContainer {
             }
             let (sender, receiver) = oneshot::channel();
             // The thread joins the sandbox's network, so it must end rather than return to a pool.
-            thread::Builder::new().name("sandbox-connect".to_owned()).spawn(move || {
-                drop(sender.send(connect_inside(pid, port, limit)));
-            })?;
+            thread::Builder::new()
+                .name("sandbox-connect".to_owned())
+                .spawn(move || {
+                    drop(sender.send(connect_inside(pid, port, limit)));
+                })?;
             let stream = receiver.await.map_err(io::Error::other)??;
             stream.set_nonblocking(true)?;
             TcpStream::from_std(stream)
@@ -149,7 +200,10 @@ fn connect_inside(pid: u32, port: u16, limit: Duration) -> io::Result<BlockingSt
 
 /// Resolves when the process of a pidfd has ended.
 fn exit_of(pidfd: OwnedFd) -> io::Result<BoxFuture<'static, ()>> {
-    #[expect(deprecated, reason = "an OwnedFd is safe here, and the replacement is an unsafe function")]
+    #[expect(
+        deprecated,
+        reason = "an OwnedFd is safe here, and the replacement is an unsafe function"
+    )]
     let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
     Ok(async move {
         if let Err(error) = pidfd.readable().await {
@@ -164,14 +218,20 @@ fn wait(process: Process) -> io::Result<impl Future<Output = io::Result<Ended>> 
     let exit = exit_of(process.pidfd().try_clone_to_owned()?)?;
     Ok(async move {
         exit.await;
-        let status = tokio::task::spawn_blocking(move || process.wait()).await.map_err(io::Error::other)?;
+        let status = tokio::task::spawn_blocking(move || process.wait())
+            .await
+            .map_err(io::Error::other)?;
         Ok(ended_as(&status))
     })
 }
 
 fn ended_as(status: &Result<ExitStatus, SandboxError>) -> Ended {
     match status {
-        Ok(status) => Ended { code: status.code, signal: status.signal, out_of_memory: status.out_of_memory },
+        Ok(status) => Ended {
+            code: status.code,
+            signal: status.signal,
+            out_of_memory: status.out_of_memory,
+        },
         Err(error) => {
             tracing::warn!(%error, "the end of a sandbox was not seen");
             UNKNOWN
