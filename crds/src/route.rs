@@ -67,7 +67,7 @@ pub struct Match {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "self.strategy != 'Weighted' || self.backends.exists(backend, backend.weight > 0)",
+    "rule": "self.strategy != 'Weighted' || self.backends.exists(backend, !has(backend.weight) || backend.weight > 0)",
     "message": "at least one backend needs a weight over 0",
     "fieldPath": ".backends"
 }]))]
@@ -102,14 +102,15 @@ pub struct Backend {
     pub name: String,
     /// The Model, of the same namespace.
     pub model_ref: NameRef,
-    /// Share of the requests under Weighted.
-    #[serde(default = "default_weight")]
+    /// Share of the requests under Weighted; 1 if not given.
+    // No schema default: one inside a list would show up as a difference in every client-side apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
-    pub weight: u32,
-    /// Order under Failover, lowest first.
-    #[serde(default)]
+    pub weight: Option<u32>,
+    /// Order under Failover, lowest first; 0 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
-    pub priority: u32,
+    pub priority: Option<u32>,
     /// The model's name in the forwarded request; the Model's own if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
@@ -246,10 +247,6 @@ impl Default for Timeouts {
             stream_idle: default_stream_idle(),
         }
     }
-}
-
-const fn default_weight() -> u32 {
-    1
 }
 
 const fn default_attempts() -> u32 {

@@ -82,7 +82,7 @@ fn reading(stack: &Stack) -> Result<()> {
     for word in ["models", "mdl", "deployments", "workspacetemplates"] {
         ensure!(resources.contains(word), "api-resources has no {word}");
     }
-    ensure!(stack.kubectl(&["get", "quarterdeck"])?.contains("route.quarterdeck.dev/smollm2"));
+    ensure!(stack.kubectl(&["get", "quarterdeck", "-o", "name"])?.contains("route.quarterdeck.dev/smollm2"));
     following(stack)?;
     watching(stack)?;
     executing(stack)?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::harness::{Stack, root};
+use crate::harness::{PATIENCE, Stack, root, until};
 
 #[test]
 fn a_chart_is_installed_upgraded_rolled_back_and_uninstalled() -> Result<()> {
@@ -20,7 +20,9 @@ fn a_chart_is_installed_upgraded_rolled_back_and_uninstalled() -> Result<()> {
     stack.helm(&["rollback", "hi", "1", "--wait", "--timeout", "60s"])?;
     ensure!(greeting()? == "hello");
     stack.helm(&["uninstall", "hi", "--wait", "--timeout", "60s"])?;
-    let left = stack.kubectl(&["get", "deployments,services,configmaps,pods", "-o", "name"])?;
-    ensure!(!left.contains("/hi"), "left behind: {left}");
-    Ok(())
+    until(PATIENCE, "the Pods to be collected", || {
+        let left = stack.kubectl(&["get", "deployments,services,configmaps,pods", "-o", "name"])?;
+        ensure!(!left.contains("/hi"), "left behind: {left}");
+        Ok(())
+    })
 }

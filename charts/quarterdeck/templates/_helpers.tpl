@@ -175,17 +175,13 @@ spec:
         {{- include "quarterdeck.environment" $values | nindent 8 }}
         ports:
         - {name: http, containerPort: 8080}
-        startupProbe:
-          httpGet: {path: /healthz, port: http}
-          periodSeconds: 1
-          failureThreshold: 60
         livenessProbe:
           httpGet: {path: /healthz, port: http}
           periodSeconds: 10
           timeoutSeconds: 5
         readinessProbe:
           httpGet: {path: /readyz, port: http}
-          periodSeconds: 2
+          periodSeconds: 1
           timeoutSeconds: 2
         {{- if or $values.resources.requests $values.resources.limits }}
         resources:

@@ -147,8 +147,8 @@ fn resolve(
         name: backend.name.clone(),
         model: backend.model_override.clone().unwrap_or(model),
         endpoints,
-        weight: backend.weight,
-        priority: backend.priority,
+        weight: backend.weight.unwrap_or(1),
+        priority: backend.priority.unwrap_or(0),
         credential,
     })
 }
