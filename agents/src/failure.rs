@@ -13,6 +13,10 @@ pub(crate) enum Failure {
         message: String,
         retry_after: Option<Duration>,
     },
+    /// The other side does not know us, or what we ask for. What the operator tells us and what it tells the other side
+    /// do not arrive at the same moment, so this may change within seconds.
+    #[error("{message}")]
+    Unsettled { message: String },
     /// It was tried and went wrong; another attempt may go better.
     #[error("{message}")]
     Transient { message: String },

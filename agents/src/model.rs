@@ -99,6 +99,9 @@ async fn refused(what: &str, response: Response) -> Failure {
             message,
             retry_after,
         },
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+            Failure::Unsettled { message }
+        }
         _ if status.is_server_error() => Failure::Transient { message },
         _ => Failure::Permanent { message },
     }

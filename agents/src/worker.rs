@@ -39,6 +39,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 pub(crate) struct Patience {
     /// With something that a step needs and that cannot be reached.
     pub(crate) unavailable: Duration,
+    /// With somebody who does not know us or what we ask for.
+    pub(crate) unsettled: Duration,
     /// With a step that is being done when the process is told to end.
     pub(crate) shutdown: Duration,
 }
@@ -47,6 +49,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             unavailable: Duration::from_secs(300),
+            unsettled: Duration::from_secs(10),
             shutdown: Duration::from_secs(3),
         }
     }

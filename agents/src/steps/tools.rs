@@ -17,6 +17,8 @@ use crate::{
 
 /// Most calls of a turn that run at once.
 const PARALLEL_MAX: usize = 8;
+/// How long a tool that does not know us is asked again.
+const SETTLING: Duration = Duration::from_secs(10);
 /// How long an unreachable tool is waited for before the model is told.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -107,6 +109,9 @@ async fn patiently(context: StepContext<'_>, call: &ToolCall, id: &str) -> Resul
             ))),
         };
         match result {
+            Err(Failure::Unsettled { .. }) if since.elapsed() < SETTLING => {
+                backoff.pause(None).await;
+            }
             Err(Failure::Unavailable { retry_after, .. }) if since.elapsed() < PATIENCE => {
                 backoff.pause(retry_after).await;
             }

@@ -192,15 +192,31 @@ async fn what_is_unavailable_or_breaks_off_is_waited_for_without_an_attempt() {
 
 #[tokio::test]
 async fn a_refusal_is_not_repeated() {
-    let world = World::new(Arc::new(|_, _| Reply::Status(404))).await;
+    let world = World::new(Arc::new(|_, _| Reply::Status(400))).await;
     let step = json!({ "model": { "prompt": "hi", "to": "out" } });
     let runtime = world
         .start(world.definition(&one(&step, &json!({ "attempts": 5 }))))
         .await;
     let (run, _) = runtime.finish(&json!("x")).await;
-    assert_failed(run.error.as_deref(), "404 Not Found: scripted");
+    assert_failed(run.error.as_deref(), "400 Bad Request: scripted");
     assert_eq!(world.model.count(), 1);
     runtime.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_known_yet_is_asked_again_for_a_moment() {
+    for (known_after, expected) in [(2, RunStatus::Succeeded), (1000, RunStatus::Failed)] {
+        let world = World::new(Arc::new(move |_, count| match count < known_after {
+            true => Reply::Status(404),
+            false => Reply::Text("here".to_owned()),
+        }))
+        .await;
+        let step = json!({ "model": { "prompt": "hi", "to": "out" } });
+        let runtime = world.start(world.definition(&one(&step, &json!({})))).await;
+        let (run, _) = runtime.finish(&json!("x")).await;
+        assert_eq!(run.status, expected, "{:?}", run.error);
+        runtime.stop().await.unwrap();
+    }
 }
 
 #[tokio::test]

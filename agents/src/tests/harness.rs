@@ -138,6 +138,7 @@ impl Runtime {
             retention: Duration::from_secs(3600),
             patience: Patience {
                 unavailable: Duration::from_secs(5),
+                unsettled: Duration::from_secs(1),
                 shutdown: Duration::ZERO,
             },
             commit_hook,

@@ -226,6 +226,7 @@ async fn refused(response: Response) -> Failure {
             message,
             retry_after,
         },
+        StatusCode::UNAUTHORIZED => Failure::Unsettled { message },
         _ if status.is_server_error() => Failure::Transient { message },
         _ => Failure::Permanent { message },
     }

@@ -65,6 +65,11 @@ pub(super) async fn attempts(scene: Scene<'_>, step: &OpenStep<'_>) -> Result<Ou
                 }
                 retry_after
             }
+            Err(Failure::Unsettled { .. })
+                if trouble.lasts(began) < scene.workshop.patience.unsettled =>
+            {
+                None
+            }
             Err(Failure::Transient { message }) if attempt < step.node.attempts => {
                 tracing::debug!(run = %step.key.run, node = %step.node.name, attempt, %message, "trying again");
                 attempt += 1;
