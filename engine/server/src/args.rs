@@ -36,7 +36,7 @@ pub struct EngineArgs {
     #[arg(long, default_value_t = 256)]
     pub max_waiting: usize,
     /// Most tokens that a step computes: long prompts are computed in chunks of this size.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 128)]
     pub step_tokens: usize,
     /// Threads that compute; all cores by default.
     #[arg(long)]

@@ -194,3 +194,41 @@ fn describe(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{BLOCK_TOKENS, plan};
+    use crate::http::tests::fixture;
+
+    #[track_caller]
+    fn check(flags: &[&str], bytes_per_token: usize, expected: (usize, u32)) {
+        let args = fixture::args("file:///m.gguf", Path::new("/cache"), flags);
+        let plan = plan(&args, 1000, bytes_per_token);
+        assert_eq!(
+            (plan.context_length, plan.blocks * BLOCK_TOKENS),
+            expected,
+            "{flags:?}"
+        );
+    }
+
+    #[test]
+    fn context_and_cache_fit_the_memory() {
+        let mebibyte = 1 << 20;
+        check(&["--kv-cache-mib", "4096"], mebibyte, (1000, 4096));
+        check(&["--kv-cache-mib", "500"], mebibyte, (496, 496));
+        check(&["--kv-cache-mib", "0"], mebibyte, (16, 16));
+        check(&["--context-length", "100"], 1, (100, 1600));
+        check(
+            &["--context-length", "5000", "--max-sequences", "1"],
+            1,
+            (1000, 1008),
+        );
+        check(
+            &["--context-length", "100", "--max-sequences", "2"],
+            1,
+            (100, 208),
+        );
+    }
+}

@@ -53,3 +53,56 @@ pub(crate) fn frequencies(
     };
     (0..pairs).map(frequency).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Angles, frequencies};
+    use crate::config::{ModelConfig, RopeStyle};
+    use crate::gguf::GgufFile;
+    use crate::synthetic::SyntheticModel;
+
+    fn config() -> ModelConfig {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        SyntheticModel {
+            width: 16,
+            heads: 4,
+            ..SyntheticModel::default()
+        }
+        .write(&path)
+        .unwrap();
+        ModelConfig::read(&GgufFile::open(&path).unwrap(), 261).unwrap()
+    }
+
+    #[test]
+    fn scales_and_divisors_slow_the_turning() {
+        let plain = frequencies(&config(), 10_000.0, 1.0, None);
+        assert_eq!(plain, [1.0, 0.01]);
+        assert_eq!(
+            frequencies(&config(), 10_000.0, 8.0, None),
+            [0.125, 0.00125]
+        );
+        assert_eq!(
+            frequencies(&config(), 10_000.0, 1.0, Some(&[1.0, 4.0])),
+            [1.0, 0.0025]
+        );
+    }
+
+    #[track_caller]
+    fn check(style: RopeStyle, expected: [f32; 4]) {
+        let quarter = std::f32::consts::FRAC_PI_2;
+        let mut angles = Angles::default();
+        angles.fill(&[0, 1], &[quarter, 0.0]);
+        let mut head = [1.0, 2.0, 3.0, 4.0];
+        angles.turn(&mut head, 1, style);
+        for (got, expected) in head.iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-6, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn pairs_turn_as_the_style_says() {
+        check(RopeStyle::Interleaved, [-2.0, 1.0, 3.0, 4.0]);
+        check(RopeStyle::Halves, [-3.0, 2.0, 1.0, 4.0]);
+    }
+}
