@@ -2,7 +2,7 @@
 //!
 //! Each controller decides with values (a pure `plan` or `decide`) and acts through one thin executor. They share
 //! watched caches, react to changes, poll nothing, and write nothing while nothing changes. Not done here:
-//! scheduling (the node binds its Pods), StatefulSets, DaemonSets, CronJobs, the Endpoints mirror.
+//! scheduling (the node binds its Pods), DaemonSets, CronJobs, the Endpoints mirror.
 
 mod api;
 mod cache;
@@ -22,6 +22,7 @@ mod queue;
 mod replica_set;
 mod run;
 mod service_account;
+mod stateful_set;
 mod volume_claim;
 mod worker;
 

@@ -24,6 +24,7 @@ use crate::{
     queue::Queue,
     replica_set::ReplicaSetController,
     service_account::{DEFAULT_ACCOUNT, ROOT_CA, ServiceAccountController},
+    stateful_set::StatefulSetController,
     volume_claim::VolumeClaimController,
     worker::{Reconcile, work},
 };
@@ -81,6 +82,7 @@ pub async fn run(
     };
     start_keepers(&mut tasks, &world, &queues, &shutdown);
     start_workloads(&mut tasks, &world, &queues, &shutdown);
+    start_stateful_sets(&mut tasks, &world, &queues, &shutdown);
     // Nothing but shutdown ends a task; the first one to end before it takes the others along.
     let first = tasks.join_next().await;
     let is_expected = shutdown.is_cancelled();
@@ -115,6 +117,8 @@ fn watch_all(
     watch(tasks, client, &caches.replica_sets, all(), shutdown);
     watch(tasks, client, &caches.deployments, all(), shutdown);
     watch(tasks, client, &caches.jobs, all(), shutdown);
+    watch(tasks, client, &caches.stateful_sets, all(), shutdown);
+    watch(tasks, client, &caches.revisions, all(), shutdown);
     watch(tasks, client, &caches.services, all(), shutdown);
     watch(tasks, client, &caches.slices, all(), shutdown);
     watch(tasks, client, &caches.claims, all(), shutdown);
@@ -248,6 +252,29 @@ fn start_workloads(
     ));
     tasks.spawn(synced.then_work(jobs, Arc::clone(&queues.jobs), shutdown.clone()));
     tasks.spawn(synced.then_work(slices, Arc::clone(&queues.services), shutdown.clone()));
+}
+
+fn start_stateful_sets(
+    tasks: &mut JoinSet<()>,
+    world: &World,
+    queues: &Queues,
+    shutdown: &CancellationToken,
+) {
+    let World { client, caches, .. } = world;
+    let stateful_sets = StatefulSetController {
+        client: client.clone(),
+        stateful_sets: Arc::clone(&caches.stateful_sets),
+        revisions: Arc::clone(&caches.revisions),
+        pods: Arc::clone(&caches.pods),
+        claims: Arc::clone(&caches.claims),
+        journal: Journal::new(client.clone(), "statefulset-controller"),
+    };
+    let work = caches.synced().then_work(
+        stateful_sets,
+        Arc::clone(&queues.stateful_sets),
+        shutdown.clone(),
+    );
+    tasks.spawn(work);
 }
 
 /// Works the queue once every object of every kind is known.

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, ReplicaSet},
+        apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet},
         batch::v1::Job,
         core::v1::{
             ConfigMap, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Service,
@@ -38,6 +38,8 @@ pub(super) struct Caches {
     pub(super) replica_sets: Arc<Cache<ReplicaSet>>,
     pub(super) deployments: Arc<Cache<Deployment>>,
     pub(super) jobs: Arc<Cache<Job>>,
+    pub(super) stateful_sets: Arc<Cache<StatefulSet>>,
+    pub(super) revisions: Arc<Cache<ControllerRevision>>,
     pub(super) services: Arc<Cache<Service>>,
     pub(super) slices: Arc<Cache<EndpointSlice>>,
     pub(super) claims: Arc<Cache<PersistentVolumeClaim>>,
@@ -56,6 +58,7 @@ pub(super) struct Queues {
     pub(super) deployments: Arc<Queue<Key>>,
     pub(super) replica_sets: Arc<Queue<Key>>,
     pub(super) jobs: Arc<Queue<Key>>,
+    pub(super) stateful_sets: Arc<Queue<Key>>,
     pub(super) services: Arc<Queue<Key>>,
     pub(super) volumes: Arc<Queue<VolumeKey>>,
 }
@@ -69,6 +72,7 @@ impl Default for Queues {
             deployments: Arc::new(Queue::new()),
             replica_sets: Arc::new(Queue::new()),
             jobs: Arc::new(Queue::new()),
+            stateful_sets: Arc::new(Queue::new()),
             services: Arc::new(Queue::new()),
             volumes: Arc::new(Queue::new()),
         }
@@ -76,6 +80,7 @@ impl Default for Queues {
 }
 
 /// Waits for the caches that controllers count in.
+#[derive(Clone)]
 pub(super) struct Synced {
     namespaces: Arc<Cache<Namespace>>,
     pods: Arc<Cache<Pod>>,
@@ -83,6 +88,7 @@ pub(super) struct Synced {
     slices: Arc<Cache<EndpointSlice>>,
     claims: Arc<Cache<PersistentVolumeClaim>>,
     volumes: Arc<Cache<PersistentVolume>>,
+    revisions: Arc<Cache<ControllerRevision>>,
 }
 
 impl Caches {
@@ -95,6 +101,7 @@ impl Caches {
             slices: Arc::clone(&self.slices),
             claims: Arc::clone(&self.claims),
             volumes: Arc::clone(&self.volumes),
+            revisions: Arc::clone(&self.revisions),
         }
     }
 }
@@ -107,29 +114,16 @@ impl Synced {
         queue: Arc<Queue<R::Key>>,
         shutdown: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<R> {
-        let Self {
-            namespaces,
-            pods,
-            replica_sets,
-            slices,
-            claims,
-            volumes,
-        } = self;
-        let (namespaces, pods, sets) = (
-            Arc::clone(namespaces),
-            Arc::clone(pods),
-            Arc::clone(replica_sets),
-        );
-        let (slices, claims, volumes) =
-            (Arc::clone(slices), Arc::clone(claims), Arc::clone(volumes));
+        let caches = self.clone();
         async move {
             let synced = async {
-                namespaces.wait_until_synced().await;
-                pods.wait_until_synced().await;
-                sets.wait_until_synced().await;
-                slices.wait_until_synced().await;
-                claims.wait_until_synced().await;
-                volumes.wait_until_synced().await;
+                caches.namespaces.wait_until_synced().await;
+                caches.pods.wait_until_synced().await;
+                caches.replica_sets.wait_until_synced().await;
+                caches.slices.wait_until_synced().await;
+                caches.claims.wait_until_synced().await;
+                caches.volumes.wait_until_synced().await;
+                caches.revisions.wait_until_synced().await;
             };
             if shutdown.run_until_cancelled(synced).await.is_some() {
                 work(reconciler, queue, shutdown.clone()).await;
@@ -148,6 +142,7 @@ pub(super) fn connect(
     connect_namespaces(caches, queues);
     connect_workloads(caches, queues);
     connect_pods(caches, queues, replica_expectations, job_expectations);
+    connect_stateful_sets(caches, queues);
     connect_services(caches, queues);
     connect_volumes(caches, queues);
     let changes = watch::Sender::new(0u64);
@@ -254,6 +249,44 @@ fn connect_pods(
                 .for_each(|key| sets.add(key));
         }
     });
+}
+
+fn connect_stateful_sets(caches: &Caches, queues: &Queues) {
+    let queue = Arc::clone(&queues.stateful_sets);
+    caches
+        .stateful_sets
+        .listen(move |change| add_objects(&queue, change));
+    let queue = Arc::clone(&queues.stateful_sets);
+    caches
+        .revisions
+        .listen(move |change| add_owners(&queue, change));
+    let queue = Arc::clone(&queues.stateful_sets);
+    let all_sets = Arc::clone(&caches.stateful_sets);
+    caches.pods.listen(move |change| {
+        add_owners(&queue, change);
+        for pod in change
+            .states()
+            .filter(|pod| owners::controller_of(&pod.metadata).is_none())
+        {
+            adopters(&all_sets, pod, |set| &set.spec.selector)
+                .into_iter()
+                .for_each(|key| queue.add(key));
+        }
+    });
+}
+
+/// Adds the StatefulSets that control a changed object.
+fn add_owners<K: ResourceExt>(queue: &Queue<Key>, change: &Change<'_, K>) {
+    for object in change.states() {
+        let owner =
+            owners::controller_of(object.meta()).filter(|owner| owner.kind == "StatefulSet");
+        if let Some(owner) = owner {
+            queue.add(Key::new(
+                object.namespace().unwrap_or_default(),
+                &owner.name,
+            ));
+        }
+    }
 }
 
 /// The objects that might adopt an orphan.
