@@ -86,6 +86,7 @@ impl Api {
     /// Answers a request whose body was read.
     pub(crate) async fn respond(self: &Arc<Self>, parts: Parts, body: Bytes) -> Response<Body> {
         let mut warnings = Vec::new();
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
         let accept = parts.headers.get(http::header::ACCEPT);
         let only_protobuf =
             accept.is_some_and(|accept| accept == "application/vnd.kubernetes.protobuf");
@@ -103,6 +104,7 @@ impl Api {
             }
         };
         warn(&mut response, &warnings);
+        tracing::debug!(%method, path, status = response.status().as_u16(), "request answered");
         response
     }
 
@@ -182,7 +184,9 @@ impl Api {
             (Verb::Update, true) => writing::update(call).await,
             (Verb::Patch, true) => writing::patch(call).await,
             (Verb::Delete, _) => writing::delete(call).await,
-            (Verb::DeleteCollection, _) => writing::delete_collection(call).await,
+            (Verb::DeleteCollection, _) if resource.verbs == Verbs::All => {
+                writing::delete_collection(call).await
+            }
             (Verb::Create, true) if resource.custom().is_some() => {
                 writing::refuse_create_by_name(call)
             }

@@ -84,7 +84,7 @@ fn serve(api: &Api, definition: &Value, entry: &Entry) {
     for resource in &resources {
         api.store.open_shelf(&resource.shelf);
     }
-    api.registry.define(name, resources);
+    api.registry.define(name, entry.revision, resources);
 }
 
 /// Deletes the instances of a definition, then the definition.

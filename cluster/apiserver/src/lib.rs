@@ -41,3 +41,5 @@ pub use store::Store;
 mod api_tests;
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod server_tests;

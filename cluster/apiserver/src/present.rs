@@ -6,10 +6,10 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 
 use crate::api::call::Call;
+use crate::machinery::table::{self, Columns, Include, partial as partial_of};
 use crate::negotiate::Shape;
 use crate::registry::Resource;
 use crate::store::Entry;
-use crate::machinery::table::{self, Columns, Include, partial as partial_of};
 use crate::{clock, events};
 
 /// Whether the stored bytes are what the request wants to see.

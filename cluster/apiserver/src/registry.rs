@@ -258,8 +258,8 @@ impl Catalog {
 #[derive(Debug)]
 pub(crate) struct Registry {
     catalog: RwLock<Arc<Catalog>>,
-    /// The kinds of each definition.
-    custom: RwLock<BTreeMap<String, Vec<Resource>>>,
+    /// The kinds of each definition, as of a revision.
+    custom: RwLock<BTreeMap<String, (u64, Vec<Resource>)>>,
 }
 
 impl Registry {
@@ -277,8 +277,18 @@ impl Registry {
     }
 
     /// Serves the kinds of a definition instead of those it had.
-    pub(crate) fn define(&self, definition: &str, resources: Vec<Resource>) {
-        self.custom.write().insert(definition.to_owned(), resources);
+    pub(crate) fn define(&self, definition: &str, revision: u64, resources: Vec<Resource>) {
+        {
+            let mut custom = self.custom.write();
+            // Whoever read an older state comes too late.
+            if custom
+                .get(definition)
+                .is_some_and(|(known, _)| *known > revision)
+            {
+                return;
+            }
+            custom.insert(definition.to_owned(), (revision, resources));
+        }
         self.rebuild();
     }
 
@@ -294,7 +304,12 @@ impl Registry {
         for resource in builtin::resources() {
             catalog.add(resource);
         }
-        for resource in self.custom.read().values().flatten() {
+        for resource in self
+            .custom
+            .read()
+            .values()
+            .flat_map(|(_, resources)| resources)
+        {
             catalog.add(resource.clone());
         }
         let mut current = self.catalog.write();

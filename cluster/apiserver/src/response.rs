@@ -111,11 +111,27 @@ pub(crate) fn protobuf_failure(error: &ApiError) -> Response<Body> {
     let metadata = [field(1, b""), field(2, b""), field(3, b"")].concat();
     let mut code = vec![6 << 3];
     push_varint(&mut code, usize::from(error.code));
-    let status = [field(1, &metadata), field(2, b"Failure"), field(3, error.message.as_bytes()), field(4, error.reason.as_bytes()), code];
+    let status = [
+        field(1, &metadata),
+        field(2, b"Failure"),
+        field(3, error.message.as_bytes()),
+        field(4, error.reason.as_bytes()),
+        code,
+    ];
     let kind = [field(1, b"v1"), field(2, b"Status")].concat();
-    let unknown = [b"k8s\0".to_vec(), field(1, &kind), field(2, &status.concat()), field(3, b""), field(4, b"")];
+    let unknown = [
+        b"k8s\0".to_vec(),
+        field(1, &kind),
+        field(2, &status.concat()),
+        field(3, b""),
+        field(4, b""),
+    ];
     let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    with_type(code, "application/vnd.kubernetes.protobuf", full(unknown.concat()))
+    with_type(
+        code,
+        "application/vnd.kubernetes.protobuf",
+        full(unknown.concat()),
+    )
 }
 
 fn push_varint(out: &mut Vec<u8>, mut value: usize) {

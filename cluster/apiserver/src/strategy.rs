@@ -13,8 +13,8 @@ mod workload;
 use serde_json::{Map, Value, json};
 
 pub(crate) use addresses::Addresses;
-pub(crate) use pod::{quality_of_service, with_service_account};
 pub(crate) use immutable::check_immutable;
+pub(crate) use pod::{quality_of_service, with_service_account};
 pub(crate) use rules::check_new;
 pub(crate) use service::release_addresses;
 

@@ -10,7 +10,8 @@ use crate::auth::tokens::ISSUER;
 use crate::discovery;
 use crate::documents::{Document, tag};
 use crate::request::Query;
-use crate::response::{Body, full, json, large_json, text, with_type};
+use crate::response::{Body, failure, full, json, large_json, text, with_type};
+use crate::status::ApiError;
 
 /// The Kubernetes release whose API this is.
 pub(crate) const VERSION: (&str, &str) = ("1", "37");
@@ -35,7 +36,13 @@ impl Api {
             ["apis"] => Some(discovery::group_list(&catalog)),
             ["apis", group] => discovery::group(&catalog, group),
             ["api", version] => discovery::resource_list(&catalog, "", version),
-            ["apis", group, version] => discovery::resource_list(&catalog, group, version),
+            ["apis", group, version] => {
+                let list = discovery::resource_list(&catalog, group, version);
+                if list.is_none() && discovery::group(&catalog, group).is_some() {
+                    return failure(&ApiError::no_such_path());
+                }
+                list
+            }
             ["openapi", "v3"] => return documented(headers, query, self.documents.index(&catalog)),
             ["openapi", "v3", rest @ ..] => {
                 return documented(headers, query, self.documents.of(&catalog, &rest.join("/")));
@@ -51,7 +58,7 @@ impl Api {
                 Some(openid_configuration(&self.advertise_url))
             }
             ["metrics"] => return text(StatusCode::OK, self.metrics()),
-            _ => return not_found(&segments),
+            _ => None,
         };
         match document {
             Some(document) => json(StatusCode::OK, &document),
@@ -78,13 +85,6 @@ impl Api {
         ));
         lines
     }
-}
-
-fn not_found(segments: &[&str]) -> Response<Body> {
-    if matches!(segments.first(), Some(&("api" | "apis" | "openapi"))) {
-        return text(StatusCode::NOT_FOUND, "404 page not found\n");
-    }
-    crate::response::failure(&crate::status::ApiError::no_such_path())
 }
 
 fn wants_aggregated(headers: &HeaderMap) -> bool {

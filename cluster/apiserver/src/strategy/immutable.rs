@@ -6,8 +6,11 @@ use super::{pod, workload};
 use crate::registry::Resource;
 use crate::status::Cause;
 
-/// Fields that keep their value, as path and pointer.
-const KEPT: &[(&str, &str, &[(&str, &str)])] = &[
+/// Fields, as path and pointer.
+type Fields = &'static [(&'static str, &'static str)];
+
+/// Kinds and the fields that keep their value.
+const KEPT: &[(&str, &str, Fields)] = &[
     ("", "Secret", &[("type", "/type")]),
     ("apps", "Deployment", &[("spec.selector", "/spec/selector")]),
     ("apps", "ReplicaSet", &[("spec.selector", "/spec/selector")]),
@@ -60,7 +63,7 @@ pub(crate) fn check_immutable(resource: &Resource, old: &Value, new: &Value) -> 
     match (group, kind) {
         ("", "Pod") => causes.extend(pod::check_change(old, new)),
         ("", "ConfigMap" | "Secret") if old["immutable"] == true => {
-            check_frozen(old, new, &mut causes)
+            check_frozen(old, new, &mut causes);
         }
         ("apps", "StatefulSet") => causes.extend(workload::check_stateful_set(old, new)),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding")

@@ -190,6 +190,14 @@ impl Patch {
             return Err(ApiError::invalid("", "", "", vec![cause]));
         }
         report(call, options, faults);
+        if let Err(fault) = complete::check_types(&resource, &new) {
+            let why = fault.message.split(" cannot be handled as a ").nth(1);
+            let why = why
+                .and_then(|rest| rest.split_once(": "))
+                .map_or("", |(_, why)| why);
+            let cause = Cause::invalid("patch", &json!(new.to_string()), why);
+            return Err(ApiError::invalid("", "", "", vec![cause]));
+        }
         complete::default(&resource, &mut new);
         Ok(new)
     }
