@@ -93,10 +93,6 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
             metrics.clone(),
         ),
     ));
-    tokio::select! {
-        is_filled = caches.wait_until_ready() => if !is_filled { return Err(OperatorError::Caches) },
-        () = shutdown.cancelled() => return Ok(()),
-    }
     let system = System {
         args,
         client,
@@ -106,13 +102,14 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         metrics,
         snapshots: Arc::default(),
     };
+    // Data planes that come early wait for the first snapshot here instead of backing off.
+    let router = snapshots::router(system.snapshot_server(&late));
+    serve(&mut tasks, snapshot_listener, router, &late);
+    tokio::select! {
+        is_filled = system.caches.wait_until_ready() => if !is_filled { return Err(OperatorError::Caches) },
+        () = shutdown.cancelled() => return Ok(()),
+    }
     tasks.spawn(system.publisher(changed).run(late.clone()));
-    serve(
-        &mut tasks,
-        snapshot_listener,
-        snapshots::router(system.snapshot_server(&late)),
-        &late,
-    );
     readiness.set();
     tracing::info!("operator ready");
 

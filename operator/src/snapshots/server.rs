@@ -29,6 +29,9 @@ const ACK_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a replica's name.
 const NODE_LENGTH_MAX: usize = 253;
 
+/// How long a replica that starts lets data planes wait for the first edition.
+const FIRST_EDITION_LIMIT: Duration = Duration::from_secs(5);
+
 /// What the surface needs.
 pub(crate) struct SnapshotServer {
     pub(crate) snapshots: Arc<Snapshots>,
@@ -67,6 +70,13 @@ async fn follow(
         return (
             StatusCode::BAD_REQUEST,
             "the parameter `node` must name the replica",
+        )
+            .into_response();
+    }
+    if !server.has_edition(&plane).await {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no snapshot is compiled yet",
         )
             .into_response();
     }
@@ -137,6 +147,19 @@ impl SnapshotServer {
                     .into_response())
             }
         }
+    }
+
+    /// Whether there is an edition, waiting a little for the first.
+    async fn has_edition(&self, plane: &str) -> bool {
+        let Some(found) = self.snapshots.plane(plane) else {
+            return false;
+        };
+        let mut editions = found.follow();
+        let first = editions.wait_for(Option::is_some);
+        matches!(
+            tokio::time::timeout(FIRST_EDITION_LIMIT, first).await,
+            Ok(Ok(_))
+        )
     }
 
     fn wake(&self, plane: &str) {

@@ -120,6 +120,7 @@ async fn snapshot(stream: &mut BodyDataStream) -> GatewaySnapshot {
 #[tokio::test]
 async fn only_the_planes_own_account_gets_its_snapshot() {
     let surface = Surface::new();
+    surface.publish("a");
     for (path, token, expected) in [
         (
             "/v1/snapshots/gateway?node=g",
@@ -198,4 +199,17 @@ async fn an_acknowledgement_wakes_the_routes_and_a_lost_stream_too() {
     drop(stream);
     assert_eq!(surface.wakes.recv().await, Some(Wake::AllRoutes));
     assert_eq!(surface.snapshots.gateway.replicas.lock().connections(), 0);
+}
+
+#[tokio::test]
+async fn a_data_plane_that_comes_early_waits_for_the_first_snapshot() {
+    let surface = Surface::new();
+    let asked = surface.get("/v1/snapshots/gateway?node=g", Some("gateway"));
+    let compiled = async {
+        tokio::task::yield_now().await;
+        assert!(surface.publish("a"));
+    };
+    let ((status, mut stream), ()) = tokio::join!(asked, compiled);
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(snapshot(&mut stream).await.keys[0].id, "a");
 }
