@@ -8,7 +8,10 @@ use tracing::debug;
 
 /// Where one controller tells what it did.
 pub(crate) struct Journal {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
+    /// Counts repeated warnings into one Event.
+    warnings: Recorder,
 }
 
 impl Journal {
@@ -18,49 +21,48 @@ impl Journal {
             controller: controller.to_owned(),
             instance: None,
         };
+        let warnings = Recorder::new(client.clone(), reporter.clone());
         Self {
-            recorder: Recorder::new(client, reporter),
+            client,
+            reporter,
+            warnings,
         }
     }
 
     /// Tells that something was done to an object.
-    pub(crate) async fn note<K: Resource<DynamicType = ()>>(
-        &self,
-        object: &K,
-        reason: &str,
-        message: String,
-    ) {
-        self.publish(object, EventType::Normal, reason, message)
-            .await;
+    pub(crate) async fn note<K>(&self, object: &K, reason: &str, message: String)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        // A recorder of its own: one that remembers would take all Pods that were created for one and the same.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        publish(&recorder, object, EventType::Normal, reason, message).await;
     }
 
     /// Tells that something could not be done.
-    pub(crate) async fn warn<K: Resource<DynamicType = ()>>(
-        &self,
-        object: &K,
-        reason: &str,
-        message: String,
-    ) {
-        self.publish(object, EventType::Warning, reason, message)
-            .await;
+    pub(crate) async fn warn<K>(&self, object: &K, reason: &str, message: String)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        publish(&self.warnings, object, EventType::Warning, reason, message).await;
     }
+}
 
-    async fn publish<K: Resource<DynamicType = ()>>(
-        &self,
-        object: &K,
-        type_: EventType,
-        reason: &str,
-        message: String,
-    ) {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(message),
-            action: reason.to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            debug!(reason, %error, "an event is lost");
-        }
+async fn publish<K: Resource<DynamicType = ()>>(
+    recorder: &Recorder,
+    object: &K,
+    type_: EventType,
+    reason: &str,
+    message: String,
+) {
+    let event = Event {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(message),
+        action: reason.to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = recorder.publish(&event, &object.object_ref(&())).await {
+        debug!(reason, %error, "an event is lost");
     }
 }
