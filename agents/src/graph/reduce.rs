@@ -21,6 +21,8 @@ pub(crate) enum InvalidWrite {
     },
     #[error("the sum in `{channel}` is too large")]
     Overflow { channel: String },
+    #[error("the run has written more than {limit} bytes")]
+    LogTooLarge { limit: usize },
     #[error("the state would be larger than {limit} bytes")]
     TooLarge { limit: usize },
 }

@@ -13,6 +13,9 @@ use crate::definition::initial;
 /// Most bytes of all channels together, as JSON.
 const STATE_BYTES_MAX: usize = 8 << 20;
 
+/// Most bytes that all steps of a run may write: the log keeps what later steps replace.
+const LOG_BYTES_MAX: usize = 128 << 20;
+
 /// What one finished step did.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StepRecord {
@@ -49,6 +52,7 @@ pub(crate) struct RunState {
     pub(crate) tool_calls: u32,
     pub(crate) usage: Usage,
     bytes: usize,
+    written_bytes: usize,
 }
 
 impl RunState {
@@ -71,6 +75,7 @@ impl RunState {
             tool_calls: 0,
             usage: Usage::default(),
             bytes,
+            written_bytes: 0,
         }
     }
 
@@ -92,11 +97,17 @@ impl RunState {
             });
         };
         let mut bytes = self.bytes;
+        let mut written_bytes = self.written_bytes;
         for (name, write) in &record.writes {
             let reducer = self.reducer(graph, name)?;
             check(name, reducer, &self.values[name], write)?;
             // An upper bound: what a write replaces is not taken off, or each step would measure the whole state.
             bytes += size(write);
+            written_bytes += size(write);
+        }
+        if LOG_BYTES_MAX < written_bytes {
+            let limit = LOG_BYTES_MAX;
+            return Err(InvalidWrite::LogTooLarge { limit }.into());
         }
         if STATE_BYTES_MAX < bytes {
             bytes = self.exact_size(graph, &record.writes);
@@ -113,6 +124,7 @@ impl RunState {
             }
         }
         self.bytes = bytes;
+        self.written_bytes = written_bytes;
         self.last = Some(place);
         self.steps += 1;
         self.turns += u32::from(matches!(graph.nodes[place].step, CompiledStep::Model(_)));

@@ -89,6 +89,19 @@ fn check(request: &ChatRequest) -> Result<(), ApiError> {
             "an agent has tools of its own; a request cannot bring others",
         ));
     }
+    if request.logprobs == Some(true) {
+        return Err(ApiError::invalid(
+            "logprobs",
+            "an agent has no log probabilities",
+        ));
+    }
+    let format = request.rest.get("response_format");
+    if format.is_some_and(|format| format["type"] != "text") {
+        return Err(ApiError::invalid(
+            "response_format",
+            "an agent's definition decides the format of its answers",
+        ));
+    }
     if request
         .rest
         .get("n")

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -126,9 +126,15 @@ impl Store {
             .await
             .map_err(in_folder)?;
         let path = folder.join("runs.db");
+        // Inputs and answers are the users' own: nobody else on the host reads them. SQLite gives its other files the
+        // permissions of this one.
+        fs::File::options()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(in_folder)?;
         let connection = prepare(&path)?;
-        // Inputs and answers are the users' own: nobody else on the host reads them.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(in_folder)?;
         let writer = Writer::start(connection, commit_hook).map_err(in_folder)?;
         Ok(Self {
             writer,

@@ -13,6 +13,8 @@ use super::{
 };
 use crate::clock::Millis;
 
+/// A list ends early when the inputs and outputs in it are longer.
+const LIST_BYTES_MAX: i64 = 16 << 20;
 /// Most runs of a list.
 const LIST_MAX: u32 = 100;
 /// Most events that are read at once.
@@ -58,12 +60,16 @@ impl Store {
     ) -> Result<Vec<RunRecord>, StoreError> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {RUN_COLUMNS} FROM run WHERE namespace = ?1 AND agent = ?2 AND account = ?3 \
+                "SELECT {RUN_COLUMNS}, length(input) + COALESCE(length(output), 0) AS length FROM run WHERE namespace = ?1 AND agent = ?2 AND account = ?3 \
                  ORDER BY id DESC LIMIT {LIST_MAX}"
             ))?;
             let mut rows = statement.query(params![namespace, agent, account.0])?;
             let mut runs = Vec::new();
-            while let Some(row) = rows.next()? {
+            let mut bytes = 0;
+            while bytes < LIST_BYTES_MAX
+                && let Some(row) = rows.next()?
+            {
+                bytes += row.get::<_, i64>("length")?;
                 runs.push(RunRecord::from_row(row)?);
             }
             Ok(runs)

@@ -246,3 +246,34 @@ async fn steps_of_many_runs_share_commits() {
     let commits = commits.load(std::sync::atomic::Ordering::Relaxed);
     assert!(commits < 50, "200 runs took {commits} commits");
 }
+
+#[tokio::test]
+async fn a_list_of_large_runs_ends_early() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let large = "x".repeat(6 << 20);
+    for _ in 0..5 {
+        store.create(new_run(&large, None)).await.unwrap();
+    }
+    let account = Account("n/key".to_owned());
+    let runs = store
+        .runs("n".to_owned(), "a".to_owned(), account)
+        .await
+        .unwrap();
+    assert_eq!(runs.len(), 3, "16 MiB are reached");
+}
+
+#[tokio::test]
+async fn nobody_else_reads_the_log() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    store.create(new_run("x", None)).await.unwrap();
+    for file in ["runs.db", "runs.db-wal", "runs.db-shm"] {
+        let mode = std::fs::metadata(folder.path().join(file))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o077, 0, "{file} has mode {mode:o}");
+    }
+}

@@ -157,6 +157,14 @@ async fn requests_that_an_agent_would_ignore_are_refused() {
             "tools",
         ),
         (json!({ "model": "worker", "messages": user, "n": 2 }), "n"),
+        (
+            json!({ "model": "worker", "messages": user, "logprobs": true }),
+            "logprobs",
+        ),
+        (
+            json!({ "model": "worker", "messages": user, "response_format": { "type": "json_object" } }),
+            "response_format",
+        ),
     ];
     for (body, param) in cases {
         let response = runtime
