@@ -17,30 +17,29 @@ pub use self::decode::decode_fault;
 
 static COMPRESSED: &[u8] = include_bytes!("../../data/definitions.json.gz");
 
-static DEFINITIONS: LazyLock<HashMap<String, Structural>> = LazyLock::new(|| {
-    let raw = raw_definitions();
-    raw.iter()
-        .map(|(name, schema)| (name.clone(), parse_definition(schema)))
-        .collect()
+/// The schemas by definition, and the definitions of kinds by `group/version/kind`.
+struct Builtin {
+    definitions: HashMap<String, Structural>,
+    kinds: HashMap<String, String>,
+}
+
+static BUILTIN: LazyLock<Builtin> = LazyLock::new(|| {
+    let (mut definitions, mut kinds) = (HashMap::new(), HashMap::new());
+    for (name, schema) in raw_definitions() {
+        for (group, version, kind) in kinds_of(&schema) {
+            kinds
+                .entry(format!("{group}/{version}/{kind}"))
+                .or_insert_with(|| name.clone());
+        }
+        definitions.insert(name, parse_definition(&schema));
+    }
+    Builtin { definitions, kinds }
 });
 
 /// What a reference to nowhere means: anything.
 static ANYTHING: LazyLock<Structural> = LazyLock::new(|| Structural {
     preserves_unknown: true,
     ..Structural::default()
-});
-
-/// Definition names by `group/version/kind`.
-static KINDS: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
-    let mut kinds = HashMap::new();
-    for (name, schema) in &raw_definitions() {
-        for (group, version, kind) in kinds_of(schema) {
-            kinds
-                .entry(format!("{group}/{version}/{kind}"))
-                .or_insert_with(|| name.clone());
-        }
-    }
-    kinds
 });
 
 /// The definitions as JSON schemas; read anew each time, since only documents need them.
@@ -76,12 +75,13 @@ pub fn kinds_of(schema: &Value) -> Vec<(String, String, String)> {
 
 /// A definition by its name, without the path to it.
 pub(crate) fn definition(name: &str) -> &'static Structural {
-    DEFINITIONS.get(name).unwrap_or(&ANYTHING)
+    BUILTIN.definitions.get(name).unwrap_or(&ANYTHING)
 }
 
 /// The name of the definition of a kind.
 pub fn definition_name(group: &str, version: &str, kind: &str) -> Option<&'static str> {
-    KINDS
+    BUILTIN
+        .kinds
         .get(&format!("{group}/{version}/{kind}"))
         .map(String::as_str)
 }

@@ -170,7 +170,7 @@ pub struct Structural {
     pub items: Option<Node>,
     /// Value of a missing field.
     pub default: Option<Value>,
-    pub(crate) limits: Box<Limits>,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) rules: Option<Arc<cel::Rules>>,
     pub(crate) has_rules_below: bool,
     /// The schema of a built-in kind.

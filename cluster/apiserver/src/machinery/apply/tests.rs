@@ -1,7 +1,9 @@
 //! Apply tables: who owns what after a sequence of writes.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::fieldset::Step;
 use super::*;
 use crate::machinery::builtin;
 
@@ -341,4 +343,39 @@ fn kubectl_may_not_take_what_others_changed_since() {
             .try_apply("kubectl", &json!({"image": "y"}), false)
             .is_err()
     );
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let name = "[a-z.:\"]{1,4}";
+    let step = prop_oneof![
+        name.prop_map(Step::Field),
+        name.prop_map(|text| Step::Value(json!(text).to_string())),
+        (name, 0..9_i32).prop_map(|(key, value)| Step::Key(vec![(key, value.to_string())])),
+        (0..9_usize).prop_map(Step::Index),
+    ];
+    proptest::collection::vec(step, 1..5)
+}
+
+proptest! {
+    #[test]
+    fn field_sets_survive_their_written_form(paths in proptest::collection::vec(steps(), 0..12)) {
+        let mut set = FieldSet::default();
+        for path in &paths {
+            set.insert(path);
+        }
+        prop_assert_eq!(FieldSet::decode(&set.encode()), Some(set.clone()));
+        prop_assert!(set.difference(&set).is_empty());
+        prop_assert_eq!(set.union(&set), set.clone());
+        prop_assert_eq!(set.intersection(&set), set);
+    }
+
+    #[test]
+    fn applying_twice_is_applying_once(image in "[a-z]{0,3}", tags in proptest::collection::btree_set("[a-c]", 0..3), replicas in 0..3_i32) {
+        let tags: Vec<String> = tags.into_iter().collect();
+        let spec = json!({"image": image, "tags": tags, "replicas": replicas});
+        let mut story = Story::new().apply("m1", &json!({"image": "x", "tags": ["b"]})).force("m2", &spec);
+        let before = story.live.clone();
+        story.try_apply("m2", &spec, false).unwrap();
+        prop_assert_eq!(story.live, before);
+    }
 }

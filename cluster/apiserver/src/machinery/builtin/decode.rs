@@ -256,6 +256,11 @@ mod tests {
                 "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
             ),
         );
+    }
+
+    #[test]
+    fn what_is_deep_inside_is_named_by_its_structure() {
+        let with = |spec: Value| json!({"metadata": {"name": "d"}, "spec": spec});
         let containers =
             |container: Value| with(json!({"template": {"spec": {"containers": container}}}));
         check(

@@ -261,11 +261,7 @@ const LIST: [Parameter; 10] = [
         "integer",
         "When the list or watch is to end.",
     ),
-    (
-        "watch",
-        "boolean",
-        "Returns changes as a stream of events.",
-    ),
+    ("watch", "boolean", "Returns changes as a stream of events."),
 ];
 
 fn parameters(verb: &str) -> Value {

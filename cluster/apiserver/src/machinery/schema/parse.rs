@@ -1,6 +1,6 @@
 //! JSON schemas into [`Structural`] trees; what is not understood is left out.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 use serde_json::Value;
@@ -77,7 +77,7 @@ fn parse(schema: &Value, is_custom: bool) -> Structural {
         additional: additional(schema, is_custom),
         items: schema.get("items").map(|items| node(items, is_custom)),
         default: schema.get("default").filter(|_| is_custom).cloned(),
-        limits: Box::new(limits(schema, is_custom)),
+        limits: shared_limits(schema, is_custom),
         rules: if is_custom {
             Rules::compile(schema).map(Arc::new)
         } else {
@@ -118,7 +118,7 @@ fn settle_builtin(out: &mut Structural, schema: &Value) {
     let is_scalar_union = schema.get("oneOf").is_some();
     if is_scalar_union {
         out.kind = None;
-        out.limits.one_of.clear();
+        out.limits = Arc::clone(&NO_LIMITS);
         return;
     }
     let is_free = matches!(out.additional, Additional::None) && out.properties.is_empty();
@@ -192,6 +192,30 @@ fn additional(schema: &Value, is_custom: bool) -> Additional {
         }
         Some(_) => Additional::Any,
     }
+}
+
+/// Most nodes have no limits; they share these.
+static NO_LIMITS: LazyLock<Arc<Limits>> = LazyLock::new(Arc::default);
+
+fn shared_limits(schema: &Value, is_custom: bool) -> Arc<Limits> {
+    const FREE: [&str; 6] = [
+        "type",
+        "description",
+        "items",
+        "properties",
+        "additionalProperties",
+        "default",
+    ];
+    let fields = schema
+        .as_object()
+        .into_iter()
+        .flat_map(|fields| fields.keys());
+    let mut limiting =
+        fields.filter(|key| !FREE.contains(&key.as_str()) && !key.starts_with("x-kubernetes-"));
+    if limiting.next().is_none() {
+        return Arc::clone(&NO_LIMITS);
+    }
+    Arc::new(limits(schema, is_custom))
 }
 
 fn limits(schema: &Value, is_custom: bool) -> Limits {
