@@ -63,13 +63,21 @@ impl Refusal {
         match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOENT) => Self::NotFound(format!("there is no {path}")),
             // What openat2 says about a path that leads out of the home.
-            Some(Errno::XDEV | Errno::LOOP) => Self::Denied(format!("{path} leads out of the home")),
-            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Self::Denied(format!("{path} may not be touched")),
-            Some(Errno::NOSPC | Errno::DQUOT) => Self::NoSpace(format!("there is no space left for {path}; delete something")),
+            Some(Errno::XDEV | Errno::LOOP) => {
+                Self::Denied(format!("{path} leads out of the home"))
+            }
+            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
+                Self::Denied(format!("{path} may not be touched"))
+            }
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::NoSpace(format!(
+                "there is no space left for {path}; delete something"
+            )),
             Some(Errno::FBIG) => Self::TooLarge(format!("{path} would be too large")),
             Some(Errno::ISDIR) => Self::Invalid(format!("{path} is a directory")),
             Some(Errno::NOTDIR) => Self::Invalid(format!("a part of {path} is not a directory")),
-            Some(Errno::NOTEMPTY | Errno::EXIST) => Self::Conflict(format!("{path} is not empty or exists already")),
+            Some(Errno::NOTEMPTY | Errno::EXIST) => {
+                Self::Conflict(format!("{path} is not empty or exists already"))
+            }
             Some(Errno::NAMETOOLONG) => Self::Invalid("the path is too long".to_owned()),
             _ => Self::Internal(format!("{path}: {error}")),
         }

@@ -14,8 +14,8 @@ use std::path::{Component, Path, PathBuf};
 use parking_lot::Mutex;
 use protocol::workspace::{FileEntry, FileList};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, mkdirat, openat, openat2, renameat_with,
-    statat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, mkdirat, openat, openat2,
+    renameat_with, statat, unlinkat,
 };
 
 use crate::fault::Refusal;
@@ -93,8 +93,12 @@ impl Home {
         }
         let path = Path::new(text);
         let below = if path.is_absolute() {
-            path.strip_prefix(&self.path)
-                .map_err(|_| Refusal::Denied(format!("{text} lies outside the home {}", self.path.display())))?
+            path.strip_prefix(&self.path).map_err(|_| {
+                Refusal::Denied(format!(
+                    "{text} lies outside the home {}",
+                    self.path.display()
+                ))
+            })?
         } else {
             path
         };
@@ -103,11 +107,19 @@ impl Home {
             match part {
                 Component::Normal(name) => inner.push(name),
                 Component::CurDir => {}
-                Component::ParentDir => return Err(Refusal::Denied(format!("{text} has `..` in it"))),
-                Component::RootDir | Component::Prefix(_) => return Err(invalid("not below the home")),
+                Component::ParentDir => {
+                    return Err(Refusal::Denied(format!("{text} has `..` in it")));
+                }
+                Component::RootDir | Component::Prefix(_) => {
+                    return Err(invalid("not below the home"));
+                }
             }
         }
-        let shown = if inner.as_os_str().is_empty() { ".".to_owned() } else { inner.display().to_string() };
+        let shown = if inner.as_os_str().is_empty() {
+            ".".to_owned()
+        } else {
+            inner.display().to_string()
+        };
         Ok(HomePath { inner, shown })
     }
 
@@ -115,13 +127,22 @@ impl Home {
     pub(crate) fn read(&self, path: &HomePath) -> Result<File, Refusal> {
         // Without O_NONBLOCK a pipe without a writer would hold the thread for ever.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = File::from(self.resolve(path.place(), flags).map_err(Refusal::io(&path.shown))?);
-        let kind = file.metadata().map_err(Refusal::io(&path.shown))?.file_type();
+        let file = File::from(
+            self.resolve(path.place(), flags)
+                .map_err(Refusal::io(&path.shown))?,
+        );
+        let kind = file
+            .metadata()
+            .map_err(Refusal::io(&path.shown))?
+            .file_type();
         if kind.is_dir() {
             return Err(Refusal::Invalid(format!("{} is a directory", path.shown)));
         }
         if !kind.is_file() {
-            return Err(Refusal::Invalid(format!("{} is no regular file", path.shown)));
+            return Err(Refusal::Invalid(format!(
+                "{} is no regular file",
+                path.shown
+            )));
         }
         Ok(file)
     }
@@ -148,25 +169,44 @@ impl Home {
         }
         names.sort();
         // What vanished meanwhile is left out.
-        let entries = names.iter().filter_map(|name| entry(dir.as_fd(), name)).collect();
+        let entries = names
+            .iter()
+            .filter_map(|name| entry(dir.as_fd(), name))
+            .collect();
         Ok(FileList { entries, truncated })
     }
 
     /// Starts a write; nothing is seen of it before [`Home::finish`]. Missing folders are made.
     pub(crate) fn begin(&self, path: &HomePath) -> Result<Upload, Refusal> {
-        let Some(folder) = path.inner.parent().filter(|_| path.inner.file_name().is_some()) else {
+        let Some(folder) = path
+            .inner
+            .parent()
+            .filter(|_| path.inner.file_name().is_some())
+        else {
             return Err(Refusal::Invalid("a file needs a name".to_owned()));
         };
         let folder = self.make_folder(folder).map_err(Refusal::io(&path.shown))?;
         let draft = format!(".quarterdeck-{}.draft", uuid::Uuid::now_v7().simple());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&folder, draft.as_str(), flags, Mode::from_raw_mode(0o644))
             .map_err(|error| Refusal::from_io(&path.shown, &error.into()))?;
-        Ok(Upload { folder, draft, file: File::from(file), written: 0, kept: false })
+        Ok(Upload {
+            folder,
+            draft,
+            file: File::from(file),
+            written: 0,
+            kept: false,
+        })
     }
 
     /// Makes a written file appear under its name, all at once.
-    pub(crate) fn finish(&self, path: &HomePath, mut upload: Upload, condition: &Precondition) -> Result<String, Refusal> {
+    pub(crate) fn finish(
+        &self,
+        path: &HomePath,
+        mut upload: Upload,
+        condition: &Precondition,
+    ) -> Result<String, Refusal> {
         let Some(name) = path.inner.file_name() else {
             return Err(Refusal::Invalid("a file needs a name".to_owned()));
         };
@@ -176,13 +216,30 @@ impl Home {
         if present.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir()) {
             return Err(Refusal::Conflict(format!("{} is a directory", path.shown)));
         }
-        let present_tag = present.map(|stat| tag_of(stat.st_ino, stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0), stat.st_size));
+        let present_tag = present.map(|stat| {
+            tag_of(
+                stat.st_ino,
+                stat.st_mtime,
+                i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+                stat.st_size,
+            )
+        });
         if !condition.holds(present_tag.as_deref()) {
             return Err(Refusal::Stale);
         }
         // A program in the workspace does not take our lock: the kernel refuses to replace what was not there.
-        let flags = if matches!(condition, Precondition::Absent) { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
-        match renameat_with(&upload.folder, upload.draft.as_str(), &upload.folder, name, flags) {
+        let flags = if matches!(condition, Precondition::Absent) {
+            RenameFlags::NOREPLACE
+        } else {
+            RenameFlags::empty()
+        };
+        match renameat_with(
+            &upload.folder,
+            upload.draft.as_str(),
+            &upload.folder,
+            name,
+            flags,
+        ) {
             Ok(()) => {}
             Err(rustix::io::Errno::EXIST) => return Err(Refusal::Stale),
             Err(error) => return Err(Refusal::from_io(&path.shown, &error.into())),
@@ -197,7 +254,9 @@ impl Home {
             return Err(Refusal::Denied("the home itself stays".to_owned()));
         };
         let _one_writer = self.writes.lock();
-        let folder = self.resolve(place(folder), OFlags::PATH | OFlags::DIRECTORY).map_err(Refusal::io(&path.shown))?;
+        let folder = self
+            .resolve(place(folder), OFlags::PATH | OFlags::DIRECTORY)
+            .map_err(Refusal::io(&path.shown))?;
         let outcome = match unlinkat(&folder, name, AtFlags::empty()) {
             Err(rustix::io::Errno::ISDIR) => unlinkat(&folder, name, AtFlags::REMOVEDIR),
             outcome => outcome,
@@ -220,7 +279,11 @@ impl Home {
             folder = match self.resolve(&reached, OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(found) => found,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match mkdirat(&folder, Path::new(part.as_os_str()), Mode::from_raw_mode(0o755)) {
+                    match mkdirat(
+                        &folder,
+                        Path::new(part.as_os_str()),
+                        Mode::from_raw_mode(0o755),
+                    ) {
                         Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                         Err(error) => return Err(error.into()),
                     }
@@ -236,7 +299,13 @@ impl Home {
     fn resolve(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let rules = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RACES_MAX {
-            match openat2(&self.dir, path, flags | OFlags::CLOEXEC, Mode::empty(), rules) {
+            match openat2(
+                &self.dir,
+                path,
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                rules,
+            ) {
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 outcome => return outcome.map_err(Into::into),
             }
@@ -273,7 +342,10 @@ impl Upload {
     pub(crate) fn write(&mut self, bytes: &[u8], path: &HomePath) -> Result<(), Refusal> {
         self.written += bytes.len() as u64;
         if self.written > UPLOAD_BYTES_MAX {
-            return Err(Refusal::TooLarge(format!("{} is larger than {UPLOAD_BYTES_MAX} bytes", path.shown)));
+            return Err(Refusal::TooLarge(format!(
+                "{} is larger than {UPLOAD_BYTES_MAX} bytes",
+                path.shown
+            )));
         }
         self.file.write_all(bytes).map_err(Refusal::io(&path.shown))
     }
@@ -293,7 +365,12 @@ impl Drop for Upload {
 /// Changes whenever a file's content may have.
 pub(crate) fn tag(file: &File) -> io::Result<String> {
     let meta = file.metadata()?;
-    Ok(tag_of(meta.ino(), meta.mtime(), meta.mtime_nsec(), i64::try_from(meta.len()).unwrap_or(0)))
+    Ok(tag_of(
+        meta.ino(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        i64::try_from(meta.len()).unwrap_or(0),
+    ))
 }
 
 fn tag_of(inode: u64, seconds: i64, nanos: i64, size: i64) -> String {
@@ -301,7 +378,11 @@ fn tag_of(inode: u64, seconds: i64, nanos: i64, size: i64) -> String {
 }
 
 fn place(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
 }
 
 fn entry(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Option<FileEntry> {
@@ -310,7 +391,11 @@ fn entry(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Option<FileEntry> {
         FileType::RegularFile => "file",
         FileType::Directory => "directory",
         FileType::Symlink => "symlink",
-        FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => "other",
+        FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => "other",
     };
     Some(FileEntry {
         name: name.to_string_lossy().into_owned(),

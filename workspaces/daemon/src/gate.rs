@@ -93,25 +93,52 @@ pub enum GateError {
 /// # Errors
 /// The token, the allow list, the data folder or a socket is not usable.
 pub async fn run_gate(args: GateArgs, shutdown: CancellationToken) -> Result<(), GateError> {
-    let GateArgs { listen, socket_dir, token_file, home_dir, data_dir, egress_allow } = args;
+    let GateArgs {
+        listen,
+        socket_dir,
+        token_file,
+        home_dir,
+        data_dir,
+        egress_allow,
+    } = args;
     let token = read_token(&token_file)?;
     let allow = AllowList::parse(&egress_allow)?;
     let data_dir = data_dir.unwrap_or_else(|| home_dir.join(HOME_FOLDER));
-    let data = |source| GateError::Data { path: data_dir.clone(), source };
+    let data = |source| GateError::Data {
+        path: data_dir.clone(),
+        source,
+    };
     make_private(&data_dir).map_err(data)?;
     let audit = Arc::new(Audit::open(&data_dir).map_err(data)?);
     let results = Results::open(&data_dir.join("results")).map_err(data)?;
     let egress_path = socket_dir.join(EGRESS_SOCKET);
-    let way_out = bind_socket(&egress_path)
-        .map_err(|source| GateError::Listen { address: egress_path.display().to_string(), source })?;
+    let way_out = bind_socket(&egress_path).map_err(|source| GateError::Listen {
+        address: egress_path.display().to_string(),
+        source,
+    })?;
     let listener = TcpListener::bind(listen)
         .await
-        .map_err(|source| GateError::Listen { address: listen.to_string(), source })?;
+        .map_err(|source| GateError::Listen {
+            address: listen.to_string(),
+            source,
+        })?;
     tracing::info!(%listen, domains = egress_allow.len(), "workspace gate is up");
     let tasks = TaskTracker::new();
-    let proxy = Proxy::new(ProxyConfig { allow, network: Arc::new(HostNetwork) }, Arc::clone(&audit));
+    let proxy = Proxy::new(
+        ProxyConfig {
+            allow,
+            network: Arc::new(HostNetwork),
+        },
+        Arc::clone(&audit),
+    );
     tasks.spawn(proxy.run(way_out, shutdown.clone()));
-    let gate = Gate::new(token, InitClient::new(&socket_dir), audit, results, tasks.clone());
+    let gate = Gate::new(
+        token,
+        InitClient::new(&socket_dir),
+        audit,
+        results,
+        tasks.clone(),
+    );
     let outcome = axum::serve(listener, api::router(gate))
         .with_graceful_shutdown(shutdown.clone().cancelled_owned())
         .await
@@ -123,8 +150,14 @@ pub async fn run_gate(args: GateArgs, shutdown: CancellationToken) -> Result<(),
 }
 
 fn read_token(path: &Path) -> Result<String, GateError> {
-    let fail = |reason: String| GateError::Token { path: path.to_owned(), reason };
-    let token = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?.trim().to_owned();
+    let fail = |reason: String| GateError::Token {
+        path: path.to_owned(),
+        reason,
+    };
+    let token = std::fs::read_to_string(path)
+        .map_err(|error| fail(error.to_string()))?
+        .trim()
+        .to_owned();
     if token.len() < TOKEN_BYTES_MIN {
         return Err(fail(format!("it has fewer than {TOKEN_BYTES_MIN} bytes")));
     }
@@ -132,7 +165,10 @@ fn read_token(path: &Path) -> Result<String, GateError> {
 }
 
 fn make_private(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)?;
     // A program may have put a link there: what we write must not follow it.
     if std::fs::symlink_metadata(path)?.is_symlink() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is a link"));

@@ -106,7 +106,12 @@ async fn run(args: InitArgs) -> Result<(), InitError> {
     let stop = stop_on_signals(shutdown.clone())?;
     tasks.spawn(stop);
     let orphans = orphans::Orphans::adopting();
-    tasks.spawn(orphans.clone().reap(shutdown.clone()).map_err(InitError::Runtime)?);
+    tasks.spawn(
+        orphans
+            .clone()
+            .reap(shutdown.clone())
+            .map_err(InitError::Runtime)?,
+    );
     let outcome = serve(args, orphans, tasks.clone(), shutdown.clone()).await;
     shutdown.cancel();
     tasks.close();
@@ -121,25 +126,46 @@ async fn serve(
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) -> Result<(), InitError> {
-    let InitArgs { socket_dir, home, proxy_port } = args;
+    let InitArgs {
+        socket_dir,
+        home,
+        proxy_port,
+    } = args;
     let confinement = Confinement::new(&ConfinementSpec {
         writable: vec![home.clone(), PathBuf::from("/tmp")],
         hidden: vec![socket_dir.clone()],
         open_files_max: OPEN_FILES_MAX,
         processes_max: None,
     })?;
-    let home = Arc::new(Home::open(&home).map_err(|source| InitError::Home { path: home.clone(), source })?);
+    let home = Arc::new(Home::open(&home).map_err(|source| InitError::Home {
+        path: home.clone(),
+        source,
+    })?);
     let proxy = TcpListener::bind((Ipv4Addr::LOCALHOST, proxy_port))
         .await
-        .map_err(|source| InitError::Listen { address: format!("127.0.0.1:{proxy_port}"), source })?;
+        .map_err(|source| InitError::Listen {
+            address: format!("127.0.0.1:{proxy_port}"),
+            source,
+        })?;
     let info = facts::gather(home.path(), &confinement);
     tracing::info!(home = %home.path().display(), enforced = ?info.enforced, missing = ?info.missing, "workspace is up");
-    tasks.spawn(relay::run(proxy, socket_dir.join(EGRESS_SOCKET), shutdown.clone()));
+    tasks.spawn(relay::run(
+        proxy,
+        socket_dir.join(EGRESS_SOCKET),
+        shutdown.clone(),
+    ));
     let listener = listen(&socket_dir.join(INIT_SOCKET))?;
     let base = program::base_environment(home.path(), proxy_port);
     let shared = Arc::new(Shared {
         info,
-        execs: Execs::new(confinement, Arc::clone(&home), base, orphans, tasks, shutdown.clone()),
+        execs: Execs::new(
+            confinement,
+            Arc::clone(&home),
+            base,
+            orphans,
+            tasks,
+            shutdown.clone(),
+        ),
     });
     axum::serve(listener::OutsideOnly::new(listener), router(shared, home))
         .with_graceful_shutdown(shutdown.cancelled_owned())
@@ -161,7 +187,10 @@ async fn info(State(shared): State<Arc<Shared>>) -> Json<Info> {
 
 /// Binds the socket in place of one that an earlier process left. Whoever is outside may connect; programs cannot reach it.
 fn listen(path: &Path) -> Result<UnixListener, InitError> {
-    bind_socket(path).map_err(|source| InitError::Listen { address: path.display().to_string(), source })
+    bind_socket(path).map_err(|source| InitError::Listen {
+        address: path.display().to_string(),
+        source,
+    })
 }
 
 pub(crate) fn bind_socket(path: &Path) -> io::Result<UnixListener> {

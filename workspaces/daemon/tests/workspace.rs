@@ -1,6 +1,12 @@
 //! A whole workspace: a sandbox with init as its first process, and a gate before it.
 //!
 //! The executable plays four parts: the test, the sandbox helper, init, and a program that tries to reach init's socket.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is all test code; without the standard harness clippy cannot see that"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -19,7 +25,8 @@ use protocol::workspace::{ExecEvent, Exit, FileList, Info};
 use tokio_util::sync::CancellationToken;
 use workspaces_daemon::{GateArgs, InitArgs, run_gate, run_init};
 use workspaces_sandbox::{
-    Helper, Limits, Mount, MountKind, Profile, Rootfs, Sandbox, SandboxSpec, Sandboxes, SandboxesConfig, Stdio,
+    Helper, Limits, Mount, MountKind, Profile, Rootfs, Sandbox, SandboxSpec, Sandboxes,
+    SandboxesConfig, Stdio,
 };
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -81,9 +88,16 @@ impl Workspace {
         }
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
         let program = std::env::current_exe().unwrap();
-        let helper = Helper { program: program.clone(), args: vec!["sandbox-helper".into()] };
-        let sandboxes =
-            Sandboxes::new(SandboxesConfig { state_dir: dir.path().join("state"), helper, profile: Profile::hard() }).unwrap();
+        let helper = Helper {
+            program: program.clone(),
+            args: vec!["sandbox-helper".into()],
+        };
+        let sandboxes = Sandboxes::new(SandboxesConfig {
+            state_dir: dir.path().join("state"),
+            helper,
+            profile: Profile::hard(),
+        })
+        .unwrap();
         let bind = |source: PathBuf, target: &str, writable| Mount {
             target: PathBuf::from(target),
             kind: MountKind::Bind { source, writable },
@@ -91,14 +105,27 @@ impl Workspace {
         let spec = SandboxSpec {
             id: "workspace".to_owned(),
             rootfs: Rootfs::HostUsr,
-            command: ["/.qd/qd", "init", "--socket-dir", "/run/quarterdeck", "--home", "/work"].map(str::to_owned).to_vec(),
+            command: [
+                "/.qd/qd",
+                "init",
+                "--socket-dir",
+                "/run/quarterdeck",
+                "--home",
+                "/work",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             env: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]),
             mounts: vec![
                 bind(program, "/.qd/qd", false),
                 bind(dir.path().join("socket"), "/run/quarterdeck", true),
                 bind(dir.path().join("home"), "/work", true),
             ],
-            limits: Limits { memory_bytes: Some(256 << 20), pids: Some(256), cpu_millis: None },
+            limits: Limits {
+                memory_bytes: Some(256 << 20),
+                pids: Some(256),
+                cpu_millis: None,
+            },
             ..SandboxSpec::default()
         };
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
@@ -109,10 +136,19 @@ impl Workspace {
         };
         let sandbox = sandboxes.create(spec, &stdio).unwrap();
         sandbox.start().unwrap();
-        Self { dir, sandbox, url: format!("http://{address}") }
+        Self {
+            dir,
+            sandbox,
+            url: format!("http://{address}"),
+        }
     }
 
-    async fn send(&self, method: &str, path: &str, body: impl Into<bytes::Bytes>) -> (u16, bytes::Bytes) {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<bytes::Bytes>,
+    ) -> (u16, bytes::Bytes) {
         let client = Client::builder(TokioExecutor::new()).build_http::<Full<bytes::Bytes>>();
         let request = http::Request::builder()
             .method(method)
@@ -123,23 +159,32 @@ impl Workspace {
             .unwrap();
         let response = client.request(request).await.unwrap();
         let status = response.status().as_u16();
-        (status, response.into_body().collect().await.unwrap().to_bytes())
+        (
+            status,
+            response.into_body().collect().await.unwrap().to_bytes(),
+        )
     }
 
     /// Runs a shell script and answers with both streams and how it ended.
     async fn shell(&self, script: &str) -> (String, Exit) {
-        self.exec(serde_json::json!({ "command": ["bash", "-c", script] })).await
+        self.exec(serde_json::json!({ "command": ["bash", "-c", script] }))
+            .await
     }
 
     async fn exec(&self, request: serde_json::Value) -> (String, Exit) {
         let (status, lines) = self.send("POST", "/v1/exec", request.to_string()).await;
         assert_eq!(status, 200, "{lines:?}");
         let (mut text, mut end) = (String::new(), None);
-        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in lines
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
             match serde_json::from_slice(line).unwrap() {
                 ExecEvent::Started { .. } => {}
                 ExecEvent::Stdout { data } | ExecEvent::Stderr { data } => {
-                    let bytes = base64::engine::general_purpose::STANDARD.decode(data).unwrap();
+                    let bytes = base64::engine::general_purpose::STANDARD
+                        .decode(data)
+                        .unwrap();
                     text.push_str(&String::from_utf8_lossy(&bytes));
                 }
                 ExecEvent::Exit(exit) => end = Some(exit),
@@ -152,7 +197,10 @@ impl Workspace {
         let until = Instant::now() + Duration::from_secs(10);
         while self.send("GET", "/readyz", "").await.0 != 200 {
             let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap();
-            assert!(Instant::now() < until && self.sandbox.try_wait().unwrap().is_none(), "not ready: {log}");
+            assert!(
+                Instant::now() < until && self.sandbox.try_wait().unwrap().is_none(),
+                "not ready: {log}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -161,7 +209,12 @@ impl Workspace {
 async fn test() {
     let id = std::process::id();
     // A loopback address of its own: the gate's port is fixed before it starts.
-    let octets = [127, 77, u8::try_from(id >> 8 & 0xff).unwrap(), u8::try_from(id & 0xff).unwrap()];
+    let octets = [
+        127,
+        77,
+        u8::try_from(id >> 8 & 0xff).unwrap(),
+        u8::try_from(id & 0xff).unwrap(),
+    ];
     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::from(octets)), 7681);
     let workspace = Workspace::start(address);
     let shutdown = CancellationToken::new();
@@ -179,7 +232,11 @@ async fn test() {
     let (outcome, ()) = tokio::join!(gate, checks);
     outcome.unwrap();
     workspace.sandbox.signal(15).unwrap();
-    assert_eq!(workspace.sandbox.wait().unwrap().code, 0, "init stops when it is asked to");
+    assert_eq!(
+        workspace.sandbox.wait().unwrap().code,
+        0,
+        "init stops when it is asked to"
+    );
 }
 
 fn gate_args(dir: &Path, listen: SocketAddr) -> GateArgs {
@@ -197,41 +254,86 @@ async fn tells_what_is_enforced(workspace: &Workspace) {
     let (_, info) = workspace.send("GET", "/v1/info", "").await;
     let info: Info = serde_json::from_slice(&info).unwrap();
     assert_eq!(info.home, "/work");
-    for claim in ["seccomp", "no-new-privs", "pid-namespace", "user-namespace", "network:loopback-only", "no-capabilities"] {
-        assert!(info.enforced.iter().any(|enforced| enforced == claim), "{claim}: {info:?}");
+    for claim in [
+        "seccomp",
+        "no-new-privs",
+        "pid-namespace",
+        "user-namespace",
+        "network:loopback-only",
+        "no-capabilities",
+    ] {
+        assert!(
+            info.enforced.iter().any(|enforced| enforced == claim),
+            "{claim}: {info:?}"
+        );
     }
     assert_eq!(info.missing, Vec::<String>::new());
 }
 
 async fn runs_programs(workspace: &Workspace) {
-    let (text, exit) = workspace.shell("id -u; pwd; echo $HOME; ulimit -c; exit 3").await;
+    let (text, exit) = workspace
+        .shell("id -u; pwd; echo $HOME; ulimit -c; exit 3")
+        .await;
     assert_eq!((text.as_str(), exit.code), ("1000\n/work\n/work\n0\n", 3));
     let started = Instant::now();
     let slow = serde_json::json!({ "command": ["bash", "-c", "setsid sleep 1000 & sleep 1000"], "timeoutSeconds": 1 });
     let (_, exit) = workspace.exec(slow).await;
-    assert!(exit.timed_out && started.elapsed() < Duration::from_secs(5), "{exit:?}");
-    let (left, _) = workspace.shell("cat /proc/[0-9]*/comm | grep -c sleep").await;
+    assert!(
+        exit.timed_out && started.elapsed() < Duration::from_secs(5),
+        "{exit:?}"
+    );
+    let (left, _) = workspace
+        .shell("cat /proc/[0-9]*/comm | grep -c sleep")
+        .await;
     assert_eq!(left, "0\n");
     // Orphans of programs that ended are adopted and reaped, not kept as zombies.
-    workspace.shell("for i in 1 2 3 4 5; do (setsid sh -c 'exit 0' &); done").await;
+    workspace
+        .shell("for i in 1 2 3 4 5; do (setsid sh -c 'exit 0' &); done")
+        .await;
     let until = Instant::now() + Duration::from_secs(5);
-    while workspace.shell("grep -l 'State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l").await.0 != "0\n" {
+    while workspace
+        .shell("grep -l 'State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l")
+        .await
+        .0
+        != "0\n"
+    {
         assert!(Instant::now() < until, "zombies stay");
     }
 }
 
 async fn keeps_files(workspace: &Workspace) {
-    let (status, _) = workspace.send("PUT", "/v1/files?path=notes/a.txt", "hello").await;
+    let (status, _) = workspace
+        .send("PUT", "/v1/files?path=notes/a.txt", "hello")
+        .await;
     assert_eq!(status, 204);
-    assert_eq!(workspace.shell("cat notes/a.txt; echo more >> notes/a.txt").await.0, "hello");
-    let (_, body) = workspace.send("GET", "/v1/files?path=/work/notes/a.txt", "").await;
+    assert_eq!(
+        workspace
+            .shell("cat notes/a.txt; echo more >> notes/a.txt")
+            .await
+            .0,
+        "hello"
+    );
+    let (_, body) = workspace
+        .send("GET", "/v1/files?path=/work/notes/a.txt", "")
+        .await;
     assert_eq!(&body[..], b"hellomore\n");
     let (_, list) = workspace.send("GET", "/v1/files/list?path=notes", "").await;
     let list: FileList = serde_json::from_slice(&list).unwrap();
-    assert_eq!((list.entries[0].name.as_str(), list.entries[0].size), ("a.txt", 10));
+    assert_eq!(
+        (list.entries[0].name.as_str(), list.entries[0].size),
+        ("a.txt", 10)
+    );
     workspace.shell("ln -s /etc etc; ln -s / root").await;
-    for path in ["../log", "etc/passwd", "root/etc/passwd", "/etc/passwd", "notes/../../log"] {
-        let (status, body) = workspace.send("GET", &format!("/v1/files?path={path}"), "").await;
+    for path in [
+        "../log",
+        "etc/passwd",
+        "root/etc/passwd",
+        "/etc/passwd",
+        "notes/../../log",
+    ] {
+        let (status, body) = workspace
+            .send("GET", &format!("/v1/files?path={path}"), "")
+            .await;
         assert_eq!(status, 403, "{path}: {body:?}");
     }
 }
@@ -242,14 +344,24 @@ async fn lets_nothing_out(workspace: &Workspace) {
             "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT {target} HTTP/1.1\\r\\nHost: {target}\\r\\n\\r\\n' >&3; head -1 <&3"
         )
     };
-    for target in ["example.com:443", "127.0.0.1:80", "169.254.169.254:80", "allowed.invalid:22", "allowed.invalid:443"] {
+    for target in [
+        "example.com:443",
+        "127.0.0.1:80",
+        "169.254.169.254:80",
+        "allowed.invalid:22",
+        "allowed.invalid:443",
+    ] {
         let (text, _) = workspace.shell(&connect(target)).await;
         assert_eq!(text.trim_end(), "HTTP/1.1 403 Forbidden", "{target}");
     }
     let (text, exit) = workspace.shell("exec 3<>/dev/tcp/1.1.1.1/443").await;
     assert!(exit.code != 0 && text.contains("unreachable"), "{text}");
-    let audit = std::fs::read_to_string(workspace.dir.path().join("home/.quarterdeck/audit.jsonl")).unwrap();
-    assert!(audit.contains(r#""host":"169.254.169.254","port":80,"allowed":false"#), "{audit}");
+    let audit = std::fs::read_to_string(workspace.dir.path().join("home/.quarterdeck/audit.jsonl"))
+        .unwrap();
+    assert!(
+        audit.contains(r#""host":"169.254.169.254","port":80,"allowed":false"#),
+        "{audit}"
+    );
     assert!(audit.contains("the domain does not exist"), "{audit}");
 }
 
@@ -259,10 +371,18 @@ async fn keeps_programs_from_the_daemon(workspace: &Workspace) {
     let (text, exit) = workspace.shell(script).await;
     assert!(exit.code == 0 && text.ends_with("end\n"), "{text}");
     assert_eq!(workspace.sandbox.try_wait().unwrap(), None);
-    assert!(!workspace.dir.path().join("socket/x").exists() && workspace.dir.path().join("socket/init.sock").exists());
+    assert!(
+        !workspace.dir.path().join("socket/x").exists()
+            && workspace.dir.path().join("socket/init.sock").exists()
+    );
     assert!(!text.contains("\"kind\""), "the audit was read: {text}");
-    let (text, _) = workspace.exec(serde_json::json!({ "command": ["/.qd/qd", "intrude"] })).await;
-    assert!(!text.contains("enforced"), "init answered a program: {text}");
+    let (text, _) = workspace
+        .exec(serde_json::json!({ "command": ["/.qd/qd", "intrude"] }))
+        .await;
+    assert!(
+        !text.contains("enforced"),
+        "init answered a program: {text}"
+    );
 }
 
 async fn runs_an_id_once(workspace: &Workspace) {

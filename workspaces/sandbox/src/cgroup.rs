@@ -28,7 +28,10 @@ pub(crate) enum Hierarchy {
     /// A base directory for each controller.
     V1(BTreeMap<&'static str, PathBuf>),
     /// One base directory with controllers for its children.
-    V2 { base: PathBuf, controllers: Vec<String> },
+    V2 {
+        base: PathBuf,
+        controllers: Vec<String>,
+    },
     /// None, and why.
     None(String),
 }
@@ -51,11 +54,19 @@ struct Setting {
 
 impl Setting {
     fn required(file: &'static str, value: &impl ToString) -> Self {
-        Self { file, value: value.to_string(), required: true }
+        Self {
+            file,
+            value: value.to_string(),
+            required: true,
+        }
     }
 
     fn optional(file: &'static str, value: &impl ToString) -> Self {
-        Self { file, value: value.to_string(), required: false }
+        Self {
+            file,
+            value: value.to_string(),
+            required: false,
+        }
     }
 }
 
@@ -75,19 +86,31 @@ impl Hierarchy {
     pub(crate) fn controllers(&self) -> Vec<String> {
         match self {
             Self::V1(bases) => bases.keys().map(|name| format!("v1:{name}")).collect(),
-            Self::V2 { controllers, .. } => controllers.iter().map(|name| format!("v2:{name}")).collect(),
+            Self::V2 { controllers, .. } => controllers
+                .iter()
+                .map(|name| format!("v2:{name}"))
+                .collect(),
             Self::None(_) => Vec::new(),
         }
     }
 
     /// Makes a sandbox's cgroups with its limits.
-    pub(crate) fn create(&self, name: &str, limits: &Limits, wants: &Wants) -> Result<Cgroup, SandboxError> {
+    pub(crate) fn create(
+        &self,
+        name: &str,
+        limits: &Limits,
+        wants: &Wants,
+    ) -> Result<Cgroup, SandboxError> {
         let mut cgroup = Cgroup::default();
         let outcome = match self {
             Self::V1(bases) => v1::create(bases, name, limits, wants, &mut cgroup),
-            Self::V2 { base, controllers } => v2::create(base, controllers, name, limits, wants, &mut cgroup),
+            Self::V2 { base, controllers } => {
+                v2::create(base, controllers, name, limits, wants, &mut cgroup)
+            }
             Self::None(why) => {
-                cgroup.missing.push(format!("limits on memory, processes and processor time: {why}"));
+                cgroup.missing.push(format!(
+                    "limits on memory, processes and processor time: {why}"
+                ));
                 Ok(())
             }
         };
@@ -125,7 +148,11 @@ fn make(dir: &Path, settings: &[Setting], cgroup: &mut Cgroup) -> Result<(), San
         match fs::write(&path, &setting.value) {
             Ok(()) => {}
             Err(error) if setting.required => {
-                return Err(SandboxError::io(format!("set {} to {}", path.display(), setting.value))(error));
+                return Err(SandboxError::io(format!(
+                    "set {} to {}",
+                    path.display(),
+                    setting.value
+                ))(error));
             }
             Err(error) => cgroup.missing.push(format!("{}: {error}", setting.file)),
         }
@@ -139,7 +166,9 @@ fn make_dir(dir: &Path) -> io::Result<()> {
     let mut outcome = fs::create_dir_all(dir);
     for _ in 0..8 {
         match &outcome {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => outcome = fs::create_dir_all(dir),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                outcome = fs::create_dir_all(dir);
+            }
             _ => break,
         }
     }
@@ -209,7 +238,10 @@ impl OpenCgroups {
         let mut groups = Vec::new();
         for dir in dirs {
             let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, "a cgroup needs a parent"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "a cgroup needs a parent",
+                ));
             };
             groups.push(OpenCgroup {
                 parent: open_dir(parent)?,
@@ -223,7 +255,9 @@ impl OpenCgroups {
 
     /// Moves the calling process in.
     pub(crate) fn join(&self) -> io::Result<()> {
-        self.groups.iter().try_for_each(|group| move_self(&group.dir))
+        self.groups
+            .iter()
+            .try_for_each(|group| move_self(&group.dir))
     }
 
     /// Moves the calling process back to where it was.
@@ -254,7 +288,10 @@ impl OpenCgroups {
         for group in &self.groups {
             let until = Instant::now() + EMPTY_MAX;
             loop {
-                for pid in read_at(&group.dir, "cgroup.procs").lines().filter_map(|line| line.parse().ok()) {
+                for pid in read_at(&group.dir, "cgroup.procs")
+                    .lines()
+                    .filter_map(|line| line.parse().ok())
+                {
                     kill(pid);
                 }
                 match unlinkat(&group.parent, group.name.as_os_str(), AtFlags::REMOVEDIR) {
@@ -271,11 +308,21 @@ impl OpenCgroups {
 }
 
 fn open_dir(path: &Path) -> io::Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty()).map_err(Into::into)
+    rustix::fs::open(
+        path,
+        OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY,
+        Mode::empty(),
+    )
+    .map_err(Into::into)
 }
 
 fn move_self(dir: &OwnedFd) -> io::Result<()> {
-    let file = openat(dir, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = openat(
+        dir,
+        "cgroup.procs",
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     fs::File::from(file).write_all(b"0")
 }
 

@@ -74,16 +74,27 @@ impl Confinement {
     /// The kernel has Landlock but refuses the rules, or the filter does not compile.
     pub fn new(spec: &ConfinementSpec) -> Result<Self, SandboxError> {
         let abi = domain::abi();
-        let ruleset = rules(spec).open().map_err(SandboxError::step("make a Landlock domain"))?;
-        let mut enforced = vec!["no-new-privs".to_owned(), "seccomp".to_owned(), "rlimits".to_owned()];
+        let ruleset = rules(spec)
+            .open()
+            .map_err(SandboxError::step("make a Landlock domain"))?;
+        let mut enforced = vec![
+            "no-new-privs".to_owned(),
+            "seccomp".to_owned(),
+            "rlimits".to_owned(),
+        ];
         let mut missing = Vec::new();
         if ruleset.is_some() {
             enforced.insert(0, format!("landlock:abi-{abi}"));
         } else {
-            missing.push("landlock: this kernel has none, so programs may read whatever this user may".to_owned());
+            missing.push(
+                "landlock: this kernel has none, so programs may read whatever this user may"
+                    .to_owned(),
+            );
         }
         if abi < ABI_WITH_SIGNALS {
-            missing.push(format!("landlock signal scope: needs version {ABI_WITH_SIGNALS}, this kernel has {abi}"));
+            missing.push(format!(
+                "landlock signal scope: needs version {ABI_WITH_SIGNALS}, this kernel has {abi}"
+            ));
         }
         Ok(Self {
             ruleset,
@@ -109,7 +120,11 @@ impl Confinement {
     /// # Errors
     /// [`SandboxError::Program`] if it cannot be run.
     pub fn spawn(&self, program: &ProgramSpec, stdio: Stdio) -> Result<Confined, SandboxError> {
-        let Some((name, args)) = program.command.split_first().filter(|(name, _)| !name.is_empty()) else {
+        let Some((name, args)) = program
+            .command
+            .split_first()
+            .filter(|(name, _)| !name.is_empty())
+        else {
             return Err(SandboxError::invalid("command", "empty"));
         };
         let (pid_read, pid_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
@@ -139,12 +154,16 @@ impl Confinement {
                 confine_self(ruleset.as_ref(), filter, &limits)
             });
         }
-        let keeper = command.spawn().map_err(|error| refusal(name, &program.cwd, &error))?;
+        let keeper = command
+            .spawn()
+            .map_err(|error| refusal(name, &program.cwd, &error))?;
         drop(command);
         let pid = read_pid(pid_read).map_err(SandboxError::io("hear from the keeper"))?;
         let pidfd = process(keeper.id())
             .ok_or(rustix::io::Errno::SRCH)
-            .and_then(|keeper| rustix::process::pidfd_open(keeper, rustix::process::PidfdFlags::empty()))
+            .and_then(|keeper| {
+                rustix::process::pidfd_open(keeper, rustix::process::PidfdFlags::empty())
+            })
             .map_err(SandboxError::io("open the keeper"))?;
         Ok(Confined { keeper, pidfd, pid })
     }
@@ -167,7 +186,10 @@ impl Confined {
     /// # Errors
     /// Somebody else reaped it.
     pub fn reap(&mut self) -> Result<i32, SandboxError> {
-        let status = self.keeper.wait().map_err(SandboxError::io("reap a program"))?;
+        let status = self
+            .keeper
+            .wait()
+            .map_err(SandboxError::io("reap a program"))?;
         Ok(status.code().unwrap_or(128 + Signal::KILL.as_raw()))
     }
 
@@ -228,7 +250,9 @@ pub fn loopback_is_up() -> bool {
 fn reaches(listener: &std::net::TcpListener) -> bool {
     listener
         .local_addr()
-        .and_then(|address| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)))
+        .and_then(|address| {
+            std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200))
+        })
         .is_ok()
 }
 
@@ -252,7 +276,10 @@ fn limits(spec: &ConfinementSpec) -> Vec<(u32, u64)> {
     if spec.open_files_max > 0 {
         limits.push((nix::libc::RLIMIT_NOFILE, spec.open_files_max));
     }
-    limits.extend(spec.processes_max.map(|processes| (nix::libc::RLIMIT_NPROC, processes)));
+    limits.extend(
+        spec.processes_max
+            .map(|processes| (nix::libc::RLIMIT_NPROC, processes)),
+    );
     limits
 }
 

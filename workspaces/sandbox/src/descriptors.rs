@@ -25,5 +25,9 @@ pub(crate) fn seal(fate: Fate) -> io::Result<()> {
     // begun and owns no descriptor, only inherited ones.
     // JUSTIFICATION: none of our dependencies wraps close_range(2).
     let outcome = unsafe { libc::syscall(libc::SYS_close_range, FIRST, u32::MAX, flags) };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

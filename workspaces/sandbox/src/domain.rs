@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, Scope,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, Scope,
 };
 
 /// The newest version whose rights we know; an older kernel gets what it knows of them.
@@ -33,11 +33,19 @@ impl Domain {
             .handle_access(AccessFs::from_all(NEWEST))?
             .scope(Scope::from_all(NEWEST))?
             .create()?;
-        let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir | AccessFs::IoctlDev | AccessFs::Truncate;
+        let device = AccessFs::ReadFile
+            | AccessFs::WriteFile
+            | AccessFs::ReadDir
+            | AccessFs::IoctlDev
+            | AccessFs::Truncate;
         let mut ruleset = add(ruleset, &self.readable, AccessFs::from_read(NEWEST))?;
         ruleset = add(ruleset, &self.listable, AccessFs::ReadDir.into())?;
         // Device files cannot be made there: the mounts are `nodev`, and nobody inside may make one.
-        ruleset = add(ruleset, &self.writable, AccessFs::from_all(NEWEST) & !BitFlags::from(AccessFs::IoctlDev))?;
+        ruleset = add(
+            ruleset,
+            &self.writable,
+            AccessFs::from_all(NEWEST) & !BitFlags::from(AccessFs::IoctlDev),
+        )?;
         ruleset = add(ruleset, &self.devices, device)?;
         Ok(ruleset.into())
     }
@@ -76,7 +84,11 @@ fn add(
         let Ok(descriptor) = PathFd::new(path) else {
             continue;
         };
-        let access = if path.is_dir() { access } else { access & AccessFs::from_file(NEWEST) };
+        let access = if path.is_dir() {
+            access
+        } else {
+            access & AccessFs::from_file(NEWEST)
+        };
         ruleset = ruleset.add_rule(PathBeneath::new(descriptor, access))?;
     }
     Ok(ruleset)
@@ -103,9 +115,17 @@ pub(crate) fn enter(ruleset: &OwnedFd) -> std::io::Result<()> {
     // SAFETY: the descriptor is open for as long as the borrow lasts and the call takes no pointers.
     // JUSTIFICATION: the landlock crate's own call allocates and cannot be used between fork and exec.
     let outcome = unsafe {
-        nix::libc::syscall(nix::libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32)
+        nix::libc::syscall(
+            nix::libc::SYS_landlock_restrict_self,
+            ruleset.as_raw_fd(),
+            0_u32,
+        )
     };
-    if outcome == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
 }
 
 #[cfg(test)]
@@ -116,7 +136,10 @@ mod tests {
     fn a_hidden_folder_is_in_no_readable_one() {
         let hidden = PathBuf::from("/proc/self");
         let readable = Domain::readable_except(std::slice::from_ref(&hidden));
-        assert!(!readable.iter().any(|path| hidden.starts_with(path)), "{readable:?}");
+        assert!(
+            !readable.iter().any(|path| hidden.starts_with(path)),
+            "{readable:?}"
+        );
         assert!(readable.contains(&PathBuf::from("/usr")));
         assert!(readable.contains(&PathBuf::from("/proc/version")));
     }

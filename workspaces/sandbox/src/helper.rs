@@ -33,7 +33,9 @@ pub fn helper_main(args: &[OsString]) -> ExitCode {
     if seal(Fate::CloseNow).is_err() {
         return ExitCode::from(2);
     }
-    let Ok(control) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map(UnixStream::from) else {
+    let Ok(control) =
+        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map(UnixStream::from)
+    else {
         return ExitCode::from(2);
     };
     let outcome = if is_single_threaded() {
@@ -57,14 +59,17 @@ pub fn helper_main(args: &[OsString]) -> ExitCode {
 }
 
 fn serve(control: &UnixStream) -> Result<(), SandboxError> {
-    let Some((request, descriptors)) = wire::receive::<Request>(control).map_err(SandboxError::step("read the request"))? else {
+    let Some((request, descriptors)) =
+        wire::receive::<Request>(control).map_err(SandboxError::step("read the request"))?
+    else {
         return Ok(());
     };
     close_standard_input()?;
     match request {
         Request::Probe => {
             let isolation = probe::probe();
-            wire::send(control, &Reply::Isolation(Box::new(isolation)), &[]).map_err(SandboxError::step("answer"))
+            wire::send(control, &Reply::Isolation(Box::new(isolation)), &[])
+                .map_err(SandboxError::step("answer"))
         }
         Request::Run(plan) => supervise::run(&plan, descriptors, control),
         Request::Exec(plan) => join::exec(&plan, descriptors, control),

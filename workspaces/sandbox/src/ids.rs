@@ -95,7 +95,8 @@ fn read(file: &mut File) -> Result<BTreeMap<String, u32>, SandboxError> {
     if text.trim().is_empty() {
         return Ok(BTreeMap::new());
     }
-    serde_json::from_str(text.trim_end_matches(' ')).map_err(SandboxError::io("parse the id ledger"))
+    serde_json::from_str(text.trim_end_matches(' '))
+        .map_err(SandboxError::io("parse the id ledger"))
 }
 
 /// Overwrites in place with one write: a shorter text is padded, so that no crash leaves half of two texts.
@@ -131,6 +132,11 @@ mod tests {
 
     #[test]
     fn ranges_end_before_ids_turn_negative() {
-        assert!(range(RANGES - 1).first.checked_add(RANGE_IDS).is_some_and(|end| end <= 0x7ffe_0000));
+        assert!(
+            range(RANGES - 1)
+                .first
+                .checked_add(RANGE_IDS)
+                .is_some_and(|end| end <= 0x7ffe_0000)
+        );
     }
 }

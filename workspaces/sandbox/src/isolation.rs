@@ -60,14 +60,21 @@ impl Isolation {
     /// Whether programs of strangers may run here: namespaces and system call filters. Limits and Landlock are told
     /// as missing but not refused.
     pub fn is_enough(&self) -> bool {
-        self.user_namespace && self.other_namespaces && self.network_namespace && self.own_proc && self.seccomp
+        self.user_namespace
+            && self.other_namespaces
+            && self.network_namespace
+            && self.own_proc
+            && self.seccomp
     }
 
     /// What holds for every sandbox, in words.
     pub fn enforced(&self) -> Vec<String> {
         let claims = [
             (self.user_namespace && self.root, "user-namespace:own-ids"),
-            (self.user_namespace && !self.root, "user-namespace:single-id"),
+            (
+                self.user_namespace && !self.root,
+                "user-namespace:single-id",
+            ),
             (self.other_namespaces, "namespaces:mount,pid,ipc,uts,cgroup"),
             (self.network_namespace, "network-namespace"),
             (self.seccomp, "seccomp"),

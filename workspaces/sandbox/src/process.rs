@@ -71,7 +71,9 @@ impl Process {
             return Ok(status);
         }
         let status = loop {
-            match wire::receive::<Reply>(&self.control).map_err(SandboxError::io("wait for a sandboxed program"))? {
+            match wire::receive::<Reply>(&self.control)
+                .map_err(SandboxError::io("wait for a sandboxed program"))?
+            {
                 Some((Reply::Exited(status), _)) => break status,
                 Some((reply, _)) => tracing::debug!(?reply, "sandbox helper said something else"),
                 None => break self.lost(),
@@ -94,7 +96,9 @@ impl Process {
             return Ok(*exit);
         }
         drop(exit);
-        if is_readable(&self.control, Duration::ZERO).map_err(SandboxError::io("poll a sandboxed program"))? {
+        if is_readable(&self.control, Duration::ZERO)
+            .map_err(SandboxError::io("poll a sandboxed program"))?
+        {
             return self.wait().map(Some);
         }
         Ok(None)
@@ -164,7 +168,8 @@ impl HelperChild {
         request: &Request,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(Self, UnixStream), SandboxError> {
-        let (ours, theirs) = UnixStream::pair().map_err(SandboxError::io("make a control socket"))?;
+        let (ours, theirs) =
+            UnixStream::pair().map_err(SandboxError::io("make a control socket"))?;
         let child = Command::new(&helper.program)
             .args(&helper.args)
             .env_clear()
@@ -173,9 +178,13 @@ impl HelperChild {
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
-            .map_err(SandboxError::io(format!("start {}", helper.program.display())))?;
+            .map_err(SandboxError::io(format!(
+                "start {}",
+                helper.program.display()
+            )))?;
         let child = Self { child: Some(child) };
-        wire::send(&ours, request, descriptors).map_err(SandboxError::io("ask the sandbox helper"))?;
+        wire::send(&ours, request, descriptors)
+            .map_err(SandboxError::io("ask the sandbox helper"))?;
         Ok((child, ours))
     }
 
@@ -214,13 +223,18 @@ pub(crate) fn reply(control: &UnixStream) -> Result<(Reply, Vec<OwnedFd>), Sandb
         Some(reply) => Ok(reply),
         None => Err(SandboxError::Helper {
             step: "answer".to_owned(),
-            reason: "it ended without a word; is `sandbox-helper` handled in main before anything else?".to_owned(),
+            reason:
+                "it ended without a word; is `sandbox-helper` handled in main before anything else?"
+                    .to_owned(),
         }),
     }
 }
 
 fn ends_within(child: &Child, limit: Duration) -> bool {
-    let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) else {
+    let Some(pid) = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    else {
         return false;
     };
     pidfd_open(pid, PidfdFlags::empty()).is_ok_and(|pidfd| ends_soon(&pidfd, limit))

@@ -109,7 +109,10 @@ mod tests {
     fn a_mark_knows_its_process_from_another() {
         let own = ProcessMark::of(std::process::id()).unwrap();
         assert!(own.is_alive());
-        let later = ProcessMark { start_ticks: own.start_ticks + 1, ..own };
+        let later = ProcessMark {
+            start_ticks: own.start_ticks + 1,
+            ..own
+        };
         assert!(!later.is_alive());
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let mark = ProcessMark::of(child.id());

@@ -12,7 +12,8 @@ use crate::plan::{Command, ExecPlan, Identity, Reply, Request, RunPlan};
 use crate::process::{ExitStatus, HelperChild, Process, reply};
 use crate::record::{ProcessMark, Record, boot_id};
 use crate::{
-    Defence, ExecSpec, Helper, Isolation, MountKind, Profile, SandboxError, SandboxSpec, Stdio, probe, seccomp, wire,
+    Defence, ExecSpec, Helper, Isolation, MountKind, Profile, SandboxError, SandboxSpec, Stdio,
+    probe, seccomp, wire,
 };
 
 /// Where sandboxes are kept and who makes them.
@@ -61,9 +62,15 @@ impl Sandboxes {
             .recursive(true)
             .mode(0o700)
             .create(records_dir(&config.state_dir))
-            .map_err(SandboxError::io(format!("make {}", config.state_dir.display())))?;
+            .map_err(SandboxError::io(format!(
+                "make {}",
+                config.state_dir.display()
+            )))?;
         let isolation = probe(&config.helper)?;
-        let state_dir = config.state_dir.canonicalize().map_err(SandboxError::io("resolve the state folder"))?;
+        let state_dir = config
+            .state_dir
+            .canonicalize()
+            .map_err(SandboxError::io("resolve the state folder"))?;
         Ok(Self {
             ids: IdLedger::new(config.state_dir.join("ids.json")),
             hierarchy: Hierarchy::detect(),
@@ -102,13 +109,25 @@ impl Sandboxes {
         made
     }
 
-    fn create_recorded(&self, spec: SandboxSpec, stdio: &Stdio, records: &Path) -> Result<Sandbox, SandboxError> {
+    fn create_recorded(
+        &self,
+        spec: SandboxSpec,
+        stdio: &Stdio,
+        records: &Path,
+    ) -> Result<Sandbox, SandboxError> {
         let profile = &self.config.profile;
         let (identity, spec) = if self.isolation.root {
             (Identity::Range(self.ids.lend(&spec.id)?), spec)
         } else {
             // The only id that there is inside.
-            (Identity::Caller, SandboxSpec { uid: 0, gid: 0, ..spec })
+            (
+                Identity::Caller,
+                SandboxSpec {
+                    uid: 0,
+                    gid: 0,
+                    ..spec
+                },
+            )
         };
         let cgroup = self.hierarchy.create(
             &format!("{}-{}", self.instance, spec.id),
@@ -145,7 +164,12 @@ impl Sandboxes {
         let mut enforced = self.isolation.enforced();
         enforced.extend(cgroup.enforced);
         let mut missing = self.isolation.missing.clone();
-        missing.extend(cgroup.missing.into_iter().filter(|line| !self.isolation.missing.contains(line)));
+        missing.extend(
+            cgroup
+                .missing
+                .into_iter()
+                .filter(|line| !self.isolation.missing.contains(line)),
+        );
         Ok(Sandbox {
             process,
             id: plan.spec.id.clone(),
@@ -168,7 +192,11 @@ impl Sandboxes {
         records: &Path,
     ) -> Result<(Process, RunPlan), SandboxError> {
         let request = Request::Run(Box::new(plan));
-        let streams = [stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()];
+        let streams = [
+            stdio.stdin.as_fd(),
+            stdio.stdout.as_fd(),
+            stdio.stderr.as_fd(),
+        ];
         let (helper, control) = HelperChild::ask(&self.config.helper, &request, &streams)?;
         record.helper = helper.pid().and_then(ProcessMark::of);
         record.save(records)?;
@@ -240,7 +268,8 @@ impl Sandbox {
     /// [`SandboxError::Program`] if there is no such program inside.
     pub fn start(&self) -> Result<(), SandboxError> {
         let control = self.process.control();
-        wire::send(control, &Command::Start, &[]).map_err(SandboxError::io("ask the sandbox helper to start"))?;
+        wire::send(control, &Command::Start, &[])
+            .map_err(SandboxError::io("ask the sandbox helper to start"))?;
         match reply(control)? {
             (Reply::Started { .. }, _) => Ok(()),
             _ => Err(unexpected()),
@@ -306,7 +335,11 @@ impl Sandbox {
             stdio.stderr.as_fd(),
             self.process.pidfd(),
         ];
-        let (helper, control) = HelperChild::ask(&self.config.helper, &Request::Exec(Box::new(plan)), &descriptors)?;
+        let (helper, control) = HelperChild::ask(
+            &self.config.helper,
+            &Request::Exec(Box::new(plan)),
+            &descriptors,
+        )?;
         let (Reply::Started { pid }, descriptors) = reply(&control)? else {
             return Err(unexpected());
         };

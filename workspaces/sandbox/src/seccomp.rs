@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, sock_filter,
 };
 
 use crate::SandboxError;
@@ -64,12 +64,24 @@ pub(crate) fn unpack(program: &[u64]) -> BpfProgram {
 fn pack(instruction: &sock_filter) -> u64 {
     let [code_low, code_high] = instruction.code.to_le_bytes();
     let [a, b, c, d] = instruction.k.to_le_bytes();
-    u64::from_le_bytes([code_low, code_high, instruction.jt, instruction.jf, a, b, c, d])
+    u64::from_le_bytes([
+        code_low,
+        code_high,
+        instruction.jt,
+        instruction.jf,
+        a,
+        b,
+        c,
+        d,
+    ])
 }
 
 fn compile() -> Result<BpfProgram, seccompiler::BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        syscalls::ALLOWED.iter().chain(syscalls::ALLOWED_HERE).map(|number| (*number, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = syscalls::ALLOWED
+        .iter()
+        .chain(syscalls::ALLOWED_HERE)
+        .map(|number| (*number, Vec::new()))
+        .collect();
     for (number, conditional) in conditional()? {
         rules.insert(number, conditional);
     }
@@ -92,10 +104,30 @@ fn prefix() -> [sock_filter; 4] {
     const RETURN_ERRNO: u32 = 0x0005_0000;
     let clone3 = u32::try_from(nix::libc::SYS_clone3).unwrap_or(u32::MAX);
     [
-        sock_filter { code: LOAD_WORD, jt: 0, jf: 0, k: 0 },
-        sock_filter { code: JUMP_EQUAL, jt: 1, jf: 0, k: clone3 },
-        sock_filter { code: JUMP_GREATER_OR_EQUAL, jt: 0, jf: 1, k: syscalls::NEWER_THAN_KNOWN },
-        sock_filter { code: RETURN, jt: 0, jf: 0, k: RETURN_ERRNO | nix::libc::ENOSYS.unsigned_abs() },
+        sock_filter {
+            code: LOAD_WORD,
+            jt: 0,
+            jf: 0,
+            k: 0,
+        },
+        sock_filter {
+            code: JUMP_EQUAL,
+            jt: 1,
+            jf: 0,
+            k: clone3,
+        },
+        sock_filter {
+            code: JUMP_GREATER_OR_EQUAL,
+            jt: 0,
+            jf: 1,
+            k: syscalls::NEWER_THAN_KNOWN,
+        },
+        sock_filter {
+            code: RETURN,
+            jt: 0,
+            jf: 0,
+            k: RETURN_ERRNO | nix::libc::ENOSYS.unsigned_abs(),
+        },
     ]
 }
 
@@ -103,7 +135,10 @@ fn prefix() -> [sock_filter; 4] {
 fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendError> {
     use nix::libc::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
     let family = |family: i32, kind: u64| {
-        rule(&[word(0, SeccompCmpOp::Eq, u64::from(family.unsigned_abs()))?, word(1, SeccompCmpOp::MaskedEq(SOCKET_TYPE_MASK), kind)?])
+        rule(&[
+            word(0, SeccompCmpOp::Eq, u64::from(family.unsigned_abs()))?,
+            word(1, SeccompCmpOp::MaskedEq(SOCKET_TYPE_MASK), kind)?,
+        ])
     };
     let mut sockets = Vec::new();
     for kind in [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET] {
@@ -128,12 +163,24 @@ fn conditional() -> Result<Vec<(i64, Vec<SeccompRule>)>, seccompiler::BackendErr
         .collect::<Result<Vec<_>, _>>()?;
     Ok(vec![
         (nix::libc::SYS_socket, sockets),
-        (nix::libc::SYS_socketpair, vec![rule(&[word(0, SeccompCmpOp::Eq, u64::from(AF_UNIX.unsigned_abs()))?])?]),
+        (
+            nix::libc::SYS_socketpair,
+            vec![rule(&[word(
+                0,
+                SeccompCmpOp::Eq,
+                u64::from(AF_UNIX.unsigned_abs()),
+            )?])?],
+        ),
         (nix::libc::SYS_ioctl, vec![rule(&terminals)?]),
         (nix::libc::SYS_personality, personalities),
         (
             nix::libc::SYS_clone,
-            vec![rule(&[SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(CLONE_NAMESPACES), 0)?])?],
+            vec![rule(&[SeccompCondition::new(
+                0,
+                SeccompCmpArgLen::Qword,
+                SeccompCmpOp::MaskedEq(CLONE_NAMESPACES),
+                0,
+            )?])?],
         ),
     ])
 }
@@ -143,7 +190,11 @@ fn rule(conditions: &[SeccompCondition]) -> Result<SeccompRule, seccompiler::Bac
 }
 
 /// A condition on the low half of an argument: the kernel ignores the upper half of these, so the filter must too.
-fn word(argument: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+fn word(
+    argument: u8,
+    compare: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompCondition, seccompiler::BackendError> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, compare, value)
 }
 

@@ -182,7 +182,11 @@ impl SandboxSpec {
         for mount in &self.mounts {
             mount.validate()?;
         }
-        if self.limits.memory_bytes.is_some_and(|bytes| bytes < MEMORY_BYTES_MIN) {
+        if self
+            .limits
+            .memory_bytes
+            .is_some_and(|bytes| bytes < MEMORY_BYTES_MIN)
+        {
             return Err(SandboxError::invalid("memory limit", "less than 16 MiB"));
         }
         if self.limits.pids.is_some_and(|pids| pids < PIDS_MIN) {
@@ -210,13 +214,16 @@ impl Mount {
         }
         // A mount there would replace what the profile relies on.
         let reserved = ["/proc", "/sys", "/dev"];
-        if reserved.iter().any(|path| self.target.starts_with(path)) && self.target != Path::new("/dev/shm") {
+        if reserved.iter().any(|path| self.target.starts_with(path))
+            && self.target != Path::new("/dev/shm")
+        {
             return Err(SandboxError::invalid("mount target", &shown));
         }
         match &self.kind {
-            MountKind::Bind { source, .. } if !source.is_absolute() => {
-                Err(SandboxError::invalid("mount source", &source.display().to_string()))
-            }
+            MountKind::Bind { source, .. } if !source.is_absolute() => Err(SandboxError::invalid(
+                "mount source",
+                &source.display().to_string(),
+            )),
             MountKind::Bind { .. } | MountKind::Tmpfs { .. } => Ok(()),
         }
     }
@@ -252,16 +259,31 @@ fn validate_program(
     if command.iter().any(|word| word.contains('\0')) {
         return Err(SandboxError::invalid("command", "has a zero byte"));
     }
-    if env.iter().any(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0')) {
-        return Err(SandboxError::invalid("environment", "a name is empty or holds `=` or a zero byte"));
+    if env
+        .iter()
+        .any(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0'))
+    {
+        return Err(SandboxError::invalid(
+            "environment",
+            "a name is empty or holds `=` or a zero byte",
+        ));
     }
     let bytes: usize = command.iter().map(|word| word.len() + 9).sum::<usize>()
-        + env.iter().map(|(key, value)| key.len() + value.len() + 10).sum::<usize>();
+        + env
+            .iter()
+            .map(|(key, value)| key.len() + value.len() + 10)
+            .sum::<usize>();
     if bytes > ARGUMENT_BYTES_MAX {
-        return Err(SandboxError::invalid("command and environment", "longer than 1.5 MB"));
+        return Err(SandboxError::invalid(
+            "command and environment",
+            "longer than 1.5 MB",
+        ));
     }
     if !is_plain_absolute(cwd) {
-        return Err(SandboxError::invalid("working directory", &cwd.display().to_string()));
+        return Err(SandboxError::invalid(
+            "working directory",
+            &cwd.display().to_string(),
+        ));
     }
     Ok(())
 }
@@ -288,7 +310,10 @@ mod tests {
     fn bind(target: &str) -> Mount {
         Mount {
             target: target.into(),
-            kind: MountKind::Bind { source: "/srv".into(), writable: false },
+            kind: MountKind::Bind {
+                source: "/srv".into(),
+                writable: false,
+            },
         }
     }
 
@@ -301,18 +326,30 @@ mod tests {
         check(|spec| spec.id = "a".repeat(ID_BYTES_MAX + 1), false);
         check(|spec| spec.command.clear(), false);
         check(|spec| spec.command.push("a\0b".to_owned()), false);
-        check(|spec| spec.command.push("x".repeat(ARGUMENT_BYTES_MAX)), false);
+        check(
+            |spec| spec.command.push("x".repeat(ARGUMENT_BYTES_MAX)),
+            false,
+        );
         check(|spec| spec.cwd = "work".into(), false);
         check(|spec| spec.cwd = "/work/../etc".into(), false);
         check(|spec| spec.mounts.push(bind("/work")), true);
         check(|spec| spec.mounts.push(bind("/")), false);
         check(|spec| spec.mounts.push(bind("/proc/sys")), false);
         check(|spec| spec.mounts.push(bind("/dev/shm")), true);
-        check(|spec| spec.limits.memory_bytes = Some(MEMORY_BYTES_MIN), true);
-        check(|spec| spec.limits.memory_bytes = Some(MEMORY_BYTES_MIN - 1), false);
+        check(
+            |spec| spec.limits.memory_bytes = Some(MEMORY_BYTES_MIN),
+            true,
+        );
+        check(
+            |spec| spec.limits.memory_bytes = Some(MEMORY_BYTES_MIN - 1),
+            false,
+        );
         check(|spec| spec.limits.pids = Some(PIDS_MIN), true);
         check(|spec| spec.limits.pids = Some(PIDS_MIN - 1), false);
         check(|spec| spec.uid = 65_534, false);
-        check(|spec| drop(spec.env.insert("A=B".to_owned(), String::new())), false);
+        check(
+            |spec| drop(spec.env.insert("A=B".to_owned(), String::new())),
+            false,
+        );
     }
 }

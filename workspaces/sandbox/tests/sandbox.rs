@@ -2,6 +2,12 @@
 //!
 //! The executable plays three parts: the tests, the helper that makes sandboxes, and the attacker inside.
 #![expect(unsafe_code, reason = "attackers make raw system calls")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "this is all test code; without the standard harness clippy cannot see that"
+)]
 
 #[path = "sandbox/attacker.rs"]
 mod attacker;
@@ -13,6 +19,8 @@ mod bench;
 mod harness;
 #[path = "sandbox/life.rs"]
 mod life;
+#[path = "sandbox/remains.rs"]
+mod remains;
 #[path = "sandbox/rootless.rs"]
 mod rootless;
 
@@ -25,9 +33,17 @@ fn main() -> ExitCode {
         Some("attack") => attacker::main(&args[1..]),
         Some("rootless-child") => rootless::child(),
         Some("caller") => {
-            life::caller(&args[1], &args[2]);
+            remains::caller(&args[1], &args[2]);
             ExitCode::SUCCESS
         }
-        _ => harness::main(&args, life::tests().into_iter().chain(attacks::tests()).chain(rootless::tests()).collect()),
+        _ => {
+            let tests: Vec<_> = life::tests()
+                .into_iter()
+                .chain(remains::tests())
+                .chain(attacks::tests())
+                .chain(rootless::tests())
+                .collect();
+            harness::main(&args, &tests)
+        }
     }
 }

@@ -10,7 +10,10 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::StreamExt;
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, RANGE};
+use http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH,
+    RANGE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use protocol::workspace::FileList;
 use serde::Deserialize;
@@ -51,7 +54,8 @@ async fn read(
         Some((first, last)) => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
         None => (StatusCode::OK, 0, size),
     };
-    file.seek(SeekFrom::Start(first)).map_err(Refusal::io(&place.path))?;
+    file.seek(SeekFrom::Start(first))
+        .map_err(Refusal::io(&place.path))?;
     let stream = ReaderStream::new(tokio::fs::File::from_std(file).take(length));
     let mut response = Response::builder()
         .status(status)
@@ -60,7 +64,10 @@ async fn read(
         .header(CONTENT_TYPE, "application/octet-stream")
         .header(CONTENT_LENGTH, length);
     if part.is_some() {
-        response = response.header(CONTENT_RANGE, format!("bytes {first}-{}/{size}", first + length - 1));
+        response = response.header(
+            CONTENT_RANGE,
+            format!("bytes {first}-{}/{size}", first + length - 1),
+        );
     }
     response
         .body(Body::from_stream(stream))
@@ -82,14 +89,19 @@ async fn write(
     .await?;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| Refusal::Invalid(format!("the body ended early: {error}")))?;
+        let chunk =
+            chunk.map_err(|error| Refusal::Invalid(format!("the body ended early: {error}")))?;
         upload = append(upload, chunk, path.clone()).await?;
     }
     let tag = blocking(move || home.finish(&path, upload, &condition)).await?;
     Ok((StatusCode::NO_CONTENT, [(ETAG, header_value(&tag)?)]).into_response())
 }
 
-async fn append(mut upload: Upload, chunk: bytes::Bytes, path: HomePath) -> Result<Upload, Refusal> {
+async fn append(
+    mut upload: Upload,
+    chunk: bytes::Bytes,
+    path: HomePath,
+) -> Result<Upload, Refusal> {
     blocking(move || {
         upload.write(&chunk, &path)?;
         Ok(upload)
@@ -97,19 +109,27 @@ async fn append(mut upload: Upload, chunk: bytes::Bytes, path: HomePath) -> Resu
     .await
 }
 
-async fn delete(State(home): State<Arc<Home>>, Query(place): Query<Place>) -> Result<StatusCode, Refusal> {
+async fn delete(
+    State(home): State<Arc<Home>>,
+    Query(place): Query<Place>,
+) -> Result<StatusCode, Refusal> {
     let path = home.parse(&place.path)?;
     blocking(move || home.delete(&path)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn list(State(home): State<Arc<Home>>, Query(place): Query<Place>) -> Result<Json<FileList>, Refusal> {
+async fn list(
+    State(home): State<Arc<Home>>,
+    Query(place): Query<Place>,
+) -> Result<Json<FileList>, Refusal> {
     let path = home.parse(&place.path)?;
     blocking(move || home.list(&path)).await.map(Json)
 }
 
 /// Runs file operations where they may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Refusal::Internal(format!("a file operation was lost: {error}")))?
@@ -128,8 +148,12 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Refusal> {
         (None, None) => Ok(Precondition::Always),
         (Some("*"), None) => Ok(Precondition::Exists),
         (None, Some("*")) => Ok(Precondition::Absent),
-        (Some(tags), None) => Ok(Precondition::Tag(tags.split(',').map(|tag| tag.trim().to_owned()).collect())),
-        _ => Err(Refusal::Invalid("only If-Match, or If-None-Match: *, is understood".to_owned())),
+        (Some(tags), None) => Ok(Precondition::Tag(
+            tags.split(',').map(|tag| tag.trim().to_owned()).collect(),
+        )),
+        _ => Err(Refusal::Invalid(
+            "only If-Match, or If-None-Match: *, is understood".to_owned(),
+        )),
     }
 }
 
@@ -143,7 +167,10 @@ fn range(value: Option<&str>, size: u64) -> Result<Option<(u64, u64)>, Refusal> 
         return Ok(None);
     };
     let end = size.checked_sub(1).ok_or(Refusal::Range)?;
-    let number = |text: &str| text.parse::<u64>().map_err(|_| Refusal::Invalid("the range is not a number".to_owned()));
+    let number = |text: &str| {
+        text.parse::<u64>()
+            .map_err(|_| Refusal::Invalid("the range is not a number".to_owned()))
+    };
     let (first, last) = match (first, last) {
         ("", last) => {
             let length = number(last)?;
@@ -166,7 +193,10 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    #[expect(clippy::needless_pass_by_value, reason = "rows read better without a borrow")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "rows read better without a borrow"
+    )]
     fn check(value: &str, size: u64, expected: Result<Option<(u64, u64)>, Refusal>) {
         assert_eq!(range(Some(value), size), expected, "{value} of {size}");
     }

@@ -21,7 +21,10 @@ impl House {
     }
 
     fn read(&self, path: &str) -> Result<String, Refusal> {
-        let file = self.home.parse(path).and_then(|path| self.home.read(&path))?;
+        let file = self
+            .home
+            .parse(path)
+            .and_then(|path| self.home.read(&path))?;
         Ok(String::from_utf8(read_bounded(&file, 100).unwrap()).unwrap())
     }
 
@@ -51,7 +54,11 @@ fn code(refusal: &Refusal) -> &'static str {
 #[track_caller]
 fn check(house: &House, path: &str, expected: Result<&str, &str>) {
     let outcome = house.read(path);
-    assert_eq!(outcome.as_deref().map_err(code), expected, "{path}: {outcome:?}");
+    assert_eq!(
+        outcome.as_deref().map_err(code),
+        expected,
+        "{path}: {outcome:?}"
+    );
 }
 
 #[test]
@@ -101,18 +108,37 @@ fn a_write_appears_at_once_and_nowhere_else() {
     let house = House::new();
     symlink("/etc", house.at("home/to_etc")).unwrap();
     symlink("../secret", house.at("home/link")).unwrap();
-    house.write("new/deep/b", "text", &Precondition::Always).unwrap();
+    house
+        .write("new/deep/b", "text", &Precondition::Always)
+        .unwrap();
     check(&house, "new/deep/b", Ok("text"));
     // A link is replaced, not followed.
     house.write("link", "text", &Precondition::Always).unwrap();
-    assert_eq!(std::fs::read_to_string(house.at("secret")).unwrap(), "secret");
-    for (path, expected) in [("to_etc/x", "denied"), ("../x", "denied"), ("", "invalid"), ("sub", "conflict")] {
-        let refusal = house.write(path, "text", &Precondition::Always).unwrap_err();
+    assert_eq!(
+        std::fs::read_to_string(house.at("secret")).unwrap(),
+        "secret"
+    );
+    for (path, expected) in [
+        ("to_etc/x", "denied"),
+        ("../x", "denied"),
+        ("", "invalid"),
+        ("sub", "conflict"),
+    ] {
+        let refusal = house
+            .write(path, "text", &Precondition::Always)
+            .unwrap_err();
         assert_eq!(code(&refusal), expected, "{path}: {refusal:?}");
     }
     let path = house.home.parse("unfinished").unwrap();
     drop(house.home.begin(&path).unwrap());
-    let names: Vec<String> = house.home.list(&house.home.parse(".").unwrap()).unwrap().entries.into_iter().map(|entry| entry.name).collect();
+    let names: Vec<String> = house
+        .home
+        .list(&house.home.parse(".").unwrap())
+        .unwrap()
+        .entries
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
     assert_eq!(names, ["link", "new", "sub", "to_etc"]);
 }
 
@@ -120,11 +146,22 @@ fn a_write_appears_at_once_and_nowhere_else() {
 fn a_write_happens_only_under_its_condition() {
     let house = House::new();
     let tag = house.write("a", "1", &Precondition::Absent).unwrap();
-    assert_eq!(house.write("a", "2", &Precondition::Absent), Err(Refusal::Stale));
-    assert_eq!(house.write("b", "2", &Precondition::Exists), Err(Refusal::Stale));
-    let newer = house.write("a", "22", &Precondition::Tag(vec![tag.clone()])).unwrap();
+    assert_eq!(
+        house.write("a", "2", &Precondition::Absent),
+        Err(Refusal::Stale)
+    );
+    assert_eq!(
+        house.write("b", "2", &Precondition::Exists),
+        Err(Refusal::Stale)
+    );
+    let newer = house
+        .write("a", "22", &Precondition::Tag(vec![tag.clone()]))
+        .unwrap();
     assert_ne!(tag, newer);
-    assert_eq!(house.write("a", "3", &Precondition::Tag(vec![tag])), Err(Refusal::Stale));
+    assert_eq!(
+        house.write("a", "3", &Precondition::Tag(vec![tag])),
+        Err(Refusal::Stale)
+    );
     check(&house, "a", Ok("22"));
 }
 
@@ -132,7 +169,12 @@ fn a_write_happens_only_under_its_condition() {
 fn deleting_takes_files_links_and_empty_folders() {
     let house = House::new();
     symlink("../secret", house.at("home/link")).unwrap();
-    let delete = |path: &str| house.home.parse(path).and_then(|path| house.home.delete(&path));
+    let delete = |path: &str| {
+        house
+            .home
+            .parse(path)
+            .and_then(|path| house.home.delete(&path))
+    };
     assert_eq!(delete("link"), Ok(()));
     assert!(house.at("secret").exists());
     assert_eq!(code(&delete("sub").unwrap_err()), "conflict");
@@ -152,7 +194,8 @@ fn a_folder_swapped_for_a_link_meanwhile_leads_nowhere() {
     let swapper = std::thread::spawn({
         let (stop, home) = (Arc::clone(&stop), house.at("home"));
         move || {
-            let dir = rustix::fs::open(&home, OFlags::DIRECTORY | OFlags::PATH, Mode::empty()).unwrap();
+            let dir =
+                rustix::fs::open(&home, OFlags::DIRECTORY | OFlags::PATH, Mode::empty()).unwrap();
             while !stop.load(Ordering::Relaxed) {
                 renameat_with(&dir, "sub", &dir, "evil", RenameFlags::EXCHANGE).unwrap();
             }
@@ -175,5 +218,8 @@ fn a_folder_swapped_for_a_link_meanwhile_leads_nowhere() {
     }
     stop.store(true, Ordering::Relaxed);
     swapper.join().unwrap();
-    assert!(read > 0 && refused > 0, "the race was not run: {read} read, {refused} refused");
+    assert!(
+        read > 0 && refused > 0,
+        "the race was not run: {read} read, {refused} refused"
+    );
 }

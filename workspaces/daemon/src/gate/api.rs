@@ -33,8 +33,20 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(token: String, init: InitClient, audit: Arc<Audit>, results: Results, tasks: TaskTracker) -> Self {
-        Self { token, init, audit, results: Arc::new(results), tasks }
+    pub(crate) fn new(
+        token: String,
+        init: InitClient,
+        audit: Arc<Audit>,
+        results: Results,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            token,
+            init,
+            audit,
+            results: Arc::new(results),
+            tasks,
+        }
     }
 }
 
@@ -42,14 +54,21 @@ impl Gate {
 pub(crate) fn router(gate: Gate) -> Router {
     let gate = Arc::new(gate);
     Router::new()
-        .route("/v1/exec", post(exec::handle).layer(DefaultBodyLimit::max(EXEC_BODY_BYTES_MAX)))
+        .route(
+            "/v1/exec",
+            post(exec::handle).layer(DefaultBodyLimit::max(EXEC_BODY_BYTES_MAX)),
+        )
         .route("/v1/info", get(pass_on))
         .route("/v1/files", get(pass_on).put(pass_on).delete(pass_on))
         .route("/v1/files/list", get(pass_on))
         .layer(middleware::from_fn_with_state(Arc::clone(&gate), authorize))
         .route("/healthz", get(|| async { StatusCode::OK }))
         .route("/readyz", get(ready))
-        .fallback(|| async { Refusal::NotFound("there is no such path; see /v1/info, /v1/exec and /v1/files".to_owned()) })
+        .fallback(|| async {
+            Refusal::NotFound(
+                "there is no such path; see /v1/info, /v1/exec and /v1/files".to_owned(),
+            )
+        })
         .with_state(gate)
 }
 
@@ -77,7 +96,9 @@ fn equal_in_constant_time(given: &[u8], known: &[u8]) -> bool {
 
 /// Up, and so is the workspace behind.
 async fn ready(State(gate): State<Arc<Gate>>) -> Result<StatusCode, Refusal> {
-    let request = Request::get("/v1/info").header(HOST, "workspace").body(Body::empty());
+    let request = Request::get("/v1/info")
+        .header(HOST, "workspace")
+        .body(Body::empty());
     let request = request.map_err(|error| Refusal::Internal(error.to_string()))?;
     gate.init.send(request).await.map(|answer| answer.status())
 }
@@ -86,7 +107,9 @@ async fn ready(State(gate): State<Arc<Gate>>) -> Result<StatusCode, Refusal> {
 async fn pass_on(State(gate): State<Arc<Gate>>, request: Request) -> Result<Response, Refusal> {
     let (mut parts, body) = request.into_parts();
     strip(&mut parts.headers);
-    parts.headers.insert(HOST, HeaderValue::from_static("workspace"));
+    parts
+        .headers
+        .insert(HOST, HeaderValue::from_static("workspace"));
     let answer = gate.init.send(Request::from_parts(parts, body)).await?;
     let (mut parts, body) = answer.into_parts();
     strip(&mut parts.headers);

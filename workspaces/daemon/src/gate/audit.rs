@@ -17,7 +17,11 @@ const COMMAND_BYTES_MAX: usize = 4_096;
 
 /// One thing that happened.
 #[derive(Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "kind",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub(crate) enum Event {
     /// A program ended, or was not started.
     Exec {
@@ -60,12 +64,18 @@ impl Audit {
         let path = folder.join("audit.jsonl");
         let file = append_to(&path)?;
         let length = file.metadata()?.len();
-        Ok(Self { path, file: Mutex::new((file, length)) })
+        Ok(Self {
+            path,
+            file: Mutex::new((file, length)),
+        })
     }
 
     /// Records an event. A full disk must not stop the workspace: the log has the event then.
     pub(crate) fn record(&self, event: &Event) {
-        let line = Line { time: Timestamp::now(), event };
+        let line = Line {
+            time: Timestamp::now(),
+            event,
+        };
         let Ok(mut text) = serde_json::to_string(&line) else {
             return;
         };

@@ -40,7 +40,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The network that the proxy reaches.
 pub trait Network: Debug + Send + Sync + 'static {
     /// Looks a name up.
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
     /// Connects to an address that was checked.
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>>;
 }
@@ -78,8 +82,16 @@ pub(crate) enum Blocked {
 }
 
 impl Network for HostNetwork {
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async move { tokio::net::lookup_host((host, port)).await.map(Iterator::collect) })
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move {
+            tokio::net::lookup_host((host, port))
+                .await
+                .map(Iterator::collect)
+        })
     }
 
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
@@ -90,7 +102,12 @@ impl Network for HostNetwork {
 impl Proxy {
     /// A proxy that records what it decides.
     pub(crate) fn new(config: ProxyConfig, audit: Arc<Audit>) -> Self {
-        Self { config: Arc::new(config), audit, tunnels: TaskTracker::new(), closing: CancellationToken::new() }
+        Self {
+            config: Arc::new(config),
+            audit,
+            tunnels: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        }
     }
 
     /// Serves connections of programs until shutdown.
@@ -104,7 +121,10 @@ impl Proxy {
             match accepted {
                 Ok((connection, _)) => {
                     let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                        tracing::warn!(connections_max = CONNECTIONS_MAX, "connection of a program refused");
+                        tracing::warn!(
+                            connections_max = CONNECTIONS_MAX,
+                            "connection of a program refused"
+                        );
                         continue;
                     };
                     let (proxy, shutdown) = (self.clone(), shutdown.clone());
@@ -139,7 +159,9 @@ impl Proxy {
     }
 
     async fn serve(&self, connection: UnixStream) {
-        let service = service_fn(|request| async { Ok::<_, std::convert::Infallible>(self.answer(request).await) });
+        let service = service_fn(|request| async {
+            Ok::<_, std::convert::Infallible>(self.answer(request).await)
+        });
         let outcome = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_READ_MAX)
@@ -168,14 +190,26 @@ impl Proxy {
             Err(blocked) => (Some(blocked.to_string()), None),
         };
         let allowed = !matches!(outcome, Err(Blocked::Denied(_)));
-        self.audit.record(&Event::Egress { host: shown(host), port, allowed, reason, address });
+        self.audit.record(&Event::Egress {
+            host: shown(host),
+            port,
+            allowed,
+            reason,
+            address,
+        });
         outcome.map(|(stream, _)| stream)
     }
 
     /// Records that a tunnel was closed for what was in it.
     fn deny(&self, host: &str, port: u16, denial: Denial) {
         let reason = Some(denial.to_string());
-        self.audit.record(&Event::Egress { host: shown(host), port, allowed: false, reason, address: None });
+        self.audit.record(&Event::Egress {
+            host: shown(host),
+            port,
+            allowed: false,
+            reason,
+            address: None,
+        });
     }
 
     async fn try_connect(&self, host: &str, port: u16) -> Result<(TcpStream, SocketAddr), Blocked> {
@@ -205,7 +239,10 @@ impl Proxy {
 }
 
 fn shown(host: &str) -> String {
-    host.chars().filter(|letter| !letter.is_control()).take(253).collect()
+    host.chars()
+        .filter(|letter| !letter.is_control())
+        .take(253)
+        .collect()
 }
 
 /// What a program is told; `curl` and package managers show it.

@@ -38,13 +38,17 @@ impl InitClient {
             .await
             .map_err(|_| away("it does not answer".to_owned()))?
             .map_err(|error| away(error.to_string()))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| away(error.to_string()))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| away(error.to_string()))?;
         self.connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection to the workspace ended");
             }
         });
-        sender.send_request(request).await.map_err(|error| away(error.to_string()))
+        sender
+            .send_request(request)
+            .await
+            .map_err(|error| away(error.to_string()))
     }
 }

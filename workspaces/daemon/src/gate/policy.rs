@@ -14,7 +14,9 @@ pub struct AllowList {
 
 /// An entry that is no domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{entry}` is no domain: write example.com, *.example.com or example.com:8443, and no addresses")]
+#[error(
+    "`{entry}` is no domain: write example.com, *.example.com or example.com:8443, and no addresses"
+)]
 pub struct InvalidDomain {
     /// What was given.
     pub entry: String,
@@ -51,7 +53,10 @@ impl AllowList {
     /// # Errors
     /// The first entry that is no domain.
     pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, InvalidDomain> {
-        let entries = entries.iter().map(|entry| entry.as_ref().parse()).collect::<Result<_, _>>()?;
+        let entries = entries
+            .iter()
+            .map(|entry| entry.as_ref().parse())
+            .collect::<Result<_, _>>()?;
         Ok(Self { entries })
     }
 
@@ -65,18 +70,25 @@ impl AllowList {
         if !is_domain(host) {
             return Err(Denial::Malformed);
         }
-        if self.entries.iter().any(|entry| entry.covers(host, port)) { Ok(()) } else { Err(Denial::NotListed) }
+        if self.entries.iter().any(|entry| entry.covers(host, port)) {
+            Ok(())
+        } else {
+            Err(Denial::NotListed)
+        }
     }
 }
 
 impl Entry {
     fn covers(&self, host: &str, port: u16) -> bool {
         let name = if self.below {
-            host.strip_suffix(&self.name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            host.strip_suffix(&self.name)
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
         } else {
             host == self.name
         };
-        name && self.port.map_or_else(|| PORTS_DEFAULT.contains(&port), |own| own == port)
+        name && self
+            .port
+            .map_or_else(|| PORTS_DEFAULT.contains(&port), |own| own == port)
     }
 }
 
@@ -84,18 +96,26 @@ impl FromStr for Entry {
     type Err = InvalidDomain;
 
     fn from_str(text: &str) -> Result<Self, InvalidDomain> {
-        let invalid = || InvalidDomain { entry: text.to_owned() };
+        let invalid = || InvalidDomain {
+            entry: text.to_owned(),
+        };
         let (name, port) = match text.rsplit_once(':') {
             Some((name, port)) => (name, Some(port.parse().map_err(|_| invalid())?)),
             None => (text, None),
         };
         let name = name.to_ascii_lowercase();
-        let (name, below) = name.strip_prefix("*.").map_or((name.as_str(), false), |name| (name, true));
+        let (name, below) = name
+            .strip_prefix("*.")
+            .map_or((name.as_str(), false), |name| (name, true));
         let name = name.strip_suffix('.').unwrap_or(name);
         if !is_domain(name) || is_literal(name) {
             return Err(invalid());
         }
-        Ok(Self { name: name.to_owned(), below, port })
+        Ok(Self {
+            name: name.to_owned(),
+            below,
+            port,
+        })
     }
 }
 
@@ -104,7 +124,9 @@ fn is_literal(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let last = bare.rsplit('.').next().unwrap_or(bare);
     let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
-        || last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        || last
+            .strip_prefix("0x")
+            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
     bare.contains(':') || bare.parse::<IpAddr>().is_ok() || (!last.is_empty() && is_number)
 }
 
@@ -114,7 +136,9 @@ fn is_domain(host: &str) -> bool {
             (1..=63).contains(&label.len())
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         })
 }
 
@@ -152,7 +176,8 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
     // Global unicast, less what carries another address inside (Teredo, 6to4), documentation and benchmarks.
     let global = a & 0xe000 == 0x2000;
-    let special = (a == 0x2001 && (b < 0x0200 || b == 0x0db8)) || a == 0x2002 || (a == 0x3fff && b < 0x1000);
+    let special =
+        (a == 0x2001 && (b < 0x0200 || b == 0x0db8)) || a == 0x2002 || (a == 0x3fff && b < 0x1000);
     global && !special
 }
 
@@ -162,7 +187,11 @@ mod tests {
 
     #[track_caller]
     fn check(entries: &[&str], host: &str, port: u16, expected: Result<(), Denial>) {
-        assert_eq!(AllowList::parse(entries).unwrap().check(host, port), expected, "{host}:{port} of {entries:?}");
+        assert_eq!(
+            AllowList::parse(entries).unwrap().check(host, port),
+            expected,
+            "{host}:{port} of {entries:?}"
+        );
     }
 
     #[test]
@@ -172,21 +201,70 @@ mod tests {
         check(&["example.com"], "EXAMPLE.com.", 80, Ok(()));
         check(&["example.com"], "example.com", 22, Err(Denial::NotListed));
         check(&["example.com:22"], "example.com", 22, Ok(()));
-        check(&["example.com:22"], "example.com", 443, Err(Denial::NotListed));
-        check(&["example.com"], "a.example.com", 443, Err(Denial::NotListed));
+        check(
+            &["example.com:22"],
+            "example.com",
+            443,
+            Err(Denial::NotListed),
+        );
+        check(
+            &["example.com"],
+            "a.example.com",
+            443,
+            Err(Denial::NotListed),
+        );
         check(&["*.example.com"], "a.example.com", 443, Ok(()));
         check(&["*.example.com"], "a.b.example.com", 443, Ok(()));
-        check(&["*.example.com"], "example.com", 443, Err(Denial::NotListed));
-        check(&["*.example.com"], ".example.com", 443, Err(Denial::Malformed));
-        check(&["*.example.com"], "evilexample.com", 443, Err(Denial::NotListed));
-        check(&["example.com"], "example.com.evil.net", 443, Err(Denial::NotListed));
-        check(&["example.com"], "example.com\0.evil.net", 443, Err(Denial::Malformed));
-        check(&["example.com"], "example.com/x", 443, Err(Denial::Malformed));
+        check(
+            &["*.example.com"],
+            "example.com",
+            443,
+            Err(Denial::NotListed),
+        );
+        check(
+            &["*.example.com"],
+            ".example.com",
+            443,
+            Err(Denial::Malformed),
+        );
+        check(
+            &["*.example.com"],
+            "evilexample.com",
+            443,
+            Err(Denial::NotListed),
+        );
+        check(
+            &["example.com"],
+            "example.com.evil.net",
+            443,
+            Err(Denial::NotListed),
+        );
+        check(
+            &["example.com"],
+            "example.com\0.evil.net",
+            443,
+            Err(Denial::Malformed),
+        );
+        check(
+            &["example.com"],
+            "example.com/x",
+            443,
+            Err(Denial::Malformed),
+        );
     }
 
     #[test]
     fn addresses_are_no_domains_however_written() {
-        for literal in ["127.0.0.1", "[::1]", "::1", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "1.2.3.0x4"] {
+        for literal in [
+            "127.0.0.1",
+            "[::1]",
+            "::1",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "127.1",
+            "1.2.3.0x4",
+        ] {
             check(&["example.com"], literal, 443, Err(Denial::Literal));
             assert!(AllowList::parse(&[literal]).is_err(), "{literal}");
         }
@@ -197,11 +275,38 @@ mod tests {
 
     #[test]
     fn only_the_public_internet_is_public() {
-        let public = ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "172.32.0.1", "100.128.0.1"];
+        let public = [
+            "1.1.1.1",
+            "93.184.216.34",
+            "2606:4700::1111",
+            "172.32.0.1",
+            "100.128.0.1",
+        ];
         let private = [
-            "0.0.0.0", "10.0.0.1", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "192.168.1.1", "198.18.0.1",
-            "224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.2.1", "::", "::1", "fe80::1", "fc00::1", "fd00:ec2::254",
-            "ff02::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:1::", "2001:db8::1",
+            "0.0.0.0",
+            "10.0.0.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "192.0.2.1",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2001:0:1::",
+            "2001:db8::1",
         ];
         for address in public {
             assert!(is_public(address.parse().unwrap()), "{address}");

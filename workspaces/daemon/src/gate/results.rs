@@ -33,8 +33,13 @@ pub(crate) struct Results {
 
 impl Results {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Self { folder: folder.to_owned() })
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+        })
     }
 
     /// The events that the first request with this id got; nothing if there was none or it did not end.
@@ -53,7 +58,9 @@ impl Results {
             return Ok(None);
         };
         if head.request != *request {
-            return Err(Refusal::Conflict(format!("the id {id} belongs to another request")));
+            return Err(Refusal::Conflict(format!(
+                "the id {id} belongs to another request"
+            )));
         }
         Ok(Some(bytes[end + 1..].to_vec()))
     }
@@ -62,8 +69,18 @@ impl Results {
     pub(crate) fn keep(&self, id: &str, request: &ExecRequest, events: &[u8]) -> io::Result<()> {
         let path = self.path(id);
         let draft = path.with_extension("draft");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        serde_json::to_writer(&mut file, &Head { request: request.clone() })?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)?;
+        serde_json::to_writer(
+            &mut file,
+            &Head {
+                request: request.clone(),
+            },
+        )?;
         file.write_all(b"\n")?;
         file.write_all(events)?;
         file.sync_data()?;
@@ -103,7 +120,8 @@ impl Results {
         }
         let mut hasher = DefaultHasher::new();
         id.hash(&mut hasher);
-        self.folder.join(format!("{}-{:016x}", &name[..160], hasher.finish()))
+        self.folder
+            .join(format!("{}-{:016x}", &name[..160], hasher.finish()))
     }
 }
 
@@ -119,7 +137,10 @@ mod tests {
     use super::*;
 
     fn request(word: &str) -> ExecRequest {
-        ExecRequest { command: vec![word.to_owned()], ..ExecRequest::default() }
+        ExecRequest {
+            command: vec![word.to_owned()],
+            ..ExecRequest::default()
+        }
     }
 
     #[test]
@@ -127,10 +148,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let results = Results::open(dir.path()).unwrap();
         assert_eq!(results.find("a/../b", &request("x")), Ok(None));
-        results.keep("a/../b", &request("x"), b"{\"one\":1}\n{\"two\":2}\n").unwrap();
+        results
+            .keep("a/../b", &request("x"), b"{\"one\":1}\n{\"two\":2}\n")
+            .unwrap();
         let again = Results::open(dir.path()).unwrap();
-        assert_eq!(again.find("a/../b", &request("x")), Ok(Some(b"{\"one\":1}\n{\"two\":2}\n".to_vec())));
-        assert!(matches!(again.find("a/../b", &request("y")), Err(Refusal::Conflict(_))));
+        assert_eq!(
+            again.find("a/../b", &request("x")),
+            Ok(Some(b"{\"one\":1}\n{\"two\":2}\n".to_vec()))
+        );
+        assert!(matches!(
+            again.find("a/../b", &request("y")),
+            Err(Refusal::Conflict(_))
+        ));
         assert_eq!(again.find("a", &request("x")), Ok(None));
     }
 
@@ -141,11 +170,18 @@ mod tests {
         for index in 0..=RESULTS_MAX {
             let path = results.path(&index.to_string());
             let file = File::create(path).unwrap();
-            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(index as u64)).unwrap();
+            file.set_modified(
+                SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(index as u64),
+            )
+            .unwrap();
         }
         results.keep("new", &request("x"), b"").unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), RESULTS_MAX);
-        assert!(!results.path("0").exists() && !results.path("1").exists() && results.path("2").exists());
+        assert!(
+            !results.path("0").exists()
+                && !results.path("1").exists()
+                && results.path("2").exists()
+        );
         assert!(results.find("new", &request("x")).unwrap().is_some());
     }
 }

@@ -23,9 +23,20 @@ struct MadeUpNetwork {
 }
 
 impl Network for MadeUpNetwork {
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        let address = self.names.get(host).map(|address| SocketAddr::new(address.parse().unwrap(), port));
-        Box::pin(async move { address.map(|address| vec![address]).ok_or_else(|| io::ErrorKind::NotFound.into()) })
+    fn resolve<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        let address = self
+            .names
+            .get(host)
+            .map(|address| SocketAddr::new(address.parse().unwrap(), port));
+        Box::pin(async move {
+            address
+                .map(|address| vec![address])
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
+        })
     }
 
     fn connect(&self, _address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
@@ -57,22 +68,33 @@ impl WayOut {
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(echo(server, shutdown.clone()));
         let listener = UnixListener::bind(dir.path().join("egress.sock")).unwrap();
-        let config = ProxyConfig { allow: AllowList::parse(allow).unwrap(), network: Arc::new(network) };
+        let config = ProxyConfig {
+            allow: AllowList::parse(allow).unwrap(),
+            network: Arc::new(network),
+        };
         let proxy = Proxy::new(config, Arc::new(Audit::open(dir.path()).unwrap()));
         tasks.spawn(proxy.run(listener, shutdown.clone()));
-        Self { dir, shutdown, tasks }
+        Self {
+            dir,
+            shutdown,
+            tasks,
+        }
     }
 
     /// Sends text and answers with the first piece that comes back.
     async fn say(&self, text: &str) -> (UnixStream, String) {
-        let mut stream = UnixStream::connect(self.dir.path().join("egress.sock")).await.unwrap();
+        let mut stream = UnixStream::connect(self.dir.path().join("egress.sock"))
+            .await
+            .unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         let answer = hear(&mut stream).await;
         (stream, answer)
     }
 
     async fn connect(&self, host: &str) -> String {
-        let (_stream, answer) = self.say(&format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        let (_stream, answer) = self
+            .say(&format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .await;
         answer.lines().next().unwrap_or_default().to_owned()
     }
 
@@ -114,7 +136,14 @@ async fn echo(server: TcpListener, shutdown: CancellationToken) {
 
 #[tokio::test]
 async fn only_listed_domains_with_public_addresses_are_reached() {
-    let way_out = WayOut::new(&["good.example", "inner.example", "self.example", "metadata.example", "none.example"]).await;
+    let way_out = WayOut::new(&[
+        "good.example",
+        "inner.example",
+        "self.example",
+        "metadata.example",
+        "none.example",
+    ])
+    .await;
     assert_eq!(way_out.connect("good.example:443").await, "HTTP/1.1 200 OK");
     for refused in [
         "good.example:22",
@@ -129,7 +158,11 @@ async fn only_listed_domains_with_public_addresses_are_reached() {
         "169.254.169.254:80",
         "2130706433:80",
     ] {
-        assert_eq!(way_out.connect(refused).await, "HTTP/1.1 403 Forbidden", "{refused}");
+        assert_eq!(
+            way_out.connect(refused).await,
+            "HTTP/1.1 403 Forbidden",
+            "{refused}"
+        );
     }
     let audit = way_out.audit();
     assert_eq!(audit.lines().count(), 12, "{audit}");
@@ -141,16 +174,26 @@ async fn only_listed_domains_with_public_addresses_are_reached() {
 #[tokio::test]
 async fn nothing_is_reached_without_a_list() {
     let way_out = WayOut::new(&[]).await;
-    assert_eq!(way_out.connect("good.example:443").await, "HTTP/1.1 403 Forbidden");
-    let (_stream, answer) = way_out.say("GET http://good.example/ HTTP/1.1\r\nHost: good.example\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("not on the workspace's allow list"), "{answer}");
+    assert_eq!(
+        way_out.connect("good.example:443").await,
+        "HTTP/1.1 403 Forbidden"
+    );
+    let (_stream, answer) = way_out
+        .say("GET http://good.example/ HTTP/1.1\r\nHost: good.example\r\n\r\n")
+        .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 403") && answer.contains("not on the workspace's allow list"),
+        "{answer}"
+    );
     way_out.end().await;
 }
 
 #[tokio::test]
 async fn a_tunnel_carries_bytes_both_ways() {
     let way_out = WayOut::new(&["good.example"]).await;
-    let (mut stream, answer) = way_out.say("CONNECT good.example:443 HTTP/1.1\r\nHost: good.example\r\n\r\n").await;
+    let (mut stream, answer) = way_out
+        .say("CONNECT good.example:443 HTTP/1.1\r\nHost: good.example\r\n\r\n")
+        .await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     stream.write_all(b"hello").await.unwrap();
     assert_eq!(hear(&mut stream).await, "hello");
@@ -167,9 +210,16 @@ async fn a_tunnel_for_another_server_name_is_closed() {
     stream.write_all(&hello_for("good.example")).await.unwrap();
     assert!(hear(&mut stream).await.contains("good.example"));
     let (mut stream, _) = way_out.say(open).await;
-    stream.write_all(&hello_for("hidden.example")).await.unwrap();
+    stream
+        .write_all(&hello_for("hidden.example"))
+        .await
+        .unwrap();
     assert_eq!(hear(&mut stream).await, "");
-    assert!(way_out.audit().contains("the TLS server name is not the domain of the tunnel"));
+    assert!(
+        way_out
+            .audit()
+            .contains("the TLS server name is not the domain of the tunnel")
+    );
     way_out.end().await;
 }
 
@@ -180,8 +230,14 @@ async fn plain_http_goes_where_its_line_says() {
         way_out.say("GET http://good.example/path HTTP/1.1\r\nHost: evil.example\r\nProxy-Authorization: x\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let sent = answer.to_ascii_lowercase();
-    assert!(sent.contains("get /path http/1.1") && sent.contains("host: good.example"), "{answer}");
-    assert!(!sent.contains("evil") && !sent.contains("proxy-authorization"), "{answer}");
+    assert!(
+        sent.contains("get /path http/1.1") && sent.contains("host: good.example"),
+        "{answer}"
+    );
+    assert!(
+        !sent.contains("evil") && !sent.contains("proxy-authorization"),
+        "{answer}"
+    );
     way_out.end().await;
 }
 
@@ -202,25 +258,54 @@ impl Door {
         let counter = Arc::clone(&runs);
         let run = move || async move {
             let count = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
-            format!("{{\"type\":\"started\",\"pid\":{count}}}\n{{\"type\":\"exit\",\"code\":{count},\"timedOut\":false,\"truncated\":false}}\n")
+            format!(
+                "{{\"type\":\"started\",\"pid\":{count}}}\n{{\"type\":\"exit\",\"code\":{count},\"timedOut\":false,\"truncated\":false}}\n"
+            )
         };
         let router = axum::Router::new()
             .route("/v1/exec", axum::routing::post(run))
-            .route("/v1/info", axum::routing::get(|headers: http::HeaderMap| async move { format!("{}", headers.contains_key("authorization")) }));
+            .route(
+                "/v1/info",
+                axum::routing::get(|headers: http::HeaderMap| async move {
+                    format!("{}", headers.contains_key("authorization"))
+                }),
+            );
         let stop = shutdown.clone().cancelled_owned();
-        tasks.spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop).await.unwrap() });
-        Self { dir, runs, shutdown, tasks }
+        tasks.spawn(async move {
+            axum::serve(listener, router)
+                .with_graceful_shutdown(stop)
+                .await
+                .unwrap();
+        });
+        Self {
+            dir,
+            runs,
+            shutdown,
+            tasks,
+        }
     }
 
     /// A gate over the same folder, as after a restart.
     fn gate(&self) -> axum::Router {
         let audit = Arc::new(Audit::open(self.dir.path()).unwrap());
         let results = Results::open(&self.dir.path().join("results")).unwrap();
-        api::router(Gate::new(TOKEN.to_owned(), InitClient::new(self.dir.path()), audit, results, self.tasks.clone()))
+        api::router(Gate::new(
+            TOKEN.to_owned(),
+            InitClient::new(self.dir.path()),
+            audit,
+            results,
+            self.tasks.clone(),
+        ))
     }
 
     async fn exec(&self, gate: &axum::Router, body: &str) -> (StatusCode, String) {
-        send(gate, Request::post("/v1/exec").header("content-type", "application/json"), TOKEN, body).await
+        send(
+            gate,
+            Request::post("/v1/exec").header("content-type", "application/json"),
+            TOKEN,
+            body,
+        )
+        .await
     }
 
     async fn end(self) {
@@ -230,11 +315,31 @@ impl Door {
     }
 }
 
-async fn send(gate: &axum::Router, request: http::request::Builder, token: &str, body: &str) -> (StatusCode, String) {
-    let request = request.header("authorization", format!("Bearer {token}")).body(Body::from(body.to_owned())).unwrap();
+async fn send(
+    gate: &axum::Router,
+    request: http::request::Builder,
+    token: &str,
+    body: &str,
+) -> (StatusCode, String) {
+    let request = request
+        .header("authorization", format!("Bearer {token}"))
+        .body(Body::from(body.to_owned()))
+        .unwrap();
     let response = gate.clone().oneshot(request).await.unwrap();
     let status = response.status();
-    (status, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    (
+        status,
+        String::from_utf8(
+            response
+                .into_body()
+                .collect()
+                .await
+                .unwrap()
+                .to_bytes()
+                .to_vec(),
+        )
+        .unwrap(),
+    )
 }
 
 #[tokio::test]
@@ -244,10 +349,18 @@ async fn everything_but_health_needs_the_token() {
     for path in ["/v1/info", "/v1/files?path=a", "/v1/files/list?path=."] {
         let (status, body) = send(&gate, Request::get(path), "wrong", "").await;
         let fault: Fault = serde_json::from_str(&body).unwrap();
-        assert_eq!((status, fault.code.as_str()), (StatusCode::UNAUTHORIZED, "unauthorized"), "{path}");
+        assert_eq!(
+            (status, fault.code.as_str()),
+            (StatusCode::UNAUTHORIZED, "unauthorized"),
+            "{path}"
+        );
     }
     let (status, body) = send(&gate, Request::get("/v1/info"), TOKEN, "").await;
-    assert_eq!((status, body.as_str()), (StatusCode::OK, "false"), "the token must not reach the workspace");
+    assert_eq!(
+        (status, body.as_str()),
+        (StatusCode::OK, "false"),
+        "the token must not reach the workspace"
+    );
     let (status, _) = send(&gate, Request::get("/healthz"), "", "").await;
     assert_eq!(status, StatusCode::OK);
     let (status, _) = send(&gate, Request::get("/readyz"), "", "").await;
@@ -265,13 +378,23 @@ async fn a_repeat_answers_the_first_result_also_after_a_restart() {
     assert!(first.contains("\"code\":1"), "{first}");
     assert_eq!(door.exec(&gate, request).await.1, first);
     assert_eq!(door.exec(&door.gate(), request).await.1, first);
-    let (status, _) = door.exec(&gate, r#"{"command":["other"],"id":"step-1"}"#).await;
+    let (status, _) = door
+        .exec(&gate, r#"{"command":["other"],"id":"step-1"}"#)
+        .await;
     assert_eq!(status, StatusCode::CONFLICT);
     assert_eq!(door.runs.load(std::sync::atomic::Ordering::SeqCst), 1);
-    assert!(door.exec(&gate, r#"{"command":["work"]}"#).await.1.contains("\"code\":2"));
+    assert!(
+        door.exec(&gate, r#"{"command":["work"]}"#)
+            .await
+            .1
+            .contains("\"code\":2")
+    );
     let audit = std::fs::read_to_string(door.dir.path().join("audit.jsonl")).unwrap();
     assert_eq!(audit.lines().count(), 4, "{audit}");
-    assert!(audit.contains(r#""command":["work"]"#) && audit.contains(r#""repeated":true"#), "{audit}");
+    assert!(
+        audit.contains(r#""command":["work"]"#) && audit.contains(r#""repeated":true"#),
+        "{audit}"
+    );
     door.end().await;
 }
 
@@ -280,9 +403,21 @@ async fn a_workspace_that_is_down_is_said_to_be() {
     let dir = tempfile::tempdir().unwrap();
     let audit = Arc::new(Audit::open(dir.path()).unwrap());
     let results = Results::open(&dir.path().join("results")).unwrap();
-    let gate = api::router(Gate::new(TOKEN.to_owned(), InitClient::new(dir.path()), audit, results, TaskTracker::new()));
+    let gate = api::router(Gate::new(
+        TOKEN.to_owned(),
+        InitClient::new(dir.path()),
+        audit,
+        results,
+        TaskTracker::new(),
+    ));
     let (status, body) = send(&gate, Request::get("/v1/info"), TOKEN, "").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
-    let (status, body) = send(&gate, Request::post("/v1/exec").header("content-type", "application/json"), TOKEN, "{").await;
+    let (status, body) = send(
+        &gate,
+        Request::post("/v1/exec").header("content-type", "application/json"),
+        TOKEN,
+        "{",
+    )
+    .await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
 }

@@ -106,11 +106,21 @@ impl Execs {
                 return Err(Refusal::Internal(format!("a start was lost: {error}")));
             }
         };
-        let listener = Listener { run: Arc::clone(&run), kills: program.id.is_none() };
+        let listener = Listener {
+            run: Arc::clone(&run),
+            kills: program.id.is_none(),
+        };
         let shared = Arc::clone(shared);
         execs.tasks.spawn(async move {
             let (stdin, timeout) = (program.stdin.clone(), program.timeout);
-            run.watch(started, stdin, timeout, &shared.execs.orphans, &shared.execs.shutdown).await;
+            run.watch(
+                started,
+                stdin,
+                timeout,
+                &shared.execs.orphans,
+                &shared.execs.shutdown,
+            )
+            .await;
             shared.execs.ended(&program);
         });
         Ok(listener)
@@ -122,17 +132,23 @@ impl Execs {
             && let Some((first, run)) = known.by_id.get(id)
         {
             if first != program {
-                return Err(Refusal::Conflict(format!("the id {id} belongs to another request")));
+                return Err(Refusal::Conflict(format!(
+                    "the id {id} belongs to another request"
+                )));
             }
             return Ok(Admission::Known(Arc::clone(run)));
         }
         if known.running >= RUNNING_MAX {
-            return Err(Refusal::Conflict(format!("{RUNNING_MAX} programs run already; wait for one to end")));
+            return Err(Refusal::Conflict(format!(
+                "{RUNNING_MAX} programs run already; wait for one to end"
+            )));
         }
         known.running += 1;
         let run = Arc::new(Run::default());
         if let Some(id) = &program.id {
-            known.by_id.insert(id.clone(), (program.clone(), Arc::clone(&run)));
+            known
+                .by_id
+                .insert(id.clone(), (program.clone(), Arc::clone(&run)));
         }
         Ok(Admission::New(run))
     }
@@ -167,11 +183,21 @@ enum Admission {
 }
 
 /// `POST /v1/exec`
-pub(super) async fn handle(State(shared): State<Arc<Shared>>, Json(request): Json<ExecRequest>) -> Result<Response, Refusal> {
+pub(super) async fn handle(
+    State(shared): State<Arc<Shared>>,
+    Json(request): Json<ExecRequest>,
+) -> Result<Response, Refusal> {
     let listener = Execs::start(&shared, request).await?;
     let lines = stream::unfold((listener, 0), |(listener, index)| async move {
         let line = listener.run.line(index).await?;
-        Some((Ok::<Bytes, std::convert::Infallible>(line), (listener, index + 1)))
+        Some((
+            Ok::<Bytes, std::convert::Infallible>(line),
+            (listener, index + 1),
+        ))
     });
-    Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+    Ok((
+        [(CONTENT_TYPE, "application/x-ndjson")],
+        Body::from_stream(lines),
+    )
+        .into_response())
 }

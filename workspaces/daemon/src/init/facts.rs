@@ -37,7 +37,11 @@ pub(super) fn gather(home: &Path, confinement: &Confinement) -> Info {
         "no-capabilities",
         "the container does not drop them all",
     );
-    Info { home: home.display().to_string(), enforced, missing }
+    Info {
+        home: home.display().to_string(),
+        enforced,
+        missing,
+    }
 }
 
 fn read(path: &str) -> String {
@@ -50,12 +54,19 @@ fn is_initial_user_namespace(map: &str) -> bool {
 }
 
 fn only_loopback(interfaces: &str) -> bool {
-    let mut names = interfaces.lines().skip(2).filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
+    let mut names = interfaces
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| name.trim());
     names.all(|name| name == "lo")
 }
 
 fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
 }
 
 #[cfg(test)]
@@ -64,11 +75,20 @@ mod tests {
 
     #[test]
     fn facts_are_read_as_the_kernel_writes_them() {
-        assert!(is_initial_user_namespace("         0          0 4294967295\n"));
-        assert!(!is_initial_user_namespace("         0 1879048192      65536\n"));
+        assert!(is_initial_user_namespace(
+            "         0          0 4294967295\n"
+        ));
+        assert!(!is_initial_user_namespace(
+            "         0 1879048192      65536\n"
+        ));
         let header = "Inter-|   Receive\n face |bytes\n";
         assert!(only_loopback(&format!("{header}    lo: 0 0\n")));
-        assert!(!only_loopback(&format!("{header}    lo: 0 0\n  eth0: 1 1\n")));
-        assert_eq!(status_field("Name:\tx\nCapBnd:\t00\n", "CapBnd"), Some("00"));
+        assert!(!only_loopback(&format!(
+            "{header}    lo: 0 0\n  eth0: 1 1\n"
+        )));
+        assert_eq!(
+            status_field("Name:\tx\nCapBnd:\t00\n", "CapBnd"),
+            Some("00")
+        );
     }
 }

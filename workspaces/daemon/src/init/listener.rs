@@ -32,7 +32,9 @@ impl Listener for OutsideOnly {
         loop {
             match self.inner.accept().await {
                 Ok((stream, address)) if is_outside(&stream) => return (stream, address),
-                Ok(_) => tracing::warn!("a program of the workspace was refused at the daemon's socket"),
+                Ok(_) => {
+                    tracing::warn!("a program of the workspace was refused at the daemon's socket");
+                }
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -50,7 +52,10 @@ impl Listener for OutsideOnly {
 fn is_outside(stream: &UnixStream) -> bool {
     match stream.peer_cred().map(|credentials| credentials.pid()) {
         Ok(None | Some(0)) => true,
-        Ok(Some(pid)) => pid.unsigned_abs() == std::process::id() || !descends_from(pid.unsigned_abs(), std::process::id()),
+        Ok(Some(pid)) => {
+            pid.unsigned_abs() == std::process::id()
+                || !descends_from(pid.unsigned_abs(), std::process::id())
+        }
         Err(_) => false,
     }
 }

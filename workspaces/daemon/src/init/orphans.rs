@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -21,17 +21,28 @@ pub(super) struct Orphans {
 impl Orphans {
     /// For process 1.
     pub(super) fn adopting() -> Self {
-        Self { adopts: true, claimed: Arc::default(), freed: Arc::default() }
+        Self {
+            adopts: true,
+            claimed: Arc::default(),
+            freed: Arc::default(),
+        }
     }
 
     /// For tests, whose process has children that are not ours.
     #[cfg(test)]
     pub(super) fn ignoring() -> Self {
-        Self { adopts: false, ..Self::adopting() }
+        Self {
+            adopts: false,
+            ..Self::adopting()
+        }
     }
 
     /// Starts a child and claims it before it can be taken for an orphan.
-    pub(super) fn claim<T, E>(&self, start: impl FnOnce() -> Result<T, E>, id: impl FnOnce(&T) -> u32) -> Result<T, E> {
+    pub(super) fn claim<T, E>(
+        &self,
+        start: impl FnOnce() -> Result<T, E>,
+        id: impl FnOnce(&T) -> u32,
+    ) -> Result<T, E> {
         let mut claimed = self.claimed.lock();
         let child = start()?;
         claimed.insert(id(&child));

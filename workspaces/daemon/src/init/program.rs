@@ -29,7 +29,8 @@ pub(crate) struct Program {
 
 /// The environment that every program gets: the container's own, a home, and where the proxy is.
 pub(super) fn base_environment(home: &Path, proxy_port: u16) -> BTreeMap<String, String> {
-    let own = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let own = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     environment(own, home, proxy_port)
 }
 
@@ -45,43 +46,76 @@ fn environment(
         env.entry(name.to_owned()).or_insert_with(|| proxy.clone());
     }
     for name in ["NO_PROXY", "no_proxy"] {
-        env.entry(name.to_owned()).or_insert_with(|| "localhost,127.0.0.1,::1".to_owned());
+        env.entry(name.to_owned())
+            .or_insert_with(|| "localhost,127.0.0.1,::1".to_owned());
     }
-    env.entry("PATH".to_owned()).or_insert_with(|| PATH_DEFAULT.to_owned());
-    env.entry("LANG".to_owned()).or_insert_with(|| "C.UTF-8".to_owned());
+    env.entry("PATH".to_owned())
+        .or_insert_with(|| PATH_DEFAULT.to_owned());
+    env.entry("LANG".to_owned())
+        .or_insert_with(|| "C.UTF-8".to_owned());
     env.insert("HOME".to_owned(), home.display().to_string());
     env
 }
 
 /// Checks a request.
-pub(super) fn plan(request: ExecRequest, base: &BTreeMap<String, String>, home: &Home) -> Result<Program, Refusal> {
-    let ExecRequest { command, env, cwd, stdin, timeout_seconds, id } = request;
+pub(super) fn plan(
+    request: ExecRequest,
+    base: &BTreeMap<String, String>,
+    home: &Home,
+) -> Result<Program, Refusal> {
+    let ExecRequest {
+        command,
+        env,
+        cwd,
+        stdin,
+        timeout_seconds,
+        id,
+    } = request;
     if command.first().is_none_or(String::is_empty) {
         return Err(Refusal::Invalid("the command is empty".to_owned()));
     }
     if command.iter().any(|word| word.contains('\0')) {
         return Err(Refusal::Invalid("the command has a zero byte".to_owned()));
     }
-    if env.iter().any(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0')) {
-        return Err(Refusal::Invalid("a name in the environment is empty, or it holds `=` or a zero byte".to_owned()));
+    if env
+        .iter()
+        .any(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0'))
+    {
+        return Err(Refusal::Invalid(
+            "a name in the environment is empty, or it holds `=` or a zero byte".to_owned(),
+        ));
     }
     let timeout = timeout_seconds.map_or(TIMEOUT_DEFAULT, Duration::from_secs);
     if timeout.is_zero() || timeout > TIMEOUT_MAX {
-        return Err(Refusal::Invalid(format!("the timeout must be 1 to {} seconds", TIMEOUT_MAX.as_secs())));
+        return Err(Refusal::Invalid(format!(
+            "the timeout must be 1 to {} seconds",
+            TIMEOUT_MAX.as_secs()
+        )));
     }
     let stdin = STANDARD
         .decode(stdin.unwrap_or_default())
         .map_err(|error| Refusal::Invalid(format!("stdin is not base64: {error}")))?;
     if stdin.len() > STDIN_BYTES_MAX {
-        return Err(Refusal::TooLarge(format!("stdin is longer than {STDIN_BYTES_MAX} bytes")));
+        return Err(Refusal::TooLarge(format!(
+            "stdin is longer than {STDIN_BYTES_MAX} bytes"
+        )));
     }
-    if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > ID_BYTES_MAX) {
-        return Err(Refusal::Invalid(format!("an id has 1 to {ID_BYTES_MAX} bytes")));
+    if id
+        .as_ref()
+        .is_some_and(|id| id.is_empty() || id.len() > ID_BYTES_MAX)
+    {
+        return Err(Refusal::Invalid(format!(
+            "an id has 1 to {ID_BYTES_MAX} bytes"
+        )));
     }
     let mut whole = base.clone();
     whole.extend(env);
     Ok(Program {
-        spec: ProgramSpec { command, env: whole, cwd: folder(cwd.as_deref(), home)? },
+        spec: ProgramSpec {
+            command,
+            env: whole,
+            cwd: folder(cwd.as_deref(), home)?,
+        },
         stdin,
         timeout,
         id,
@@ -108,7 +142,10 @@ mod tests {
     use super::*;
 
     fn request(change: impl FnOnce(&mut ExecRequest)) -> ExecRequest {
-        let mut request = ExecRequest { command: vec!["true".to_owned()], ..ExecRequest::default() };
+        let mut request = ExecRequest {
+            command: vec!["true".to_owned()],
+            ..ExecRequest::default()
+        };
         change(&mut request);
         request
     }
@@ -138,12 +175,16 @@ mod tests {
         check(|request| request.cwd = Some("../x".to_owned()), false);
         check(|request| request.cwd = Some("none".to_owned()), false);
         check(|request| request.cwd = Some("/usr".to_owned()), true);
-        check(|request| drop(request.env.insert("A=".to_owned(), String::new())), false);
+        check(
+            |request| drop(request.env.insert("A=".to_owned(), String::new())),
+            false,
+        );
     }
 
     #[test]
     fn the_container_may_choose_its_proxy_but_not_its_home() {
-        let own = [("HOME", "/root"), ("HTTP_PROXY", "http://other")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let own = [("HOME", "/root"), ("HTTP_PROXY", "http://other")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
         let env = environment(own.into_iter(), Path::new("/work"), 3128);
         assert_eq!(env["HOME"], "/work");
         assert_eq!(env["HTTP_PROXY"], "http://other");

@@ -31,14 +31,25 @@ impl House {
         let info = facts::gather(dir.path(), &confinement);
         let tasks = TaskTracker::new();
         let base = program::base_environment(dir.path(), 3128);
-        let execs = Execs::new(confinement, Arc::clone(&home), base, Orphans::ignoring(), tasks.clone(), CancellationToken::new());
+        let execs = Execs::new(
+            confinement,
+            Arc::clone(&home),
+            base,
+            Orphans::ignoring(),
+            tasks.clone(),
+            CancellationToken::new(),
+        );
         let router = router(Arc::new(Shared { info, execs }), home);
         Self { dir, router, tasks }
     }
 
     async fn send(&self, body: serde_json::Value) -> http::Response<Body> {
         let request = Request::post("/v1/exec").header("content-type", "application/json");
-        self.router.clone().oneshot(request.body(Body::from(body.to_string())).unwrap()).await.unwrap()
+        self.router
+            .clone()
+            .oneshot(request.body(Body::from(body.to_string())).unwrap())
+            .await
+            .unwrap()
     }
 
     async fn exec(&self, body: serde_json::Value) -> Told {
@@ -50,7 +61,11 @@ impl House {
     async fn fault(&self, body: serde_json::Value) -> (StatusCode, Fault) {
         let response = self.send(body).await;
         let status = response.status();
-        (status, serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap())
+        (
+            status,
+            serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes())
+                .unwrap(),
+        )
     }
 }
 
@@ -64,8 +79,18 @@ struct Told {
 impl Told {
     fn of(lines: &[u8]) -> Self {
         let mut told = Self::default();
-        let decode = |data: &str| String::from_utf8(base64::engine::general_purpose::STANDARD.decode(data).unwrap()).unwrap();
-        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let decode = |data: &str| {
+            String::from_utf8(
+                base64::engine::general_purpose::STANDARD
+                    .decode(data)
+                    .unwrap(),
+            )
+            .unwrap()
+        };
+        for line in lines
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
             assert!(told.exit.is_none(), "something follows the exit");
             match serde_json::from_slice(line).unwrap() {
                 ExecEvent::Started { pid } => assert!(pid > 0),
@@ -83,7 +108,8 @@ fn shell(script: &str) -> serde_json::Value {
 }
 
 fn is_alive(pid: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
+        .is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 #[tokio::test]
@@ -94,18 +120,36 @@ async fn a_program_is_told_about_from_start_to_end() {
     request["env"] = serde_json::json!({ "WORD": "word" });
     let told = house.exec(request).await;
     let home = house.dir.path().display();
-    assert_eq!(told.stdout, format!("hello\nword {home} http://127.0.0.1:3128\n{home}\n"));
+    assert_eq!(
+        told.stdout,
+        format!("hello\nword {home} http://127.0.0.1:3128\n{home}\n")
+    );
     assert_eq!(told.stderr, "bad\n");
-    assert_eq!(told.exit, Some(Exit { code: 3, timed_out: false, truncated: false }));
+    assert_eq!(
+        told.exit,
+        Some(Exit {
+            code: 3,
+            timed_out: false,
+            truncated: false
+        })
+    );
 }
 
 #[tokio::test]
 async fn a_program_that_cannot_run_is_a_fault() {
     let house = House::new();
-    let (status, fault) = house.fault(serde_json::json!({ "command": ["no-such-program"] })).await;
-    assert_eq!((status, fault.code.as_str()), (StatusCode::NOT_FOUND, "not_found"));
+    let (status, fault) = house
+        .fault(serde_json::json!({ "command": ["no-such-program"] }))
+        .await;
+    assert_eq!(
+        (status, fault.code.as_str()),
+        (StatusCode::NOT_FOUND, "not_found")
+    );
     let (status, fault) = house.fault(serde_json::json!({ "command": [] })).await;
-    assert_eq!((status, fault.code.as_str()), (StatusCode::BAD_REQUEST, "invalid"));
+    assert_eq!(
+        (status, fault.code.as_str()),
+        (StatusCode::BAD_REQUEST, "invalid")
+    );
 }
 
 #[tokio::test]
@@ -115,9 +159,23 @@ async fn a_timeout_kills_what_a_program_started_too() {
     request["timeoutSeconds"] = 1.into();
     let started = Instant::now();
     let told = house.exec(request).await;
-    assert_eq!(told.exit, Some(Exit { code: 137, timed_out: true, truncated: false }));
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
-    assert!(!told.stdout.trim().is_empty() && !is_alive(&told.stdout), "{told:?}");
+    assert_eq!(
+        told.exit,
+        Some(Exit {
+            code: 137,
+            timed_out: true,
+            truncated: false
+        })
+    );
+    assert!(
+        started.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(
+        !told.stdout.trim().is_empty() && !is_alive(&told.stdout),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
@@ -149,15 +207,27 @@ async fn the_same_id_runs_once() {
     assert_eq!(house.exec(request.clone()).await, first);
     request["command"] = serde_json::json!(["true"]);
     let (status, fault) = house.fault(request).await;
-    assert_eq!((status, fault.code.as_str()), (StatusCode::CONFLICT, "conflict"));
+    assert_eq!(
+        (status, fault.code.as_str()),
+        (StatusCode::CONFLICT, "conflict")
+    );
 }
 
 #[tokio::test]
 async fn output_is_cut_at_the_limit_and_the_program_goes_on() {
     let house = House::new();
-    let told = house.exec(shell("head -c 5000000 /dev/zero | tr '\\0' x; exit 4")).await;
+    let told = house
+        .exec(shell("head -c 5000000 /dev/zero | tr '\\0' x; exit 4"))
+        .await;
     assert_eq!(told.stdout.len(), 4 << 20);
-    assert_eq!(told.exit, Some(Exit { code: 4, timed_out: false, truncated: true }));
+    assert_eq!(
+        told.exit,
+        Some(Exit {
+            code: 4,
+            timed_out: false,
+            truncated: true
+        })
+    );
 }
 
 #[tokio::test]
@@ -174,7 +244,14 @@ async fn many_programs_run_at_once() {
 async fn a_background_program_does_not_hold_up_the_end() {
     let house = House::new();
     let told = house.exec(shell("sleep 1000 & echo $!")).await;
-    assert_eq!(told.exit, Some(Exit { code: 0, timed_out: false, truncated: false }));
+    assert_eq!(
+        told.exit,
+        Some(Exit {
+            code: 0,
+            timed_out: false,
+            truncated: false
+        })
+    );
     assert!(is_alive(&told.stdout));
     let pid = rustix::process::Pid::from_raw(told.stdout.trim().parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
@@ -184,7 +261,11 @@ async fn a_background_program_does_not_hold_up_the_end() {
 async fn a_program_cannot_reach_the_daemon() {
     let house = House::new();
     let own = std::process::id();
-    let told = house.exec(shell(&format!("kill -0 {own}; kill -0 $PPID; head -c 1 /proc/{own}/environ | wc -c"))).await;
+    let told = house
+        .exec(shell(&format!(
+            "kill -0 {own}; kill -0 $PPID; head -c 1 /proc/{own}/environ | wc -c"
+        )))
+        .await;
     assert!(told.stderr.matches("ermitted").count() >= 2, "{told:?}");
 }
 
@@ -193,10 +274,24 @@ async fn what_is_enforced_is_told() {
     let house = House::new();
     let request = Request::get("/v1/info").body(Body::empty()).unwrap();
     let response = house.router.clone().oneshot(request).await.unwrap();
-    let info: Info = serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    let info: Info =
+        serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
     for claim in ["seccomp", "no-new-privs"] {
-        assert!(info.enforced.iter().any(|enforced| enforced == claim), "{info:?}");
+        assert!(
+            info.enforced.iter().any(|enforced| enforced == claim),
+            "{info:?}"
+        );
     }
-    assert!(info.enforced.iter().any(|enforced| enforced.starts_with("landlock:abi-")), "{info:?}");
-    assert!(info.missing.iter().any(|missing| missing.starts_with("pid-namespace")), "{info:?}");
+    assert!(
+        info.enforced
+            .iter()
+            .any(|enforced| enforced.starts_with("landlock:abi-")),
+        "{info:?}"
+    );
+    assert!(
+        info.missing
+            .iter()
+            .any(|missing| missing.starts_with("pid-namespace")),
+        "{info:?}"
+    );
 }

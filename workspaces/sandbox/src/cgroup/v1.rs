@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{CPU_PERIOD_MICROS, Cgroup, FOLDER, Hierarchy, Setting, Wants, cpu_quota_micros, make, pids_max};
+use super::{
+    CPU_PERIOD_MICROS, Cgroup, FOLDER, Hierarchy, Setting, Wants, cpu_quota_micros, make, pids_max,
+};
 use crate::{Limits, SandboxError};
 
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
@@ -28,10 +30,16 @@ fn base_of(root: &Path, own: &str, controller: &str) -> Option<PathBuf> {
     let (mount, path) = own.lines().find_map(|line| {
         let (_, rest) = line.split_once(':')?;
         let (controllers, path) = rest.split_once(':')?;
-        controllers.split(',').any(|name| name == controller).then_some((controllers, path))
+        controllers
+            .split(',')
+            .any(|name| name == controller)
+            .then_some((controllers, path))
     })?;
     // Controllers that share a hierarchy are mounted under their joint name, with links for the single ones.
-    let dir = [controller, mount].map(|name| root.join(name)).into_iter().find(|dir| dir.exists())?;
+    let dir = [controller, mount]
+        .map(|name| root.join(name))
+        .into_iter()
+        .find(|dir| dir.exists())?;
     let nested = dir.join(path.trim_start_matches('/'));
     // In a container the path is the host's, and the mount is already our own part of it.
     Some(if nested.exists() { nested } else { dir })
@@ -54,7 +62,9 @@ pub(super) fn create(
                 }
             }
             None if settings.is_empty() => {}
-            None => cgroup.missing.push(format!("limit on {controller}: the cgroup hierarchy is not writable")),
+            None => cgroup.missing.push(format!(
+                "limit on {controller}: the cgroup hierarchy is not writable"
+            )),
         }
     }
     Ok(())
@@ -95,22 +105,58 @@ mod tests {
 
     #[test]
     fn sandboxes_lie_below_our_own_cgroup() {
-        check("4:memory:/a/b\n1:cpu:/", "memory", &["memory/a/b"], Some("memory/a/b"));
+        check(
+            "4:memory:/a/b\n1:cpu:/",
+            "memory",
+            &["memory/a/b"],
+            Some("memory/a/b"),
+        );
         check("4:memory:/a/b\n1:cpu:/", "cpu", &["cpu"], Some("cpu"));
-        check("4:cpu,cpuacct:/x", "cpu", &["cpu,cpuacct/x"], Some("cpu,cpuacct/x"));
-        check("4:memory:/docker/123", "memory", &["memory"], Some("memory"));
+        check(
+            "4:cpu,cpuacct:/x",
+            "cpu",
+            &["cpu,cpuacct/x"],
+            Some("cpu,cpuacct/x"),
+        );
+        check(
+            "4:memory:/docker/123",
+            "memory",
+            &["memory"],
+            Some("memory"),
+        );
         check("4:memory:/", "pids", &["pids"], None);
     }
 
     #[test]
     fn limits_become_files() {
-        let all = Wants { memory: true, pids: true, cpu: true };
-        let limits = Limits { cpu_millis: Some(500), memory_bytes: Some(1 << 30), pids: None };
-        assert_eq!(settings("pids", &limits, &all), vec![Setting::required("pids.max", &1024)]);
-        assert_eq!(settings("cpu", &limits, &all)[1], Setting::required("cpu.cfs_quota_us", &50_000));
-        assert_eq!(settings("memory", &limits, &all)[0], Setting::required("memory.limit_in_bytes", &(1 << 30)));
+        let all = Wants {
+            memory: true,
+            pids: true,
+            cpu: true,
+        };
+        let limits = Limits {
+            cpu_millis: Some(500),
+            memory_bytes: Some(1 << 30),
+            pids: None,
+        };
+        assert_eq!(
+            settings("pids", &limits, &all),
+            vec![Setting::required("pids.max", &1024)]
+        );
+        assert_eq!(
+            settings("cpu", &limits, &all)[1],
+            Setting::required("cpu.cfs_quota_us", &50_000)
+        );
+        assert_eq!(
+            settings("memory", &limits, &all)[0],
+            Setting::required("memory.limit_in_bytes", &(1 << 30))
+        );
         assert_eq!(settings("memory", &Limits::default(), &all), Vec::new());
-        let none = Wants { memory: false, pids: false, cpu: false };
+        let none = Wants {
+            memory: false,
+            pids: false,
+            cpu: false,
+        };
         assert_eq!(settings("pids", &limits, &none), Vec::new());
     }
 }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{CPU_PERIOD_MICROS, Cgroup, FOLDER, Hierarchy, Setting, Wants, cpu_quota_micros, make, pids_max};
+use super::{
+    CPU_PERIOD_MICROS, Cgroup, FOLDER, Hierarchy, Setting, Wants, cpu_quota_micros, make, pids_max,
+};
 use crate::{Limits, SandboxError};
 
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
@@ -18,11 +20,22 @@ pub(super) fn detect(root: &Path, own: &str) -> Hierarchy {
     let mut refusal = "no cgroup above this process is delegated to it (run as root, or as a systemd service with Delegate=yes)".to_owned();
     let below: Vec<PathBuf> = Path::new(path)
         .ancestors()
-        .map(|ancestor| if ancestor.as_os_str().is_empty() { root.to_owned() } else { root.join(ancestor) })
+        .map(|ancestor| {
+            if ancestor.as_os_str().is_empty() {
+                root.to_owned()
+            } else {
+                root.join(ancestor)
+            }
+        })
         .collect();
     for base in below {
         match adopt(&base, base == root) {
-            Ok(controllers) => return Hierarchy::V2 { base: base.join(FOLDER), controllers },
+            Ok(controllers) => {
+                return Hierarchy::V2 {
+                    base: base.join(FOLDER),
+                    controllers,
+                };
+            }
             Err(Some(why)) => refusal = why,
             Err(None) => {}
         }
@@ -32,7 +45,8 @@ pub(super) fn detect(root: &Path, own: &str) -> Hierarchy {
 
 /// Makes our folder in a cgroup and enables controllers for its children.
 fn adopt(base: &Path, is_root: bool) -> Result<Vec<String>, Option<String>> {
-    let occupied = !is_root && fs::read_to_string(base.join("cgroup.procs")).is_ok_and(|text| !text.trim().is_empty());
+    let occupied = !is_root
+        && fs::read_to_string(base.join("cgroup.procs")).is_ok_and(|text| !text.trim().is_empty());
     if occupied || rustix::fs::access(base, rustix::fs::Access::WRITE_OK).is_err() {
         return Err(None);
     }
@@ -53,7 +67,10 @@ fn adopt(base: &Path, is_root: bool) -> Result<Vec<String>, Option<String>> {
         if made && let Err(error) = fs::remove_dir(&folder) {
             tracing::debug!(%error, "unusable cgroup stays");
         }
-        return Err(Some(format!("{} gives its children no controllers", base.display())));
+        return Err(Some(format!(
+            "{} gives its children no controllers",
+            base.display()
+        )));
     }
     Ok(enabled)
 }
@@ -81,7 +98,9 @@ pub(super) fn create(
             cgroup.enforced.push(format!("cgroup-v2:{controller}"));
             all.extend(settings);
         } else {
-            cgroup.missing.push(format!("limit on {controller}: the controller is not delegated to us"));
+            cgroup.missing.push(format!(
+                "limit on {controller}: the controller is not delegated to us"
+            ));
         }
     }
     make(&base.join(name), &all, cgroup)
@@ -95,7 +114,10 @@ fn settings(controller: &str, limits: &Limits, wants: &Wants) -> Vec<Setting> {
             Setting::optional("memory.oom.group", &0),
         ],
         ("cpu", _, Some(millis)) if wants.cpu => {
-            vec![Setting::required("cpu.max", &format!("{} {CPU_PERIOD_MICROS}", cpu_quota_micros(millis)))]
+            vec![Setting::required(
+                "cpu.max",
+                &format!("{} {CPU_PERIOD_MICROS}", cpu_quota_micros(millis)),
+            )]
         }
         ("pids", _, _) if wants.pids => vec![Setting::required("pids.max", &pids_max(limits))],
         _ => Vec::new(),
@@ -124,17 +146,38 @@ mod tests {
 
     #[test]
     fn a_base_is_the_nearest_cgroup_without_processes() {
-        check("0::/user/app/me", &[("user", ""), ("user/app", ""), ("user/app/me", "42")], "user/app");
+        check(
+            "0::/user/app/me",
+            &[("user", ""), ("user/app", ""), ("user/app/me", "42")],
+            "user/app",
+        );
         check("0::/user/me", &[("user", "1"), ("user/me", "42")], "");
         check("0::/", &[("", "1")], "");
     }
 
     #[test]
     fn limits_become_files() {
-        let all = Wants { memory: true, pids: true, cpu: true };
-        let limits = Limits { cpu_millis: Some(1), memory_bytes: Some(1 << 20), pids: Some(7) };
-        assert_eq!(settings("pids", &limits, &all), vec![Setting::required("pids.max", &7)]);
-        assert_eq!(settings("cpu", &limits, &all), vec![Setting::required("cpu.max", &"1000 100000")]);
-        assert_eq!(settings("memory", &limits, &all)[0], Setting::required("memory.max", &(1 << 20)));
+        let all = Wants {
+            memory: true,
+            pids: true,
+            cpu: true,
+        };
+        let limits = Limits {
+            cpu_millis: Some(1),
+            memory_bytes: Some(1 << 20),
+            pids: Some(7),
+        };
+        assert_eq!(
+            settings("pids", &limits, &all),
+            vec![Setting::required("pids.max", &7)]
+        );
+        assert_eq!(
+            settings("cpu", &limits, &all),
+            vec![Setting::required("cpu.max", &"1000 100000")]
+        );
+        assert_eq!(
+            settings("memory", &limits, &all)[0],
+            Setting::required("memory.max", &(1 << 20))
+        );
     }
 }

@@ -27,7 +27,11 @@ pub(super) fn adopt_descendants() -> io::Result<()> {
     // SAFETY: the call takes no pointers.
     // JUSTIFICATION: the wrapper among our dependencies takes a process id where the kernel takes a claim.
     let outcome = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn keep(child: libc::pid_t, pid_pipe: i32) -> ! {
@@ -44,7 +48,11 @@ fn keep(child: libc::pid_t, pid_pipe: i32) -> ! {
         loop {
             let reaped = libc::waitpid(-1, &raw mut status, 0);
             if reaped == child {
-                let code = if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) };
+                let code = if libc::WIFSIGNALED(status) {
+                    128 + libc::WTERMSIG(status)
+                } else {
+                    libc::WEXITSTATUS(status)
+                };
                 libc::_exit(code);
             }
             if reaped == -1 && *libc::__errno_location() != libc::EINTR {
@@ -56,7 +64,10 @@ fn keep(child: libc::pid_t, pid_pipe: i32) -> ! {
 
 /// Lowers a limit; one that is lower already stays. Only system calls.
 pub(super) fn lower_limit(resource: u32, wanted: u64) -> io::Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: the structure is live and the kernel only writes into it, then only reads it.
     // JUSTIFICATION: usable between fork and exec, with a resource by its number.
     let outcome = unsafe {
@@ -67,7 +78,11 @@ pub(super) fn lower_limit(resource: u32, wanted: u64) -> io::Result<()> {
         limit.rlim_cur = limit.rlim_max;
         libc::setrlimit(resource, &raw const limit)
     };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Everything below a process that has not ended yet.
@@ -101,7 +116,11 @@ fn processes() -> Vec<(u32, u32, bool)> {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             let mut fields = stat.rsplit_once(") ")?.1.split(' ');
             let state = fields.next()?;
-            Some((pid, fields.next()?.parse().ok()?, matches!(state, "Z" | "X")))
+            Some((
+                pid,
+                fields.next()?.parse().ok()?,
+                matches!(state, "Z" | "X"),
+            ))
         })
         .collect()
 }

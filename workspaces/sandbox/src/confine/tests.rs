@@ -23,7 +23,10 @@ fn start(confinement: &Confinement, cwd: &Path, script: &str) -> (Confined, File
         env: [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
         cwd: cwd.to_owned(),
     };
-    (confinement.spawn(&program, stdio).unwrap(), File::from(read))
+    (
+        confinement.spawn(&program, stdio).unwrap(),
+        File::from(read),
+    )
 }
 
 fn run(confinement: &Confinement, cwd: &Path, script: &str) -> (String, i32) {
@@ -38,27 +41,45 @@ fn a_program_writes_where_it_may_and_reads_nothing_hidden() {
     let (home, hidden) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(hidden.path().join("secret"), "secret").unwrap();
     let confinement = Confinement::new(&spec(home.path(), hidden.path())).unwrap();
-    assert!(confinement.missing().is_empty(), "this kernel cannot prove it: {:?}", confinement.missing());
+    assert!(
+        confinement.missing().is_empty(),
+        "this kernel cannot prove it: {:?}",
+        confinement.missing()
+    );
     let script = format!(
         "echo here > a && cat a; cat {0}/secret; echo x > {0}/b; echo x > /var/tmp/quarterdeck-confine-test; ulimit -n; kill -9 $PPID; exit 5",
         hidden.path().display()
     );
     let (text, code) = run(&confinement, home.path(), &script);
     assert_eq!(code, 5, "{text}");
-    assert!(text.starts_with("here\n") && text.contains("\n256\n"), "{text}");
-    assert!(!text.contains("secret\nsecret") && text.contains("ermission denied"), "{text}");
-    assert!(!hidden.path().join("b").exists() && !Path::new("/var/tmp/quarterdeck-confine-test").exists());
+    assert!(
+        text.starts_with("here\n") && text.contains("\n256\n"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("secret\nsecret") && text.contains("ermission denied"),
+        "{text}"
+    );
+    assert!(
+        !hidden.path().join("b").exists()
+            && !Path::new("/var/tmp/quarterdeck-confine-test").exists()
+    );
 }
 
 #[test]
 fn what_daemonized_itself_is_killed_with_its_program() {
     let (home, hidden) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let confinement = Confinement::new(&spec(home.path(), hidden.path())).unwrap();
-    let script = "(setsid sh -c '(sleep 1000 & echo $! > inner; echo ready; wait) &' &) ; sleep 1000";
+    let script =
+        "(setsid sh -c '(sleep 1000 & echo $! > inner; echo ready; wait) &' &) ; sleep 1000";
     let (mut program, mut output) = start(&confinement, home.path(), script);
     let mut ready = [0; 6];
     output.read_exact(&mut ready).unwrap();
-    let inner: u32 = std::fs::read_to_string(home.path().join("inner")).unwrap().trim().parse().unwrap();
+    let inner: u32 = std::fs::read_to_string(home.path().join("inner"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     assert!(keeper::living_descendants(program.keeper_pid()).contains(&inner));
     program.kill_all();
     assert!(program.keeper.wait().unwrap().code().is_none());
@@ -70,7 +91,14 @@ fn what_daemonized_itself_is_killed_with_its_program() {
 fn a_program_that_does_not_exist_is_the_callers_fault() {
     let (home, hidden) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let confinement = Confinement::new(&spec(home.path(), hidden.path())).unwrap();
-    let program = ProgramSpec { command: vec!["no-such-program".to_owned()], env: BTreeMap::new(), cwd: home.path().into() };
+    let program = ProgramSpec {
+        command: vec!["no-such-program".to_owned()],
+        env: BTreeMap::new(),
+        cwd: home.path().into(),
+    };
     let outcome = confinement.spawn(&program, Stdio::null().unwrap());
-    assert!(matches!(outcome, Err(SandboxError::Program { .. })), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(SandboxError::Program { .. })),
+        "{outcome:?}"
+    );
 }

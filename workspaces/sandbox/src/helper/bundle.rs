@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
-    LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder,
+    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, ProcessBuilder,
+    RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use super::stage;
@@ -33,7 +33,13 @@ const MASKED: [&str; 14] = [
     "/proc/sys/kernel/modprobe",
 ];
 /// Changes the host, or would.
-const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 const SHARED_MEMORY_BYTES_MAX: u64 = 64 << 20;
 
 /// Writes the bundle to the stage.
@@ -55,18 +61,34 @@ fn build(plan: &RunPlan) -> Result<Spec, OciSpecError> {
         .readonly_paths(paths(&READONLY, has(Defence::ReadonlyPaths)))
         .rootfs_propagation("private");
     if has(Defence::UserNamespace) {
-        linux = linux.uid_mappings(vec![mapping(plan.identity)?]).gid_mappings(vec![mapping(plan.identity)?]);
+        linux = linux
+            .uid_mappings(vec![mapping(plan.identity)?])
+            .gid_mappings(vec![mapping(plan.identity)?]);
     }
     let mut linux = linux.build()?;
     // Cgroups are ours; the builder's default would have libcontainer want a hierarchy for devices.
     linux.set_resources(None);
-    let capabilities = if has(Defence::NoCapabilities) { HashSet::new() } else { every_capability(plan.identity) };
-    let env = spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+    let capabilities = if has(Defence::NoCapabilities) {
+        HashSet::new()
+    } else {
+        every_capability(plan.identity)
+    };
+    let env = spec
+        .env
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>();
     let process = ProcessBuilder::default()
         .args(spec.command.clone())
         .env(env)
         .cwd(spec.cwd.clone())
-        .user(UserBuilder::default().uid(spec.uid).gid(spec.gid).umask(0o022_u32).build()?)
+        .user(
+            UserBuilder::default()
+                .uid(spec.uid)
+                .gid(spec.gid)
+                .umask(0o022_u32)
+                .build()?,
+        )
         .capabilities(
             LinuxCapabilitiesBuilder::default()
                 .bounding(capabilities.clone())
@@ -99,9 +121,18 @@ fn build(plan: &RunPlan) -> Result<Spec, OciSpecError> {
 fn namespaces(plan: &RunPlan) -> Result<Vec<LinuxNamespace>, OciSpecError> {
     // The network namespace is made by the helper, in the helper's own user namespace: nobody inside has rights over it.
     [
-        (LinuxNamespaceType::User, plan.profile.has(Defence::UserNamespace)),
-        (LinuxNamespaceType::Pid, plan.profile.has(Defence::PidNamespace)),
-        (LinuxNamespaceType::Ipc, plan.profile.has(Defence::IpcNamespace)),
+        (
+            LinuxNamespaceType::User,
+            plan.profile.has(Defence::UserNamespace),
+        ),
+        (
+            LinuxNamespaceType::Pid,
+            plan.profile.has(Defence::PidNamespace),
+        ),
+        (
+            LinuxNamespaceType::Ipc,
+            plan.profile.has(Defence::IpcNamespace),
+        ),
         (LinuxNamespaceType::Mount, true),
         (LinuxNamespaceType::Uts, true),
         (LinuxNamespaceType::Cgroup, true),
@@ -118,20 +149,46 @@ fn mapping(identity: Identity) -> Result<LinuxIdMapping, OciSpecError> {
         // The helper's own user namespace has one id, the caller, as 0.
         Identity::Caller => (0, 1),
     };
-    LinuxIdMappingBuilder::default().container_id(0_u32).host_id(host).size(size).build()
+    LinuxIdMappingBuilder::default()
+        .container_id(0_u32)
+        .host_id(host)
+        .size(size)
+        .build()
 }
 
 fn mounts(plan: &RunPlan) -> Result<Vec<Mount>, OciSpecError> {
     let shared_memory = format!("size={SHARED_MEMORY_BYTES_MAX}");
     let mut mounts = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"])?,
-        mount("/dev", "tmpfs", &["nosuid", "noexec", "mode=755", "size=65536"])?,
-        mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"])?,
-        mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shared_memory])?,
+        mount(
+            "/dev",
+            "tmpfs",
+            &["nosuid", "noexec", "mode=755", "size=65536"],
+        )?,
+        mount(
+            "/dev/pts",
+            "devpts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+            ],
+        )?,
+        mount(
+            "/dev/shm",
+            "tmpfs",
+            &["nosuid", "noexec", "nodev", "mode=1777", &shared_memory],
+        )?,
     ];
     // Without a namespace of its own the queues would be the host's.
     if plan.profile.has(Defence::IpcNamespace) {
-        mounts.push(mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?);
+        mounts.push(mount(
+            "/dev/mqueue",
+            "mqueue",
+            &["nosuid", "noexec", "nodev"],
+        )?);
     }
     Ok(mounts)
 }
@@ -141,7 +198,12 @@ fn mount(target: &str, kind: &str, options: &[&str]) -> Result<Mount, OciSpecErr
         .destination(target)
         .typ(kind)
         .source(kind)
-        .options(options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
+        .options(
+            options
+                .iter()
+                .map(|option| (*option).to_owned())
+                .collect::<Vec<_>>(),
+        )
         .build()
 }
 
@@ -176,8 +238,13 @@ fn every_capability(identity: Identity) -> HashSet<Capability> {
         (39, Capability::Bpf),
     ];
     let held = match identity {
-        Identity::Range(_) => rustix::thread::capabilities(None).map_or(0, |sets| sets.permitted.bits()),
+        Identity::Range(_) => {
+            rustix::thread::capabilities(None).map_or(0, |sets| sets.permitted.bits())
+        }
         Identity::Caller => u64::MAX,
     };
-    all.into_iter().filter(|(bit, _)| held & (1 << bit) != 0).map(|(_, capability)| capability).collect()
+    all.into_iter()
+        .filter(|(bit, _)| held & (1 << bit) != 0)
+        .map(|(_, capability)| capability)
+        .collect()
 }

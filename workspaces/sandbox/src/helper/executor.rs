@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 use libcontainer::oci_spec::runtime::Spec;
-use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
 
 use super::launch::{Launch, tell};
 
@@ -27,7 +29,10 @@ impl Executor for LaunchExecutor {
         // JUSTIFICATION: libcontainer's executor must be cloneable, which an owned descriptor is not.
         let (told, helper_gone) = unsafe {
             drop(OwnedFd::from_raw_fd(self.helper_alive));
-            (OwnedFd::from_raw_fd(self.told), OwnedFd::from_raw_fd(self.helper_gone))
+            (
+                OwnedFd::from_raw_fd(self.told),
+                OwnedFd::from_raw_fd(self.helper_gone),
+            )
         };
         let error = self.launch.become_program(&helper_gone);
         tell(told.as_fd(), &error);

@@ -22,12 +22,20 @@ use crate::{Defence, SandboxError, wire};
 const CAPABILITIES: u32 = 64;
 
 /// Starts one more program and stays as long as it lives.
-pub(super) fn exec(plan: &ExecPlan, descriptors: Vec<OwnedFd>, control: &UnixStream) -> Result<(), SandboxError> {
+pub(super) fn exec(
+    plan: &ExecPlan,
+    descriptors: Vec<OwnedFd>,
+    control: &UnixStream,
+) -> Result<(), SandboxError> {
     let mut streams = descriptors;
-    let init = streams.pop().filter(|_| streams.len() == 3).ok_or_else(|| {
-        SandboxError::invalid("request", "three standard streams and a process are needed")
-    })?;
-    let cgroups = OpenCgroups::open(&plan.cgroups).map_err(SandboxError::step("open the cgroups"))?;
+    let init = streams
+        .pop()
+        .filter(|_| streams.len() == 3)
+        .ok_or_else(|| {
+            SandboxError::invalid("request", "three standard streams and a process are needed")
+        })?;
+    let cgroups =
+        OpenCgroups::open(&plan.cgroups).map_err(SandboxError::step("open the cgroups"))?;
     enter(plan, &init)?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(SandboxError::step("make a pipe"));
     let (told, tell_pipe) = pipe()?;
@@ -52,8 +60,11 @@ pub(super) fn exec(plan: &ExecPlan, descriptors: Vec<OwnedFd>, control: &UnixStr
         wait(child)?;
         return Err(error);
     }
-    let started = Reply::Started { pid: child.unsigned_abs() };
-    wire::send(control, &started, &[pidfd.as_fd()]).map_err(SandboxError::step("report the start"))?;
+    let started = Reply::Started {
+        pid: child.unsigned_abs(),
+    };
+    wire::send(control, &started, &[pidfd.as_fd()])
+        .map_err(SandboxError::step("report the start"))?;
     stay(&pidfd, control)?;
     let status = wait(child)?;
     drop(alive);
@@ -69,7 +80,10 @@ fn enter(plan: &ExecPlan, init: &OwnedFd) -> Result<(), SandboxError> {
     let optional = [
         (Defence::UserNamespace, ThreadNameSpaceType::USER),
         (Defence::PidNamespace, ThreadNameSpaceType::PROCESS_ID),
-        (Defence::IpcNamespace, ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
+        (
+            Defence::IpcNamespace,
+            ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+        ),
     ];
     for (defence, flag) in optional {
         if plan.profile.has(defence) {
@@ -78,22 +92,33 @@ fn enter(plan: &ExecPlan, init: &OwnedFd) -> Result<(), SandboxError> {
     }
     join_all(init, flags).map_err(|error| SandboxError::Helper {
         step: "join the sandbox".to_owned(),
-        reason: if error.raw_os_error() == Some(nix::libc::ESRCH) { "it has ended".to_owned() } else { error.to_string() },
+        reason: if error.raw_os_error() == Some(nix::libc::ESRCH) {
+            "it has ended".to_owned()
+        } else {
+            error.to_string()
+        },
     })
 }
 
 /// In the child: streams, session, cgroups, folder, user, no capabilities.
-fn prepare(plan: &ExecPlan, streams: &[OwnedFd], cgroups: &OpenCgroups) -> Result<Launch, SandboxError> {
+fn prepare(
+    plan: &ExecPlan,
+    streams: &[OwnedFd],
+    cgroups: &OpenCgroups,
+) -> Result<Launch, SandboxError> {
     set_streams(streams).map_err(SandboxError::step("set the standard streams"))?;
     rustix::process::setsid().map_err(SandboxError::step("make a session"))?;
-    cgroups.join().map_err(SandboxError::step("enter the cgroups"))?;
+    cgroups
+        .join()
+        .map_err(SandboxError::step("enter the cgroups"))?;
     become_user(plan).map_err(SandboxError::step("become the user inside"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     rustix::process::chdir(&plan.spec.cwd).map_err(|error| SandboxError::Program {
         reason: format!("{}: {error}", plan.spec.cwd.display()),
     })?;
     if plan.profile.has(Defence::NoNewPrivileges) {
-        rustix::thread::set_no_new_privs(true).map_err(SandboxError::step("give up new privileges"))?;
+        rustix::thread::set_no_new_privs(true)
+            .map_err(SandboxError::step("give up new privileges"))?;
     }
     Ok(Launch {
         command: plan.spec.command.clone(),
@@ -124,7 +149,14 @@ fn become_user(plan: &ExecPlan) -> rustix::io::Result<()> {
     if drop_capabilities {
         rustix::thread::clear_ambient_capability_set()?;
         let none = rustix::thread::CapabilitySet::empty();
-        rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+        rustix::thread::set_capabilities(
+            None,
+            CapabilitySets {
+                effective: none,
+                permitted: none,
+                inheritable: none,
+            },
+        )?;
     }
     Ok(())
 }

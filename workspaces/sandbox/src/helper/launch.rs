@@ -52,12 +52,17 @@ impl Launch {
         if self.terminal {
             take_terminal().map_err(SandboxError::step("take the terminal"))?;
         }
-        die_with_helper(helper_gone).map_err(SandboxError::step("bind the program to its helper"))?;
+        die_with_helper(helper_gone)
+            .map_err(SandboxError::step("bind the program to its helper"))?;
         if self.profile.has(Defence::Landlock) {
-            let ruleset = self.domain().open().map_err(SandboxError::step("make a Landlock domain"))?;
+            let ruleset = self
+                .domain()
+                .open()
+                .map_err(SandboxError::step("make a Landlock domain"))?;
             // A kernel without Landlock is told as missing by the probe.
             if let Some(ruleset) = ruleset {
-                rustix::thread::set_no_new_privs(true).map_err(SandboxError::step("give up new privileges"))?;
+                rustix::thread::set_no_new_privs(true)
+                    .map_err(SandboxError::step("give up new privileges"))?;
                 domain::enter(&ruleset).map_err(SandboxError::step("enter the Landlock domain"))?;
             }
         }
@@ -81,7 +86,11 @@ impl Launch {
 
     fn execute(&self) -> SandboxError {
         let program = self.command.first().map_or("", String::as_str);
-        let words = self.command.iter().map(|word| CString::new(word.as_str())).collect::<Result<Vec<_>, _>>();
+        let words = self
+            .command
+            .iter()
+            .map(|word| CString::new(word.as_str()))
+            .collect::<Result<Vec<_>, _>>();
         let env = self
             .env
             .iter()
@@ -90,7 +99,10 @@ impl Launch {
         let (Ok(words), Ok(env)) = (words, env) else {
             return SandboxError::invalid("command", "has a zero byte");
         };
-        let search = self.env.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
+        let search = self
+            .env
+            .get("PATH")
+            .map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
         let mut refusal = nix::errno::Errno::ENOENT;
         for candidate in candidates(program, search) {
             let Ok(path) = CString::new(candidate.as_os_str().as_encoded_bytes()) else {
@@ -98,7 +110,10 @@ impl Launch {
             };
             let Err(error) = nix::unistd::execve(&path, &words, &env);
             // As a shell does: a file that exists but may not be run says more than one that does not exist.
-            if !matches!(error, nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) {
+            if !matches!(
+                error,
+                nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR
+            ) {
                 refusal = error;
             }
         }
@@ -112,15 +127,27 @@ fn candidates(program: &str, search: &str) -> Vec<PathBuf> {
     if program.contains('/') {
         return vec![PathBuf::from(program)];
     }
-    search.split(':').filter(|folder| !folder.is_empty()).map(|folder| Path::new(folder).join(program)).collect()
+    search
+        .split(':')
+        .filter(|folder| !folder.is_empty())
+        .map(|folder| Path::new(folder).join(program))
+        .collect()
 }
 
 /// Lowers limits; one that is lower already stays.
 fn lower_limits() -> io::Result<()> {
     for (resource, wanted) in RLIMITS {
         let present = getrlimit(resource);
-        let limit = present.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-        setrlimit(resource, Range { current: Some(limit), maximum: Some(limit) })?;
+        let limit = present
+            .maximum
+            .map_or(wanted, |maximum| maximum.min(wanted));
+        setrlimit(
+            resource,
+            Range {
+                current: Some(limit),
+                maximum: Some(limit),
+            },
+        )?;
     }
     Ok(())
 }
@@ -133,7 +160,10 @@ fn take_terminal() -> io::Result<()> {
 /// Makes three descriptors the standard streams.
 pub(super) fn set_streams(streams: &[OwnedFd]) -> io::Result<()> {
     let [stdin, stdout, stderr] = streams else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "three standard streams are needed"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "three standard streams are needed",
+        ));
     };
     rustix::stdio::dup2_stdin(stdin)?;
     rustix::stdio::dup2_stdout(stdout)?;
@@ -158,10 +188,15 @@ pub(super) fn told(text: &str) -> Option<SandboxError> {
     let kind = rest.next()?;
     let rest = rest.as_str();
     if kind == 'P' {
-        return Some(SandboxError::Program { reason: rest.to_owned() });
+        return Some(SandboxError::Program {
+            reason: rest.to_owned(),
+        });
     }
     let (step, reason) = rest.split_once('\n').unwrap_or((rest, ""));
-    Some(SandboxError::Helper { step: step.to_owned(), reason: reason.to_owned() })
+    Some(SandboxError::Helper {
+        step: step.to_owned(),
+        reason: reason.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -185,7 +220,11 @@ mod tests {
     #[test]
     fn a_failure_is_told_as_what_it_was() {
         assert!(told("").is_none());
-        assert!(matches!(told("Psh: no"), Some(SandboxError::Program { reason }) if reason == "sh: no"));
-        assert!(matches!(told("Ha\nb"), Some(SandboxError::Helper { step, reason }) if step == "a" && reason == "b"));
+        assert!(
+            matches!(told("Psh: no"), Some(SandboxError::Program { reason }) if reason == "sh: no")
+        );
+        assert!(
+            matches!(told("Ha\nb"), Some(SandboxError::Helper { step, reason }) if step == "a" && reason == "b")
+        );
     }
 }

@@ -25,13 +25,20 @@ pub(super) fn enter_own(identity: Identity, network: bool) -> Result<(), Sandbox
             unshare(flags).map_err(SandboxError::step("make namespaces"))?;
         }
         Identity::Caller => {
-            let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-            unshare(flags | UnshareFlags::NEWUSER).map_err(SandboxError::step("make a user namespace"))?;
+            let (uid, gid) = (
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            );
+            unshare(flags | UnshareFlags::NEWUSER)
+                .map_err(SandboxError::step("make a user namespace"))?;
             map_single(uid, gid).map_err(SandboxError::step("map the caller's id"))?;
         }
     }
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-        .map_err(SandboxError::step("detach from the host's mounts"))?;
+    mount_change(
+        "/",
+        MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
+    )
+    .map_err(SandboxError::step("detach from the host's mounts"))?;
     if network {
         raise_loopback().map_err(SandboxError::step("bring the loopback up"))?;
     }
@@ -94,8 +101,14 @@ pub(super) fn exit_now(code: i32) -> ! {
 /// The kernel kills this process when its parent, the helper, is gone; also if that happened a moment ago.
 pub(super) fn die_with_helper(helper_gone: &OwnedFd) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    let mut fds = [rustix::event::PollFd::new(helper_gone, rustix::event::PollFlags::IN)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [rustix::event::PollFd::new(
+        helper_gone,
+        rustix::event::PollFlags::IN,
+    )];
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     if rustix::event::poll(&mut fds, Some(&now))? > 0 {
         return Err(io::Error::other("the helper has ended"));
     }
@@ -107,7 +120,11 @@ fn raise_loopback() -> io::Result<()> {
     use nix::libc::{IFF_UP, SIOCGIFFLAGS, SIOCSIFFLAGS, c_char, ifreq, ioctl};
     use std::os::fd::AsRawFd;
 
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )?;
     // SAFETY: an `ifreq` of zero bytes is valid.
     // JUSTIFICATION: there is no safe wrapper for these requests among our dependencies.
     let mut request: ifreq = unsafe { std::mem::zeroed() };
@@ -142,6 +159,9 @@ pub(super) fn pidfd_of(pid: i32) -> Result<OwnedFd, SandboxError> {
 }
 
 /// Joins every namespace of a process at once.
-pub(super) fn join_all(pidfd: &OwnedFd, flags: rustix::thread::ThreadNameSpaceType) -> io::Result<()> {
+pub(super) fn join_all(
+    pidfd: &OwnedFd,
+    flags: rustix::thread::ThreadNameSpaceType,
+) -> io::Result<()> {
     rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), flags).map_err(Into::into)
 }

@@ -51,13 +51,22 @@ fn missing(isolation: &Isolation, hierarchy: &Hierarchy) -> Vec<String> {
         isolation.other_namespaces,
         "mount, process and message queue namespaces (the container this runs in must allow unshare and mount)",
     );
-    claim(isolation.network_namespace, "network namespaces (the container this runs in must allow unshare)");
+    claim(
+        isolation.network_namespace,
+        "network namespaces (the container this runs in must allow unshare)",
+    );
     claim(
         isolation.own_proc,
         "a /proc of its own (the one seen here has parts covered, as in an unprivileged container; use procMount Unmasked)",
     );
-    claim(isolation.seccomp, "system call filters (a kernel with CONFIG_SECCOMP_FILTER)");
-    claim(isolation.landlock_abi > 0, "Landlock (a kernel from 5.13 on with landlock among its lsm=)");
+    claim(
+        isolation.seccomp,
+        "system call filters (a kernel with CONFIG_SECCOMP_FILTER)",
+    );
+    claim(
+        isolation.landlock_abi > 0,
+        "Landlock (a kernel from 5.13 on with landlock among its lsm=)",
+    );
     claim(
         isolation.landlock_abi == 0 || isolation.landlock_abi >= LANDLOCK_ABI_WITH_SIGNALS,
         "Landlock's signal scope (a kernel from 6.12 on)",
@@ -67,7 +76,9 @@ fn missing(isolation: &Isolation, hierarchy: &Hierarchy) -> Vec<String> {
         "a range of user ids for each sandbox (root): programs run as the caller's own id, without capabilities",
     );
     if let Hierarchy::None(why) = hierarchy {
-        missing.push(format!("limits on memory, processes and processor time: {why}"));
+        missing.push(format!(
+            "limits on memory, processes and processor time: {why}"
+        ));
     }
     missing
 }
@@ -78,26 +89,41 @@ fn holds(attempt: fn() -> io::Result<()>) -> bool {
     // JUSTIFICATION: namespaces cannot be left again; only a process that ends can try them.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => exit_now(i32::from(attempt().is_err())),
-        Ok(ForkResult::Parent { child }) => matches!(waitpid(child, None), Ok(WaitStatus::Exited(_, 0))),
+        Ok(ForkResult::Parent { child }) => {
+            matches!(waitpid(child, None), Ok(WaitStatus::Exited(_, 0)))
+        }
         Err(_) => false,
     }
 }
 
 /// User 0 of a user namespace that maps one id cannot map a range for others.
 fn maps_ranges() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().nth(2).and_then(|size| size.parse().ok()).is_some_and(|size: u64| size > 0x7fff_0000))
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
+        map.split_whitespace()
+            .nth(2)
+            .and_then(|size| size.parse().ok())
+            .is_some_and(|size: u64| size > 0x7fff_0000)
+    })
 }
 
 fn try_user_namespace() -> io::Result<()> {
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
     unshare(UnshareFlags::NEWUSER)?;
     map_single(uid, gid)
 }
 
 fn try_other_namespaces() -> io::Result<()> {
     try_user_namespace()?;
-    unshare(UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP)
+    unshare(
+        UnshareFlags::NEWNS
+            | UnshareFlags::NEWPID
+            | UnshareFlags::NEWIPC
+            | UnshareFlags::NEWUTS
+            | UnshareFlags::NEWCGROUP,
+    )
 }
 
 fn try_network_namespace() -> io::Result<()> {
@@ -123,11 +149,16 @@ fn mount_proc() -> io::Result<()> {
     use std::os::fd::AsFd;
     let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(context.as_fd())?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?;
     Ok(())
 }
 
 fn has_seccomp() -> bool {
     Path::new("/proc/sys/kernel/seccomp/actions_avail").exists()
-        || std::fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("\nSeccomp:"))
+        || std::fs::read_to_string("/proc/self/status")
+            .is_ok_and(|status| status.contains("\nSeccomp:"))
 }

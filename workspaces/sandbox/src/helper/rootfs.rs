@@ -27,7 +27,9 @@ const HOST_CONFIG: [&str; 6] = [
     "etc/alternatives",
     "etc/pki/tls/certs",
 ];
-const FOLDERS: [&str; 9] = ["dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "var/tmp"];
+const FOLDERS: [&str; 9] = [
+    "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "var/tmp",
+];
 /// The root itself holds only generated files.
 const ROOT_BYTES_MAX: u64 = 16 << 20;
 const TMP_BYTES_MAX: u64 = 1 << 30;
@@ -43,7 +45,10 @@ pub(super) struct Gathered {
 #[derive(Debug)]
 enum Base {
     /// Read-only trees of the host and links, by their place.
-    HostUsr { trees: Vec<(PathBuf, OwnedFd, bool)>, links: Vec<(PathBuf, PathBuf)> },
+    HostUsr {
+        trees: Vec<(PathBuf, OwnedFd, bool)>,
+        links: Vec<(PathBuf, PathBuf)>,
+    },
     Image(OwnedFd),
     /// The host's root as it is; only without [`Defence::OwnRootfs`].
     Host(OwnedFd),
@@ -65,17 +70,26 @@ pub(super) fn gather(plan: &RunPlan) -> Result<Gathered, SandboxError> {
             Rootfs::Directory(path) => Base::Image(image(path, ids.as_ref())?),
         }
     } else {
-        Base::Host(stage::clone_tree(Path::new("/")).map_err(SandboxError::step("clone the host's root"))?)
+        Base::Host(
+            stage::clone_tree(Path::new("/"))
+                .map_err(SandboxError::step("clone the host's root"))?,
+        )
     };
     let mut mounts = Vec::new();
     for wanted in &plan.spec.mounts {
         let tree = match &wanted.kind {
-            MountKind::Bind { source, writable } => Some(bind(source, *writable, &plan.spec, ids.as_ref())?),
+            MountKind::Bind { source, writable } => {
+                Some(bind(source, *writable, &plan.spec, ids.as_ref())?)
+            }
             MountKind::Tmpfs { .. } => None,
         };
         mounts.push((wanted.clone(), tree));
     }
-    Ok(Gathered { base, mounts, owner: shifted.unwrap_or(0) })
+    Ok(Gathered {
+        base,
+        mounts,
+        owner: shifted.unwrap_or(0),
+    })
 }
 
 fn host_usr(ids: Option<&OwnedFd>) -> Result<Base, SandboxError> {
@@ -85,11 +99,17 @@ fn host_usr(ids: Option<&OwnedFd>) -> Result<Base, SandboxError> {
         let path = Path::new("/").join(name);
         match fs::read_link(&path) {
             Ok(target) => links.push((PathBuf::from(name), target)),
-            Err(_) if path.is_dir() => trees.push((PathBuf::from(name), readonly(&path, ids)?, true)),
+            Err(_) if path.is_dir() => {
+                trees.push((PathBuf::from(name), readonly(&path, ids)?, true));
+            }
             Err(_) => {}
         }
     }
-    trees.push((PathBuf::from("usr"), readonly(Path::new("/usr"), ids)?, true));
+    trees.push((
+        PathBuf::from("usr"),
+        readonly(Path::new("/usr"), ids)?,
+        true,
+    ));
     for name in HOST_CONFIG {
         let path = Path::new("/").join(name);
         if path.exists() {
@@ -104,13 +124,21 @@ fn host_usr(ids: Option<&OwnedFd>) -> Result<Base, SandboxError> {
 fn readonly(path: &Path, ids: Option<&OwnedFd>) -> Result<OwnedFd, SandboxError> {
     let shown = path.display();
     let tree = stage::clone_tree(path).map_err(SandboxError::step(format!("clone {shown}")))?;
-    let manner = Manner { readonly: true, nosuid: true, nodev: true, noexec: false };
-    stage::set_manner(&tree, manner).map_err(SandboxError::step(format!("make {shown} read-only")))?;
+    let manner = Manner {
+        readonly: true,
+        nosuid: true,
+        nodev: true,
+        noexec: false,
+    };
+    stage::set_manner(&tree, manner)
+        .map_err(SandboxError::step(format!("make {shown} read-only")))?;
     if let Some(ids) = ids
         && stage::map_ids(&tree, ids).is_err()
     {
-        let plain = stage::clone_tree(path).map_err(SandboxError::step(format!("clone {shown}")))?;
-        stage::set_manner(&plain, manner).map_err(SandboxError::step(format!("make {shown} read-only")))?;
+        let plain =
+            stage::clone_tree(path).map_err(SandboxError::step(format!("clone {shown}")))?;
+        stage::set_manner(&plain, manner)
+            .map_err(SandboxError::step(format!("make {shown} read-only")))?;
         return Ok(plain);
     }
     Ok(tree)
@@ -119,35 +147,61 @@ fn readonly(path: &Path, ids: Option<&OwnedFd>) -> Result<OwnedFd, SandboxError>
 /// An image's files must appear as the ids inside, or half of it is unreadable.
 fn image(path: &Path, ids: Option<&OwnedFd>) -> Result<OwnedFd, SandboxError> {
     let shown = path.display();
-    let tree = stage::clone_tree(path).map_err(SandboxError::step(format!("clone the image {shown}")))?;
-    let manner = Manner { readonly: true, nosuid: false, nodev: true, noexec: false };
-    stage::set_manner(&tree, manner).map_err(SandboxError::step(format!("make {shown} read-only")))?;
+    let tree =
+        stage::clone_tree(path).map_err(SandboxError::step(format!("clone the image {shown}")))?;
+    let manner = Manner {
+        readonly: true,
+        nosuid: false,
+        nodev: true,
+        noexec: false,
+    };
+    stage::set_manner(&tree, manner)
+        .map_err(SandboxError::step(format!("make {shown} read-only")))?;
     if let Some(ids) = ids {
-        stage::map_ids(&tree, ids).map_err(SandboxError::step(format!("shift the ids of {shown}")))?;
+        stage::map_ids(&tree, ids)
+            .map_err(SandboxError::step(format!("shift the ids of {shown}")))?;
     }
     Ok(tree)
 }
 
 /// A bind of the caller's. A writable one gets its ids shifted, so that the inside owner is the owner on disk.
-fn bind(source: &Path, writable: bool, spec: &SandboxSpec, ids: Option<&OwnedFd>) -> Result<OwnedFd, SandboxError> {
+fn bind(
+    source: &Path,
+    writable: bool,
+    spec: &SandboxSpec,
+    ids: Option<&OwnedFd>,
+) -> Result<OwnedFd, SandboxError> {
     let shown = source.display();
     if !writable {
         return readonly(source, ids);
     }
     if ids.is_some() && source.is_dir() {
         // An empty volume belongs to whoever made it; programs must be able to write to it.
-        let owner = rustix::fs::stat(source).map_err(SandboxError::step(format!("look at {shown}")))?;
+        let owner =
+            rustix::fs::stat(source).map_err(SandboxError::step(format!("look at {shown}")))?;
         if (owner.st_uid, owner.st_gid) != (spec.uid, spec.gid) {
-            chownat(CWD, source, Some(Uid::from_raw(spec.uid)), Some(Gid::from_raw(spec.gid)), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(SandboxError::step(format!("own {shown}")))?;
+            chownat(
+                CWD,
+                source,
+                Some(Uid::from_raw(spec.uid)),
+                Some(Gid::from_raw(spec.gid)),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )
+            .map_err(SandboxError::step(format!("own {shown}")))?;
         }
     }
     let tree = stage::clone_tree(source).map_err(SandboxError::step(format!("clone {shown}")))?;
-    let manner = Manner { readonly: false, nosuid: true, nodev: true, noexec: false };
+    let manner = Manner {
+        readonly: false,
+        nosuid: true,
+        nodev: true,
+        noexec: false,
+    };
     stage::set_manner(&tree, manner).map_err(SandboxError::step(format!("bind {shown}")))?;
     if let Some(ids) = ids {
-        stage::map_ids(&tree, ids)
-            .map_err(SandboxError::step(format!("shift the ids of {shown} (its file system must support id-mapped mounts)")))?;
+        stage::map_ids(&tree, ids).map_err(SandboxError::step(format!(
+            "shift the ids of {shown} (its file system must support id-mapped mounts)"
+        )))?;
     }
     Ok(tree)
 }
@@ -167,7 +221,8 @@ impl Gathered {
         }
         match self.base {
             Base::HostUsr { trees, links } => {
-                skeleton(root, spec, &links).map_err(SandboxError::step("fill the root file system"))?;
+                skeleton(root, spec, &links)
+                    .map_err(SandboxError::step("fill the root file system"))?;
                 for (place, _, is_dir) in &trees {
                     mount_point(&open_root(root)?, place, *is_dir, 0)?;
                 }
@@ -203,9 +258,18 @@ fn overlay(root: &Path, lower: &OwnedFd, owner: u32) -> Result<(), SandboxError>
         );
         let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
         // Devices in an image are nobody's business; set-user-id programs gain nothing under `no_new_privs`.
-        mount("overlay", root, "overlay", MountFlags::NODEV, options.as_c_str()).map_err(Into::into)
+        mount(
+            "overlay",
+            root,
+            "overlay",
+            MountFlags::NODEV,
+            options.as_c_str(),
+        )
+        .map_err(Into::into)
     };
-    attempt().map_err(SandboxError::step("lay the image under the root file system"))?;
+    attempt().map_err(SandboxError::step(
+        "lay the image under the root file system",
+    ))?;
     let tree = open_root(root)?;
     for folder in ["dev", "proc", "sys", "tmp"] {
         mount_point(&tree, Path::new(folder), true, owner)?;
@@ -219,9 +283,12 @@ fn attach_mounts(
     spec: &SandboxSpec,
     owner: u32,
 ) -> Result<(), SandboxError> {
-    let has_tmp = mounts.iter().any(|(mount, _)| mount.target == Path::new("/tmp"));
+    let has_tmp = mounts
+        .iter()
+        .any(|(mount, _)| mount.target == Path::new("/tmp"));
     if !has_tmp {
-        let tmp = stage::tmpfs(TMP_BYTES_MAX, "1777", Some((owner, owner))).map_err(SandboxError::step("make /tmp"))?;
+        let tmp = stage::tmpfs(TMP_BYTES_MAX, "1777", Some((owner, owner)))
+            .map_err(SandboxError::step("make /tmp"))?;
         let target = mount_point(root, Path::new("tmp"), true, owner)?;
         stage::attach_at(&tmp, &target).map_err(SandboxError::step("attach /tmp"))?;
     }
@@ -233,7 +300,8 @@ fn attach_mounts(
             (Some(tree), _) => stage::attach_at(tree, &target),
             (None, MountKind::Tmpfs { bytes_max }) => {
                 let ids = (owner + spec.uid, owner + spec.gid);
-                stage::tmpfs(*bytes_max, "755", Some(ids)).and_then(|tree| stage::attach_at(&tree, &target))
+                stage::tmpfs(*bytes_max, "755", Some(ids))
+                    .and_then(|tree| stage::attach_at(&tree, &target))
             }
             (None, MountKind::Bind { .. }) => Ok(()),
         };
@@ -243,16 +311,26 @@ fn attach_mounts(
 }
 
 fn is_directory(tree: &OwnedFd) -> bool {
-    rustix::fs::fstat(tree).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+    rustix::fs::fstat(tree)
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
 }
 
 fn open_root(root: &Path) -> Result<OwnedFd, SandboxError> {
-    rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(SandboxError::step("open the root file system"))
+    rustix::fs::open(
+        root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(SandboxError::step("open the root file system"))
 }
 
 /// Opens a place in the root for a mount, making what is missing; links in an image cannot lead out of it.
-fn mount_point(root: &OwnedFd, place: &Path, is_dir: bool, owner: u32) -> Result<OwnedFd, SandboxError> {
+fn mount_point(
+    root: &OwnedFd,
+    place: &Path,
+    is_dir: bool,
+    owner: u32,
+) -> Result<OwnedFd, SandboxError> {
     let attempt = || -> io::Result<OwnedFd> {
         let mut reached = PathBuf::from(".");
         let mut at = resolve(root, &reached)?;
@@ -271,18 +349,29 @@ fn mount_point(root: &OwnedFd, place: &Path, is_dir: bool, owner: u32) -> Result
         }
         Ok(at)
     };
-    attempt().map_err(SandboxError::step(format!("make a place for /{}", place.display())))
+    attempt().map_err(SandboxError::step(format!(
+        "make a place for /{}",
+        place.display()
+    )))
 }
 
 fn make_place(folder: &OwnedFd, name: &Path, is_dir: bool, owner: u32) -> io::Result<()> {
     if is_dir {
         mkdirat(folder, name, Mode::from_raw_mode(0o755))?;
     } else {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o644))?;
     }
     let (uid, gid) = (Uid::from_raw(owner), Gid::from_raw(owner));
-    chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(Into::into)
+    chownat(
+        folder,
+        name,
+        Some(uid),
+        Some(gid),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )
+    .map_err(Into::into)
 }
 
 fn resolve(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
@@ -306,15 +395,34 @@ fn skeleton(root: &Path, spec: &SandboxSpec, links: &[(PathBuf, PathBuf)]) -> io
     }
     let home = spec.env.get("HOME").map_or("/", String::as_str);
     let (uid, gid) = (spec.uid, spec.gid);
-    let own_user = if uid == 0 { String::new() } else { format!("workspace:x:{uid}:{gid}::{home}:/bin/sh\n") };
-    let own_group = if gid == 0 { String::new() } else { format!("workspace:x:{gid}:\n") };
+    let own_user = if uid == 0 {
+        String::new()
+    } else {
+        format!("workspace:x:{uid}:{gid}::{home}:/bin/sh\n")
+    };
+    let own_group = if gid == 0 {
+        String::new()
+    } else {
+        format!("workspace:x:{gid}:\n")
+    };
     let files = [
-        ("passwd", format!("root:x:0:0:root:/root:/bin/sh\n{own_user}nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n")),
+        (
+            "passwd",
+            format!(
+                "root:x:0:0:root:/root:/bin/sh\n{own_user}nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
+            ),
+        ),
         ("group", format!("root:x:0:\n{own_group}nogroup:x:65534:\n")),
-        ("hosts", format!("127.0.0.1\tlocalhost {}\n::1\tlocalhost\n", spec.hostname)),
+        (
+            "hosts",
+            format!("127.0.0.1\tlocalhost {}\n::1\tlocalhost\n", spec.hostname),
+        ),
         ("hostname", format!("{}\n", spec.hostname)),
         ("resolv.conf", String::new()),
-        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n".to_owned()),
+        (
+            "nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files\n".to_owned(),
+        ),
     ];
     for (name, text) in files {
         fs::write(root.join("etc").join(name), text)?;

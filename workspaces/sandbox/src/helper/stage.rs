@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
 use crate::SandboxError;
@@ -43,7 +43,9 @@ pub(super) fn clone_tree(path: &Path) -> io::Result<OwnedFd> {
     open_tree(
         rustix::fs::CWD,
         path,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE,
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE,
     )
     .map_err(Into::into)
 }
@@ -130,7 +132,11 @@ fn set_attributes(tree: &OwnedFd, set: u64, user_namespace: u64) -> io::Result<(
             size_of::<nix::libc::mount_attr>(),
         )
     };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Makes the stage the helper's root and lets go of the host's.
@@ -145,7 +151,16 @@ pub(super) fn enter() -> Result<(), SandboxError> {
         attach(&tmpfs(16 << 20, "755", None)?, anchor)?;
         // The working directory must be the stage's root before it becomes the root: relative paths stay below it.
         rustix::process::chdir(anchor)?;
-        for folder in ["proc", "dev", "sys/fs/cgroup", &ROOTFS[1..], &LOWER[1..], &BUNDLE[1..], &STATE[1..], "host"] {
+        for folder in [
+            "proc",
+            "dev",
+            "sys/fs/cgroup",
+            &ROOTFS[1..],
+            &LOWER[1..],
+            &BUNDLE[1..],
+            &STATE[1..],
+            "host",
+        ] {
             fs::create_dir_all(folder)?;
         }
         attach(&processes, Path::new("proc"))?;

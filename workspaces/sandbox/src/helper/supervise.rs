@@ -32,23 +32,35 @@ struct Made {
 }
 
 /// Makes a sandbox and stays as long as it lives.
-pub(super) fn run(plan: &RunPlan, streams: Vec<OwnedFd>, control: &UnixStream) -> Result<(), SandboxError> {
-    let cgroups = OpenCgroups::open(&plan.cgroups).map_err(SandboxError::step("open the cgroups"))?;
+pub(super) fn run(
+    plan: &RunPlan,
+    streams: Vec<OwnedFd>,
+    control: &UnixStream,
+) -> Result<(), SandboxError> {
+    let cgroups =
+        OpenCgroups::open(&plan.cgroups).map_err(SandboxError::step("open the cgroups"))?;
     let outcome = make(plan, streams, &cgroups).and_then(|made| serve(made, &cgroups, control));
     cgroups.remove();
     match outcome {
-        Ok(status) => wire::send(control, &Reply::Exited(status), &[]).map_err(SandboxError::step("report the end")),
+        Ok(status) => wire::send(control, &Reply::Exited(status), &[])
+            .map_err(SandboxError::step("report the end")),
         Err(error) => Err(error),
     }
 }
 
-fn make(plan: &RunPlan, streams: Vec<OwnedFd>, cgroups: &OpenCgroups) -> Result<Made, SandboxError> {
+fn make(
+    plan: &RunPlan,
+    streams: Vec<OwnedFd>,
+    cgroups: &OpenCgroups,
+) -> Result<Made, SandboxError> {
     namespaces::enter_own(plan.identity, plan.profile.has(Defence::NetworkNamespace))?;
     let gathered = rootfs::gather(plan)?;
     stage::enter()?;
     gathered.assemble(&plan.spec)?;
     bundle::write(plan)?;
-    cgroups.join().map_err(SandboxError::step("enter the cgroups"))?;
+    cgroups
+        .join()
+        .map_err(SandboxError::step("enter the cgroups"))?;
     let made = create(plan, streams);
     cgroups.leave();
     made
@@ -72,13 +84,28 @@ fn create(plan: &RunPlan, streams: Vec<OwnedFd>) -> Result<Made, SandboxError> {
         helper_alive: alive.as_raw_fd(),
     };
     let Ok([stdin, stdout, stderr]) = <[OwnedFd; 3]>::try_from(streams) else {
-        return Err(SandboxError::invalid("request", "three standard streams are needed"));
+        return Err(SandboxError::invalid(
+            "request",
+            "three standard streams are needed",
+        ));
     };
     let container = ContainerBuilder::new(plan.spec.id.clone(), SyscallType::Linux)
         .with_root_path(stage::STATE)
         .and_then(ContainerBuilder::validate_id)
-        .map(|builder| builder.with_executor(executor).with_stdin(stdin).with_stdout(stdout).with_stderr(stderr))
-        .and_then(|builder| builder.as_init(Path::new(stage::BUNDLE)).with_systemd(false).with_detach(true).build())
+        .map(|builder| {
+            builder
+                .with_executor(executor)
+                .with_stdin(stdin)
+                .with_stdout(stdout)
+                .with_stderr(stderr)
+        })
+        .and_then(|builder| {
+            builder
+                .as_init(Path::new(stage::BUNDLE))
+                .with_systemd(false)
+                .with_detach(true)
+                .build()
+        })
         .map_err(|error| SandboxError::Helper {
             step: "create the container".to_owned(),
             reason: chain(&error),
@@ -109,9 +136,16 @@ fn writable(plan: &RunPlan) -> Vec<std::path::PathBuf> {
 }
 
 /// Waits for the caller's word and for the end, whichever comes.
-fn serve(mut made: Made, cgroups: &OpenCgroups, control: &UnixStream) -> Result<ExitStatus, SandboxError> {
-    let created = Reply::Created { pid: made.pid.unsigned_abs() };
-    wire::send(control, &created, &[made.pidfd.as_fd()]).map_err(SandboxError::step("report the creation"))?;
+fn serve(
+    mut made: Made,
+    cgroups: &OpenCgroups,
+    control: &UnixStream,
+) -> Result<ExitStatus, SandboxError> {
+    let created = Reply::Created {
+        pid: made.pid.unsigned_abs(),
+    };
+    wire::send(control, &created, &[made.pidfd.as_fd()])
+        .map_err(SandboxError::step("report the creation"))?;
     let mut caller_listens = true;
     loop {
         let mut fds = vec![PollFd::new(&made.pidfd, PollFlags::IN)];
@@ -139,12 +173,16 @@ fn serve(mut made: Made, cgroups: &OpenCgroups, control: &UnixStream) -> Result<
 }
 
 fn start(made: &mut Made, control: &UnixStream) -> Result<(), SandboxError> {
-    made.container.start().map_err(|error| SandboxError::Helper {
-        step: "start the container".to_owned(),
-        reason: chain(&error),
-    })?;
+    made.container
+        .start()
+        .map_err(|error| SandboxError::Helper {
+            step: "start the container".to_owned(),
+            reason: chain(&error),
+        })?;
     let reply = match hear(&made.told)? {
-        None => Reply::Started { pid: made.pid.unsigned_abs() },
+        None => Reply::Started {
+            pid: made.pid.unsigned_abs(),
+        },
         Some(error) => super::failure(error),
     };
     wire::send(control, &reply, &[]).map_err(SandboxError::step("report the start"))
@@ -153,8 +191,12 @@ fn start(made: &mut Made, control: &UnixStream) -> Result<(), SandboxError> {
 /// Waits until the program runs or has told why not.
 pub(super) fn hear(pipe: &OwnedFd) -> Result<Option<SandboxError>, SandboxError> {
     let mut text = String::new();
-    let mut file = std::fs::File::from(pipe.try_clone().map_err(SandboxError::step("hear of the start"))?);
-    file.read_to_string(&mut text).map_err(SandboxError::step("hear of the start"))?;
+    let mut file = std::fs::File::from(
+        pipe.try_clone()
+            .map_err(SandboxError::step("hear of the start"))?,
+    );
+    file.read_to_string(&mut text)
+        .map_err(SandboxError::step("hear of the start"))?;
     Ok(told(&text))
 }
 
@@ -174,7 +216,10 @@ fn reap(made: &Made, cgroups: &OpenCgroups) -> Result<ExitStatus, SandboxError> 
 pub(super) fn wait(pid: i32) -> Result<ExitStatus, SandboxError> {
     loop {
         let status = match waitpid(nix::unistd::Pid::from_raw(pid), None) {
-            Ok(WaitStatus::Exited(_, code)) => ExitStatus { code, ..ExitStatus::default() },
+            Ok(WaitStatus::Exited(_, code)) => ExitStatus {
+                code,
+                ..ExitStatus::default()
+            },
             Ok(WaitStatus::Signaled(_, signal, _)) => ExitStatus {
                 code: 128 + signal as i32,
                 signal: Some(signal as i32),

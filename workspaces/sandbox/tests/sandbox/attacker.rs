@@ -43,8 +43,14 @@ impl Outcome {
 
 /// The attack of a name.
 pub(crate) fn find(name: &str) -> Option<Attack> {
-    let all = files::ALL.iter().chain(kernel::ALL).chain(neighbours::ALL).chain(resources::ALL);
-    all.into_iter().find(|(known, _)| *known == name).map(|(_, attack)| *attack)
+    let all = files::ALL
+        .iter()
+        .chain(kernel::ALL)
+        .chain(neighbours::ALL)
+        .chain(resources::ALL);
+    all.into_iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, attack)| *attack)
 }
 
 /// Runs one attack and says how it went by the exit code.
@@ -63,5 +69,9 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 
 /// A system call as a result.
 fn call(outcome: i64) -> io::Result<i64> {
-    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(outcome) }
+    if outcome < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(outcome)
+    }
 }

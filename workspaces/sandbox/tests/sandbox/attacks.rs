@@ -10,8 +10,9 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use workspaces_sandbox::Defence::{
-    self, CpuLimit, IpcNamespace, Landlock, MaskedPaths, MemoryLimit, NetworkNamespace, NoCapabilities, OwnRootfs,
-    PidNamespace, PidsLimit, ReadonlyPaths, ReadonlyRootfs, Rlimits, Seccomp, UserNamespace,
+    self, CpuLimit, IpcNamespace, Landlock, MaskedPaths, MemoryLimit, NetworkNamespace,
+    NoCapabilities, OwnRootfs, PidNamespace, PidsLimit, ReadonlyPaths, ReadonlyRootfs, Rlimits,
+    Seccomp, UserNamespace,
 };
 use workspaces_sandbox::{Limits, Mount, MountKind, SandboxSpec};
 
@@ -27,24 +28,60 @@ const MOUNT: &[Defence] = &[Seccomp, NoCapabilities, Landlock];
 /// The attacks, and what must all be off for one to get through.
 const ATTACKS: &[(&str, &[Defence])] = &[
     ("read_shadow_of_the_host", &[OwnRootfs, UserNamespace]),
-    ("read_through_the_root_of_a_host_process", &[PidNamespace, UserNamespace, NoCapabilities, Landlock]),
-    ("read_kernel_memory", &[MaskedPaths, UserNamespace, NoCapabilities]),
+    (
+        "read_through_the_root_of_a_host_process",
+        &[PidNamespace, UserNamespace, NoCapabilities, Landlock],
+    ),
+    (
+        "read_kernel_memory",
+        &[MaskedPaths, UserNamespace, NoCapabilities],
+    ),
     ("read_kernel_keys", &[MaskedPaths]),
     ("read_kernel_timers", &[MaskedPaths, UserNamespace]),
     ("read_firmware", &[OwnRootfs]),
     ("write_sysrq", &[ReadonlyPaths, UserNamespace, Landlock]),
-    ("write_core_pattern", &[MaskedPaths, ReadonlyPaths, UserNamespace, Landlock]),
-    ("write_modprobe_path", &[MaskedPaths, ReadonlyPaths, UserNamespace, Landlock]),
-    ("write_uevent_helper", &[OwnRootfs, ReadonlyRootfs, UserNamespace, Landlock]),
-    ("write_sysctl_of_the_host", &[ReadonlyPaths, UserNamespace, Landlock]),
+    (
+        "write_core_pattern",
+        &[MaskedPaths, ReadonlyPaths, UserNamespace, Landlock],
+    ),
+    (
+        "write_modprobe_path",
+        &[MaskedPaths, ReadonlyPaths, UserNamespace, Landlock],
+    ),
+    (
+        "write_uevent_helper",
+        &[OwnRootfs, ReadonlyRootfs, UserNamespace, Landlock],
+    ),
+    (
+        "write_sysctl_of_the_host",
+        &[ReadonlyPaths, UserNamespace, Landlock],
+    ),
     ("write_root_file_system", &[ReadonlyRootfs, Landlock]),
-    ("write_programs_of_the_host", &[OwnRootfs, UserNamespace, Landlock]),
-    ("lower_oom_score", &[UserNamespace, NoCapabilities, Landlock]),
+    (
+        "write_programs_of_the_host",
+        &[OwnRootfs, UserNamespace, Landlock],
+    ),
+    (
+        "lower_oom_score",
+        &[UserNamespace, NoCapabilities, Landlock],
+    ),
     ("make_block_device", &[UserNamespace, NoCapabilities]),
     ("open_by_handle", PRIVILEGE),
     ("mount_memory", MOUNT),
-    ("mount_fresh_proc", &[Seccomp, NoCapabilities, Landlock, MaskedPaths, ReadonlyPaths]),
-    ("mount_cgroups", &[Seccomp, NoCapabilities, Landlock, UserNamespace]),
+    (
+        "mount_fresh_proc",
+        &[
+            Seccomp,
+            NoCapabilities,
+            Landlock,
+            MaskedPaths,
+            ReadonlyPaths,
+        ],
+    ),
+    (
+        "mount_cgroups",
+        &[Seccomp, NoCapabilities, Landlock, UserNamespace],
+    ),
     ("remount_root_writable", MOUNT),
     ("uncover_kernel_files", MOUNT),
     ("change_root", &[Seccomp, NoCapabilities]),
@@ -53,7 +90,16 @@ const ATTACKS: &[(&str, &[Defence])] = &[
     ("make_network_namespace", &[Seccomp, NoCapabilities]),
     ("clone_user_namespace", &[Seccomp]),
     ("clone3_user_namespace", &[Seccomp]),
-    ("join_mount_namespace_of_the_host", &[Seccomp, NoCapabilities, UserNamespace, PidNamespace, Landlock]),
+    (
+        "join_mount_namespace_of_the_host",
+        &[
+            Seccomp,
+            NoCapabilities,
+            UserNamespace,
+            PidNamespace,
+            Landlock,
+        ],
+    ),
     ("load_bpf", PRIVILEGE),
     ("open_perf_event", PRIVILEGE),
     ("add_kernel_key", &[Seccomp]),
@@ -71,13 +117,19 @@ const ATTACKS: &[(&str, &[Defence])] = &[
     ("open_netfilter_socket", &[Seccomp]),
     ("type_into_terminal", &[Seccomp]),
     ("see_processes_of_the_host", &[PidNamespace, UserNamespace]),
-    ("signal_processes_of_the_host", &[PidNamespace, UserNamespace, Landlock]),
+    (
+        "signal_processes_of_the_host",
+        &[PidNamespace, UserNamespace, Landlock],
+    ),
     ("trace_a_process", &[Seccomp]),
     ("read_memory_of_a_process", &[Seccomp]),
     ("steal_a_descriptor", &[Seccomp]),
     ("use_message_queue_of_the_host", &[IpcNamespace]),
     ("connect_to_loopback_of_the_host", &[NetworkNamespace]),
-    ("connect_to_abstract_socket_of_the_host", &[NetworkNamespace, Landlock]),
+    (
+        "connect_to_abstract_socket_of_the_host",
+        &[NetworkNamespace, Landlock],
+    ),
     ("route_to_metadata_service", &[NetworkNamespace]),
     ("route_to_private_network", &[NetworkNamespace]),
     ("route_to_internet", &[NetworkNamespace]),
@@ -90,7 +142,11 @@ const ATTACKS: &[(&str, &[Defence])] = &[
 pub(crate) fn tests() -> Vec<Test> {
     ATTACKS
         .iter()
-        .map(|(name, defences)| Test::new(format!("attack_is_stopped::{name}"), move || check(name, defences)))
+        .map(|(name, defences)| {
+            Test::new(format!("attack_is_stopped::{name}"), move || {
+                check(name, defences);
+            })
+        })
         .collect()
 }
 
@@ -100,12 +156,18 @@ fn check(name: &'static str, defences: &[Defence]) {
     let hard = Bench::hard();
     for uid in [0, 1000] {
         expect_stopped(name, &format!("user {uid}"), &strike(&hard, &command, uid));
-        expect_stopped(name, &format!("user {uid} who joined"), &strike_later(&hard, &command, uid));
+        expect_stopped(
+            name,
+            &format!("user {uid} who joined"),
+            &strike_later(&hard, &command, uid),
+        );
     }
     match strike(&Bench::without(defences), &command, 0) {
         (Outcome::THROUGH, text) => println!("without {defences:?}: {text}"),
         (Outcome::ABSENT, text) => println!("cannot be proven on this host: {text}"),
-        (code, text) => panic!("{name} is stopped ({code}: {text}) even without {defences:?}: something else stops it, say what"),
+        (code, text) => panic!(
+            "{name} is stopped ({code}: {text}) even without {defences:?}: something else stops it, say what"
+        ),
     }
 }
 
@@ -136,9 +198,16 @@ fn attacked(id: &str, command: &[&str], uid: u32) -> SandboxSpec {
         gid: uid,
         mounts: vec![Mount {
             target: PathBuf::from("/attacker"),
-            kind: MountKind::Bind { source: std::env::current_exe().unwrap(), writable: false },
+            kind: MountKind::Bind {
+                source: std::env::current_exe().unwrap(),
+                writable: false,
+            },
         }],
-        limits: Limits { cpu_millis: Some(50), memory_bytes: Some(64 << 20), pids: Some(50) },
+        limits: Limits {
+            cpu_millis: Some(50),
+            memory_bytes: Some(64 << 20),
+            pids: Some(50),
+        },
         ..spec(id, command)
     }
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use workspaces_sandbox::{
-    Defence, ExecSpec, ExitStatus, Helper, Profile, Rootfs, Sandbox, SandboxError, SandboxSpec, Sandboxes,
-    SandboxesConfig, Stdio,
+    Defence, ExecSpec, ExitStatus, Helper, Profile, Rootfs, Sandbox, SandboxError, SandboxSpec,
+    Sandboxes, SandboxesConfig, Stdio,
 };
 
 /// Sandboxes of one test.
@@ -48,7 +48,11 @@ impl Bench {
             "this host cannot isolate, so nothing can be proven here: {:?}",
             sandboxes.isolation().missing
         );
-        Self { sandboxes, state, id: format!("census-{}", std::process::id()) }
+        Self {
+            sandboxes,
+            state,
+            id: format!("census-{}", std::process::id()),
+        }
     }
 
     /// Runs a program as the first process of a new sandbox to its end.
@@ -69,7 +73,10 @@ impl Bench {
             command: words(&["sleep", "1000"]),
             ..spec
         };
-        let sandbox = self.sandboxes.create(spec, &Stdio::null().unwrap()).unwrap();
+        let sandbox = self
+            .sandboxes
+            .create(spec, &Stdio::null().unwrap())
+            .unwrap();
         sandbox.start().unwrap();
         sandbox
     }
@@ -92,7 +99,11 @@ impl Streams {
 
     /// Reads to the end of both streams, then waits.
     pub(crate) fn finish(self, wait: impl FnOnce() -> ExitStatus) -> Outcome {
-        let Self { stdio, stdout, stderr } = self;
+        let Self {
+            stdio,
+            stdout,
+            stderr,
+        } = self;
         drop(stdio);
         let errors = std::thread::spawn(move || read(stderr));
         let stdout = read(stdout);
@@ -145,9 +156,12 @@ pub(crate) fn words(command: &[&str]) -> Vec<String> {
 }
 
 fn env() -> BTreeMap<String, String> {
-    [("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"), ("HOME", "/tmp")]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+    [
+        ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
+        ("HOME", "/tmp"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
 }
 
 fn pipe() -> (File, OwnedFd) {

@@ -19,11 +19,11 @@ impl Test {
 }
 
 /// Lists or runs the tests that the arguments name.
-pub(crate) fn main(args: &[String], tests: Vec<Test>) -> ExitCode {
+pub(crate) fn main(args: &[String], tests: &[Test]) -> ExitCode {
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     if has("--list") {
         if !has("--ignored") {
-            for test in &tests {
+            for test in tests {
                 println!("{}: test", test.name);
             }
         }
@@ -32,13 +32,27 @@ pub(crate) fn main(args: &[String], tests: Vec<Test>) -> ExitCode {
     let wanted: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let is_wanted = |name: &str| {
         wanted.is_empty()
-            || wanted.iter().any(|pattern| if has("--exact") { name == pattern.as_str() } else { name.contains(pattern.as_str()) })
+            || wanted.iter().any(|pattern| {
+                if has("--exact") {
+                    name == pattern.as_str()
+                } else {
+                    name.contains(pattern.as_str())
+                }
+            })
     };
     let mut failed = 0;
     for test in tests.iter().filter(|test| is_wanted(&test.name)) {
         let outcome = catch_unwind(AssertUnwindSafe(&test.run));
-        println!("test {} ... {}", test.name, if outcome.is_ok() { "ok" } else { "FAILED" });
+        println!(
+            "test {} ... {}",
+            test.name,
+            if outcome.is_ok() { "ok" } else { "FAILED" }
+        );
         failed += usize::from(outcome.is_err());
     }
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

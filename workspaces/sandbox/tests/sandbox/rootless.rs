@@ -1,9 +1,10 @@
 //! Without root: a user namespace of one id, and the same containment but for shifted ids and limits.
 
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use workspaces_sandbox::{ExitStatus, Mount, MountKind, Profile, SandboxSpec, Sandboxes, Stdio};
+use workspaces_sandbox::{Mount, MountKind, Profile, SandboxSpec, Sandboxes, Stdio};
 
 use crate::attacker::Outcome;
 use crate::bench::{Streams, config, exec_spec, spec};
@@ -30,7 +31,10 @@ const ATTACKS: [&str; 14] = [
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![Test::new("without_root_programs_are_contained_too_and_what_is_not_is_said", without_root)]
+    vec![Test::new(
+        "without_root_programs_are_contained_too_and_what_is_not_is_said",
+        without_root,
+    )]
 }
 
 /// Runs [`child`] as another user, from a folder that this user may enter.
@@ -54,43 +58,82 @@ fn without_root() {
         .gid(UID)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     println!("{told}");
     assert!(output.status.success(), "{told}");
 }
 
 /// Makes sandboxes as whoever runs it.
 pub(crate) fn child() -> ExitCode {
-    let state = tempfile::tempdir().unwrap();
-    let home = tempfile::tempdir().unwrap();
+    let (state, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let sandboxes = Sandboxes::new(config(state.path(), Profile::hard())).unwrap();
     let isolation = sandboxes.isolation();
     println!("{isolation:?}");
     assert!(!isolation.root && isolation.is_enough(), "{isolation:?}");
-    assert!(isolation.missing.iter().any(|line| line.contains("range of user ids")), "{isolation:?}");
-    let mounts = vec![
-        Mount { target: "/attacker".into(), kind: MountKind::Bind { source: std::env::current_exe().unwrap(), writable: false } },
-        Mount { target: "/work".into(), kind: MountKind::Bind { source: home.path().into(), writable: true } },
-    ];
-    let run = |command: &[&str]| {
-        let streams = Streams::new();
-        let sandbox = sandboxes.create(SandboxSpec { mounts: mounts.clone(), ..spec("a", command) }, &streams.stdio).unwrap();
-        sandbox.start().unwrap();
-        streams.finish(|| sandbox.wait().unwrap())
-    };
-    let outcome = run(&["sh", "-c", "echo text > /work/a && cat /work/a && id -u && grep CapEff /proc/self/status"]);
-    assert_eq!(outcome.stdout, "text\n0\nCapEff:\t0000000000000000\n", "{outcome:?}");
+    let tells_ids = isolation
+        .missing
+        .iter()
+        .any(|line| line.contains("range of user ids"));
+    assert!(tells_ids, "{isolation:?}");
+    let script = "echo text > /work/a && cat /work/a && id -u && grep CapEff /proc/self/status";
+    let outcome = run(&sandboxes, home.path(), &["sh", "-c", script]);
+    assert_eq!(
+        outcome.stdout, "text\n0\nCapEff:\t0000000000000000\n",
+        "{outcome:?}"
+    );
     for attack in ATTACKS {
-        let outcome = run(&["/attacker", "attack", attack, ""]);
-        assert_eq!(outcome.status.code, Outcome::STOPPED, "{attack}: {outcome:?}");
+        let outcome = run(
+            &sandboxes,
+            home.path(),
+            &["/attacker", "attack", attack, ""],
+        );
+        assert_eq!(
+            outcome.status.code,
+            Outcome::STOPPED,
+            "{attack}: {outcome:?}"
+        );
     }
-    let sleeper = SandboxSpec { mounts: mounts.clone(), ..spec("b", &["sleep", "1000"]) };
-    let sandbox = sandboxes.create(sleeper, &Stdio::null().unwrap()).unwrap();
+    joins(&sandboxes, home.path());
+    ExitCode::SUCCESS
+}
+
+/// A program that joins is contained without root too.
+fn joins(sandboxes: &Sandboxes, home: &Path) {
+    let sandbox = sandboxes
+        .create(
+            with_attacker("b", home, &["sleep", "1000"]),
+            &Stdio::null().unwrap(),
+        )
+        .unwrap();
     sandbox.start().unwrap();
     assert!(!sandbox.missing().is_empty());
     let streams = Streams::new();
-    let process = sandbox.exec(exec_spec(&["/attacker", "attack", "make_user_namespace"]), &streams.stdio).unwrap();
+    let attack = exec_spec(&["/attacker", "attack", "make_user_namespace"]);
+    let process = sandbox.exec(attack, &streams.stdio).unwrap();
     let outcome = streams.finish(|| process.wait().unwrap());
-    assert_eq!(outcome.status, ExitStatus { code: Outcome::STOPPED, ..ExitStatus::default() }, "{outcome:?}");
-    ExitCode::SUCCESS
+    assert_eq!(outcome.status.code, Outcome::STOPPED, "{outcome:?}");
+}
+
+fn run(sandboxes: &Sandboxes, home: &Path, command: &[&str]) -> crate::bench::Outcome {
+    let streams = Streams::new();
+    let sandbox = sandboxes
+        .create(with_attacker("a", home, command), &streams.stdio)
+        .unwrap();
+    sandbox.start().unwrap();
+    streams.finish(|| sandbox.wait().unwrap())
+}
+
+fn with_attacker(id: &str, home: &Path, command: &[&str]) -> SandboxSpec {
+    let bind = |target: &str, source: PathBuf, writable| Mount {
+        target: target.into(),
+        kind: MountKind::Bind { source, writable },
+    };
+    SandboxSpec {
+        mounts: vec![
+            bind("/attacker", std::env::current_exe().unwrap(), false),
+            bind("/work", home.to_owned(), true),
+        ],
+        ..spec(id, command)
+    }
 }

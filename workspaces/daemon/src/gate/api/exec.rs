@@ -47,9 +47,17 @@ pub(super) async fn handle(
     }
     let (pieces, listener) = mpsc::channel(PIECES_MAX);
     // On its own, so that a program with an id is kept whole though its listener has gone.
-    let follower = follow(Arc::clone(&gate), request, running.into_body(), pieces, started);
+    let follower = follow(
+        Arc::clone(&gate),
+        request,
+        running.into_body(),
+        pieces,
+        started,
+    );
     gate.tasks.spawn(follower);
-    Ok(answer(Body::from_stream(ReceiverStream::new(listener).map(Ok::<_, std::convert::Infallible>))))
+    Ok(answer(Body::from_stream(
+        ReceiverStream::new(listener).map(Ok::<_, std::convert::Infallible>),
+    )))
 }
 
 fn answer(body: Body) -> Response {
@@ -125,7 +133,9 @@ async fn keep(gate: &Gate, request: &ExecRequest, events: &[u8]) {
     let (results, request, events) = (Arc::clone(&gate.results), request.clone(), events.to_vec());
     match tokio::task::spawn_blocking(move || results.keep(&id, &request, &events)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "result not kept; a repeat will run the program again"),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "result not kept; a repeat will run the program again");
+        }
         Err(error) => tracing::error!(%error, "result lost"),
     }
 }
@@ -144,7 +154,10 @@ fn record(gate: &Gate, request: &ExecRequest, exit: Option<Exit>, time: Duration
 
 /// How the program ended, if its last event says so.
 fn last_exit(events: &[u8]) -> Option<Exit> {
-    let last = events.strip_suffix(b"\n")?.rsplit(|byte| *byte == b'\n').next()?;
+    let last = events
+        .strip_suffix(b"\n")?
+        .rsplit(|byte| *byte == b'\n')
+        .next()?;
     match serde_json::from_slice(last).ok()? {
         ExecEvent::Exit(exit) => Some(exit),
         ExecEvent::Started { .. } | ExecEvent::Stdout { .. } | ExecEvent::Stderr { .. } => None,

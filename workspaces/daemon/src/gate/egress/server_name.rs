@@ -37,7 +37,11 @@ fn hello(bytes: &[u8]) -> Hello {
     loop {
         let [kind, _, _, high, low, tail @ ..] = rest else {
             let may_become = rest.first().is_none_or(|kind| *kind == HANDSHAKE);
-            return if may_become { Hello::Incomplete } else { Hello::None };
+            return if may_become {
+                Hello::Incomplete
+            } else {
+                Hello::None
+            };
         };
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         if *kind != HANDSHAKE || length == 0 {
@@ -140,7 +144,10 @@ pub(super) mod tests {
         for end in 0..hello.len() {
             assert_eq!(server_name(&hello[..end]), ServerName::Incomplete, "{end}");
         }
-        assert_eq!(server_name(&hello), ServerName::Name("example.com".to_owned()));
+        assert_eq!(
+            server_name(&hello),
+            ServerName::Name("example.com".to_owned())
+        );
     }
 
     #[test]
@@ -151,7 +158,10 @@ pub(super) mod tests {
         split.extend(first);
         split.extend([HANDSHAKE, 3, 1, 0, u8::try_from(second.len()).unwrap()]);
         split.extend(second);
-        assert_eq!(server_name(&split), ServerName::Name("example.com".to_owned()));
+        assert_eq!(
+            server_name(&split),
+            ServerName::Name("example.com".to_owned())
+        );
     }
 
     #[test]

@@ -20,7 +20,10 @@ const FIRST_WORD_MAX: Duration = Duration::from_secs(2);
 const HELLO_BYTES_MAX: usize = 16 << 10;
 
 /// Opens a tunnel.
-pub(super) async fn open(proxy: &Proxy, mut request: Request<Incoming>) -> Result<Response<Body>, Blocked> {
+pub(super) async fn open(
+    proxy: &Proxy,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Blocked> {
     let Some((host, port)) = request
         .uri()
         .authority()

@@ -50,16 +50,37 @@ pub(super) struct Started {
 }
 
 /// Starts a program; blocks for a millisecond.
-pub(super) fn spawn(confinement: &Confinement, orphans: &Orphans, spec: &ProgramSpec) -> Result<Started, Refusal> {
-    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| Refusal::Internal(format!("no pipe: {error}")));
+pub(super) fn spawn(
+    confinement: &Confinement,
+    orphans: &Orphans,
+    spec: &ProgramSpec,
+) -> Result<Started, Refusal> {
+    let pipe = || {
+        pipe_with(PipeFlags::CLOEXEC)
+            .map_err(|error| Refusal::Internal(format!("no pipe: {error}")))
+    };
     let (stdin, our_stdin) = pipe()?;
     let (our_stdout, stdout) = pipe()?;
     let (our_stderr, stderr) = pipe()?;
     let program = orphans.claim(
-        || confinement.spawn(spec, Stdio { stdin, stdout, stderr }),
+        || {
+            confinement.spawn(
+                spec,
+                Stdio {
+                    stdin,
+                    stdout,
+                    stderr,
+                },
+            )
+        },
         Confined::keeper_pid,
     )?;
-    Ok(Started { program, stdin: our_stdin, stdout: our_stdout, stderr: our_stderr })
+    Ok(Started {
+        program,
+        stdin: our_stdin,
+        stdout: our_stdout,
+        stderr: our_stderr,
+    })
 }
 
 impl Default for Run {
@@ -76,8 +97,16 @@ impl Run {
     /// Waits for a line; `None` after the last.
     pub(super) async fn line(&self, index: usize) -> Option<Bytes> {
         let mut state = self.state.subscribe();
-        let reached = state.wait_for(|state| state.lines > index || state.ended).await.ok()?.lines;
-        if index < reached { self.lines.lock().get(index).cloned() } else { None }
+        let reached = state
+            .wait_for(|state| state.lines > index || state.ended)
+            .await
+            .ok()?
+            .lines;
+        if index < reached {
+            self.lines.lock().get(index).cloned()
+        } else {
+            None
+        }
     }
 
     /// Nobody wants to know any more: the program is killed.
@@ -100,13 +129,21 @@ impl Run {
         shutdown: &CancellationToken,
     ) {
         let keeper = started.program.keeper_pid();
-        self.say(&ExecEvent::Started { pid: started.program.pid() }, false);
+        self.say(
+            &ExecEvent::Started {
+                pid: started.program.pid(),
+            },
+            false,
+        );
         let exit = match self.follow(started, stdin, timeout, shutdown).await {
             Ok(exit) => exit,
             Err(error) => {
                 tracing::error!(%error, "program lost");
                 kill(keeper).await;
-                Exit { code: 137, ..Exit::default() }
+                Exit {
+                    code: 137,
+                    ..Exit::default()
+                }
             }
         };
         orphans.release(keeper);
@@ -120,7 +157,12 @@ impl Run {
         timeout: Duration,
         shutdown: &CancellationToken,
     ) -> std::io::Result<Exit> {
-        let Started { mut program, stdin: write_stdin, stdout, stderr } = started;
+        let Started {
+            mut program,
+            stdin: write_stdin,
+            stdout,
+            stderr,
+        } = started;
         let keeper = program.keeper_pid();
         let mut ended = tokio::task::spawn_blocking(move || program.reap());
         let mut output = Output::new(self, stdout, stderr)?;
@@ -140,7 +182,11 @@ impl Run {
             }
         };
         output.drain(sleep_until(Instant::now() + DRAIN_MAX)).await;
-        Ok(Exit { code, timed_out, truncated: output.truncated })
+        Ok(Exit {
+            code,
+            timed_out,
+            truncated: output.truncated,
+        })
     }
 
     fn say(&self, event: &ExecEvent, last: bool) {

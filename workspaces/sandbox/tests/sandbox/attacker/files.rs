@@ -12,16 +12,26 @@ use super::{Attack, Outcome, call};
 
 pub(super) const ALL: &[(&str, Attack)] = &[
     ("read_shadow_of_the_host", |_| read("/etc/shadow")),
-    ("read_through_the_root_of_a_host_process", |args| read(&format!("/proc/{}/root/etc/shadow", args[0]))),
+    ("read_through_the_root_of_a_host_process", |args| {
+        read(&format!("/proc/{}/root/etc/shadow", args[0]))
+    }),
     ("read_kernel_memory", |_| kernel_file("/proc/kcore")),
     ("read_kernel_keys", |_| kernel_file("/proc/keys")),
     ("read_kernel_timers", |_| kernel_file("/proc/timer_list")),
     ("read_firmware", |_| list("/sys/firmware")),
     ("write_sysrq", |_| write("/proc/sysrq-trigger")),
-    ("write_core_pattern", |_| write("/proc/sys/kernel/core_pattern")),
-    ("write_modprobe_path", |_| write("/proc/sys/kernel/modprobe")),
-    ("write_uevent_helper", |_| write("/sys/kernel/uevent_helper")),
-    ("write_sysctl_of_the_host", |_| write("/proc/sys/vm/overcommit_memory")),
+    ("write_core_pattern", |_| {
+        write("/proc/sys/kernel/core_pattern")
+    }),
+    ("write_modprobe_path", |_| {
+        write("/proc/sys/kernel/modprobe")
+    }),
+    ("write_uevent_helper", |_| {
+        write("/sys/kernel/uevent_helper")
+    }),
+    ("write_sysctl_of_the_host", |_| {
+        write("/proc/sys/vm/overcommit_memory")
+    }),
     ("write_root_file_system", |_| create("/quarterdeck-attack")),
     ("write_programs_of_the_host", |_| create_unnamed("/usr")),
     ("lower_oom_score", |_| lower_oom_score()),
@@ -50,7 +60,9 @@ fn kernel_file(path: &str) -> Outcome {
         file.read(&mut byte)
     }) {
         Ok(_) => Outcome::Through("it can be read".to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Outcome::Absent(format!("this kernel has no {path}")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Outcome::Absent(format!("this kernel has no {path}"))
+        }
         Err(error) => Outcome::Stopped(error.to_string()),
     }
 }
@@ -66,10 +78,16 @@ fn list(path: &str) -> Outcome {
 /// Opened for writing is enough.
 fn write(path: &str) -> Outcome {
     match OpenOptions::new().write(true).open(path) {
-        Ok(file) if file.metadata().is_ok_and(|meta| meta.file_type().is_char_device()) => {
+        Ok(file)
+            if file
+                .metadata()
+                .is_ok_and(|meta| meta.file_type().is_char_device()) =>
+        {
             Outcome::Stopped("it is covered".to_owned())
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Outcome::Absent(format!("there is no {path}")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Outcome::Absent(format!("there is no {path}"))
+        }
         outcome => Outcome::of(outcome),
     }
 }
@@ -84,7 +102,12 @@ fn create(path: &str) -> Outcome {
 
 /// A file without a name: nothing stays on the host if it works.
 fn create_unnamed(folder: &str) -> Outcome {
-    Outcome::of(OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(folder))
+    Outcome::of(
+        OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_TMPFILE)
+            .open(folder),
+    )
 }
 
 /// Needs the right to exceed limits, which a root in a machine of somebody else's may lack itself.
@@ -101,7 +124,8 @@ fn lower_oom_score() -> Outcome {
 fn make_block_device(_: &[String]) -> Outcome {
     let path = CString::new("/tmp/disk").unwrap();
     // SAFETY: the path is a terminated string.
-    let outcome = unsafe { libc::mknod(path.as_ptr(), libc::S_IFBLK | 0o600, libc::makedev(254, 0)) };
+    let outcome =
+        unsafe { libc::mknod(path.as_ptr(), libc::S_IFBLK | 0o600, libc::makedev(254, 0)) };
     Outcome::of(call(outcome.into()))
 }
 
@@ -113,12 +137,23 @@ fn open_by_handle(_: &[String]) -> Outcome {
         kind: i32,
         data: [u8; 128],
     }
-    let mut handle = Handle { bytes: 128, kind: 0, data: [0; 128] };
+    let mut handle = Handle {
+        bytes: 128,
+        kind: 0,
+        data: [0; 128],
+    };
     let mut mount = 0;
     let path = CString::new("/usr").unwrap();
     // SAFETY: the handle has the room that it says it has, and the path is a terminated string.
     let named = unsafe {
-        libc::syscall(libc::SYS_name_to_handle_at, libc::AT_FDCWD, path.as_ptr(), &raw mut handle, &raw mut mount, 0)
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            &raw mut handle,
+            &raw mut mount,
+            0,
+        )
     };
     if let Err(error) = call(named) {
         return Outcome::Stopped(format!("name_to_handle_at: {error}"));

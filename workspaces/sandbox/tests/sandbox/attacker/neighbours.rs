@@ -13,13 +13,19 @@ use super::{Attack, Outcome, call};
 
 pub(super) const ALL: &[(&str, Attack)] = &[
     ("see_processes_of_the_host", |args| see_process(&args[0])),
-    ("signal_processes_of_the_host", |args| signal_process(&args[0])),
+    ("signal_processes_of_the_host", |args| {
+        signal_process(&args[0])
+    }),
     ("trace_a_process", |_| trace()),
     ("read_memory_of_a_process", |_| read_memory()),
     ("steal_a_descriptor", |_| steal_descriptor()),
-    ("use_message_queue_of_the_host", |args| message_queue(&args[0])),
+    ("use_message_queue_of_the_host", |args| {
+        message_queue(&args[0])
+    }),
     ("connect_to_loopback_of_the_host", |args| connect(&args[0])),
-    ("connect_to_abstract_socket_of_the_host", |args| connect_abstract(&args[0])),
+    ("connect_to_abstract_socket_of_the_host", |args| {
+        connect_abstract(&args[0])
+    }),
     ("route_to_metadata_service", |_| route("169.254.169.254:80")),
     ("route_to_private_network", |_| route("10.0.0.1:443")),
     ("route_to_internet", |_| route("1.1.1.1:443")),
@@ -67,30 +73,43 @@ impl Drop for Victim {
 fn trace() -> Outcome {
     let victim = Victim::new();
     // SAFETY: the request takes no pointers.
-    Outcome::of(call(unsafe { libc::ptrace(libc::PTRACE_SEIZE, victim.0, 0, 0) }))
+    Outcome::of(call(unsafe {
+        libc::ptrace(libc::PTRACE_SEIZE, victim.0, 0, 0)
+    }))
 }
 
 fn read_memory() -> Outcome {
     let victim = Victim::new();
     let (secret, mut copy) = ([7_u8; 8], [0_u8; 8]);
-    let local = libc::iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: 8 };
-    let remote = libc::iovec { iov_base: secret.as_ptr().cast_mut().cast(), iov_len: 8 };
+    let local = libc::iovec {
+        iov_base: copy.as_mut_ptr().cast(),
+        iov_len: 8,
+    };
+    let remote = libc::iovec {
+        iov_base: secret.as_ptr().cast_mut().cast(),
+        iov_len: 8,
+    };
     // SAFETY: both vectors name live arrays of that length; the child is a copy of this process.
-    let outcome = unsafe { libc::process_vm_readv(victim.0, &raw const local, 1, &raw const remote, 1, 0) };
+    let outcome =
+        unsafe { libc::process_vm_readv(victim.0, &raw const local, 1, &raw const remote, 1, 0) };
     Outcome::of(call(outcome as i64))
 }
 
 fn steal_descriptor() -> Outcome {
     let victim = Victim::new();
     let pid = rustix::process::Pid::from_raw(victim.0).unwrap();
-    let outcome = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-        .and_then(|pidfd| rustix::process::pidfd_getfd(pidfd, 1, rustix::process::PidfdGetfdFlags::empty()));
+    let outcome =
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).and_then(|pidfd| {
+            rustix::process::pidfd_getfd(pidfd, 1, rustix::process::PidfdGetfdFlags::empty())
+        });
     Outcome::of(outcome.map_err(io::Error::from))
 }
 
 fn message_queue(key: &str) -> Outcome {
     // SAFETY: the call takes no pointers.
-    Outcome::of(call(unsafe { libc::msgget(key.parse().unwrap(), 0) }.into()))
+    Outcome::of(call(
+        unsafe { libc::msgget(key.parse().unwrap(), 0) }.into(),
+    ))
 }
 
 fn connect(address: &str) -> Outcome {

@@ -41,9 +41,10 @@ fn fork_without_end() -> Outcome {
             libc::waitpid(*pid, std::ptr::null_mut(), 0);
         }
     }
-    refusal.map_or(Outcome::Through(format!("{} processes", children.len())), |error| {
-        Outcome::Stopped(format!("{error} after {}", children.len()))
-    })
+    refusal.map_or(
+        Outcome::Through(format!("{} processes", children.len())),
+        |error| Outcome::Stopped(format!("{error} after {}", children.len())),
+    )
 }
 
 fn take_memory() -> Outcome {
@@ -63,19 +64,32 @@ fn take_processor() -> Outcome {
     }
     let share = (processor_time() - before).as_secs_f64() / wall.elapsed().as_secs_f64();
     // The limit of the test is a twentieth.
-    if share > 0.15 { Outcome::Through(format!("a share of {share}")) } else { Outcome::Stopped(format!("a share of {share}")) }
+    if share > 0.15 {
+        Outcome::Through(format!("a share of {share}"))
+    } else {
+        Outcome::Stopped(format!("a share of {share}"))
+    }
 }
 
 fn processor_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: the structure is live.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap(),
+    )
 }
 
 /// Whether this process may use at least so much.
 fn limit(resource: u32, wanted: u64) -> Outcome {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: the structure is live.
     unsafe { libc::getrlimit(resource, &raw mut limit) };
     if limit.rlim_max >= wanted {
