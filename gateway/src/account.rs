@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tracing::debug;
+
 use crate::{
     authorize::Caller,
     call::Call,
@@ -138,6 +140,14 @@ impl Accounting {
             duration: self.started.elapsed(),
             first_byte_millis: self.entry.first_byte_millis,
         });
+        let Entry {
+            id, route, target, ..
+        } = &self.entry;
+        let (tokens, millis) = (self.entry.tokens, self.entry.duration_millis);
+        debug!(
+            request_id = id,
+            route, target, status, tokens.prompt, tokens.completion, millis, "request ended"
+        );
     }
 }
 

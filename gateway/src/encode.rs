@@ -16,7 +16,10 @@ pub(crate) use self::{
     events::Tally,
     stream::{Streaming, stream},
 };
-use crate::{fault::Fault, forward::Refusal};
+use crate::{
+    fault::Fault,
+    forward::{Refusal, UpstreamError},
+};
 
 /// The body of every answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -75,18 +78,32 @@ pub(crate) fn fault(fault: &Fault) -> Response<Body> {
 
 /// What a client is told in place of an answer: our fault, or the upstream's own words if they are in OpenAI's shape.
 pub(crate) fn refusal(refusal: Refusal) -> Response<Body> {
-    let (status, content_type, body) = match refusal {
+    let error = match refusal {
         Refusal::Fault(ours) => return fault(&ours),
-        Refusal::Upstream {
-            status,
-            content_type,
-            body,
-        } => (status, content_type, body),
+        Refusal::Upstream(error) => error,
     };
+    let UpstreamError {
+        status,
+        content_type,
+        retry_after,
+        body,
+    } = error;
     let parsed = serde_json::from_slice::<Value>(&body).ok();
-    if parsed.is_some_and(|parsed| parsed["error"].is_object()) {
-        return whole(status, content_type, body);
+    let mut response = if parsed.is_some_and(|parsed| parsed["error"].is_object()) {
+        whole(status, content_type, body)
+    } else {
+        unshaped(status)
+    };
+    if let Some(retry_after) = retry_after {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, retry_after);
     }
+    response
+}
+
+/// An upstream's error that is not in OpenAI's shape.
+fn unshaped(status: StatusCode) -> Response<Body> {
     let mut error = ErrorKind::UpstreamFailed
         .body(format!("The model's server answered with status {status}."));
     if status.is_client_error() {
@@ -105,16 +122,18 @@ mod tests {
     use serde_json::Value;
 
     use super::refusal;
-    use crate::forward::Refusal;
+    use crate::forward::{Refusal, UpstreamError};
 
     #[track_caller]
     fn check(status: u16, body: &'static str, kind: &str, message: &str) {
-        let response = refusal(Refusal::Upstream {
+        let response = refusal(Refusal::Upstream(UpstreamError {
             status: StatusCode::from_u16(status).unwrap(),
             content_type: HeaderValue::from_static("application/json"),
+            retry_after: Some(HeaderValue::from_static("7")),
             body: Bytes::from_static(body.as_bytes()),
-        });
+        }));
         assert_eq!(response.status().as_u16(), status);
+        assert_eq!(response.headers()["retry-after"], "7");
         let body = futures::executor::block_on(response.into_body().collect())
             .unwrap()
             .to_bytes();

@@ -78,14 +78,20 @@ pub(crate) enum Failure {
     /// An answer over the limit.
     TooLong,
     /// An error of the upstream's.
-    Status {
-        /// The status.
-        status: StatusCode,
-        /// The content type.
-        content_type: HeaderValue,
-        /// The body, up to a limit.
-        body: Bytes,
-    },
+    Status(UpstreamError),
+}
+
+/// An upstream's own words.
+#[derive(Debug)]
+pub(crate) struct UpstreamError {
+    /// The status, 400 or above.
+    pub(crate) status: StatusCode,
+    /// The content type.
+    pub(crate) content_type: HeaderValue,
+    /// When the upstream wants to be asked again.
+    pub(crate) retry_after: Option<HeaderValue>,
+    /// The body, up to a limit.
+    pub(crate) body: Bytes,
 }
 
 impl Failure {
@@ -94,8 +100,8 @@ impl Failure {
         match self {
             Self::Broken(_) | Self::Timeout(..) => true,
             Self::TooLong => false,
-            Self::Status { status, .. } => {
-                matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+            Self::Status(error) => {
+                matches!(error.status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
             }
         }
     }
@@ -105,7 +111,7 @@ impl Failure {
         match self {
             Self::Broken(_) | Self::Timeout(..) => true,
             Self::TooLong => false,
-            Self::Status { status, .. } => status.is_server_error(),
+            Self::Status(error) => error.status.is_server_error(),
         }
     }
 
@@ -114,7 +120,7 @@ impl Failure {
             Self::Broken(reason) => reason.clone(),
             Self::Timeout(what, limit) => format!("no {what} within {limit:?}"),
             Self::TooLong => "the answer is over the limit".to_owned(),
-            Self::Status { status, .. } => format!("status {status}"),
+            Self::Status(error) => format!("status {}", error.status),
         }
     }
 }
@@ -134,14 +140,7 @@ pub(crate) enum Refusal {
     /// A fault of ours or on the way.
     Fault(Fault),
     /// The upstream's own words.
-    Upstream {
-        /// The status.
-        status: StatusCode,
-        /// The content type.
-        content_type: HeaderValue,
-        /// The body.
-        body: Bytes,
-    },
+    Upstream(UpstreamError),
 }
 
 /// Sends the request until somebody answers, tries run out, or the time is over.
@@ -256,19 +255,11 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
         // The client's key was fine: what the upstream refused is the gateway's.
-        Failure::Status { status, .. } if matches!(status.as_u16(), 401 | 403) => {
+        Failure::Status(error) if matches!(error.status.as_u16(), 401 | 403) => {
             let message = format!("The target `{name}` refused the gateway's credential.");
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
-        Failure::Status {
-            status,
-            content_type,
-            body,
-        } => Refusal::Upstream {
-            status,
-            content_type,
-            body,
-        },
+        Failure::Status(error) => Refusal::Upstream(error),
     };
     Failed {
         target: Some(target),

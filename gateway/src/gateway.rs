@@ -283,7 +283,7 @@ async fn fail(
     }
     let status = match &failed.refusal {
         Refusal::Fault(fault) => fault.kind.status(),
-        Refusal::Upstream { status, .. } => status.as_u16(),
+        Refusal::Upstream(error) => error.status.as_u16(),
     };
     if let Err(error) = accounting.finish(Ending::Failed(status)).await {
         // Nothing was given away: the client is told of the failure, not of the ledger's.
@@ -291,7 +291,7 @@ async fn fail(
     }
     match failed.refusal {
         Refusal::Fault(fault) => Err(fault),
-        refusal @ Refusal::Upstream { .. } => Ok(encode::refusal(refusal)),
+        refusal @ Refusal::Upstream(_) => Ok(encode::refusal(refusal)),
     }
 }
 

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
-use super::{Answer, Failure, Forward};
+use super::{Answer, Failure, Forward, UpstreamError};
 use crate::{
     endpoint::{Endpoint, Lease},
     table::Target,
@@ -144,6 +144,7 @@ async fn read_whole(
 async fn read_error(response: Response<Incoming>) -> Failure {
     let status = response.status();
     let content_type = content_type_of(&response);
+    let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
     let body = http_body_util::Limited::new(response.into_body(), ERROR_BYTES_MAX);
     let body = match tokio::time::timeout(ERROR_TIMEOUT, body.collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -155,11 +156,12 @@ async fn read_error(response: Response<Incoming>) -> Failure {
     } else {
         status
     };
-    Failure::Status {
+    Failure::Status(UpstreamError {
         status,
         content_type,
+        retry_after,
         body,
-    }
+    })
 }
 
 /// An error with its causes.
