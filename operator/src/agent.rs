@@ -57,7 +57,12 @@ impl Reconciled for Agent {
         let plane = &context.snapshots.agents;
         let ready = route::ready_replicas(&context.caches, plane.name);
         let before = agent.status.as_ref().map(|status| &*status.conditions);
-        let programmed = plane.programmed(&*agent, before.unwrap_or_default(), &ready);
+        let entry = valid
+            .as_ref()
+            .ok()
+            .and_then(|valid| build::entry(&agent, valid, &context.settings.gateway_url));
+        let entries: Vec<AgentEntry> = entry.into_iter().collect();
+        let programmed = plane.programmed(&*agent, &entries, before.unwrap_or_default(), &ready);
         let status = status::status(&Observed {
             agent: &agent,
             valid: valid.as_ref(),

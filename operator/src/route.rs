@@ -41,7 +41,11 @@ impl Reconciled for Route {
         let plane = &context.snapshots.gateway;
         let ready = ready_replicas(&context.caches, plane.name);
         let before = route.status.as_ref().map(|status| &*status.conditions);
-        let programmed = plane.programmed(&*route, before.unwrap_or_default(), &ready);
+        let entries = valid
+            .as_ref()
+            .map(|valid| build::in_order(build::build(valid)))
+            .unwrap_or_default();
+        let programmed = plane.programmed(&*route, &entries, before.unwrap_or_default(), &ready);
         let status = status::status(&Observed {
             route: &route,
             valid: valid.as_ref(),

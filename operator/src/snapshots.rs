@@ -18,7 +18,8 @@ use bytes::Bytes;
 use crds::{Condition, ConditionKind};
 use kube::Resource;
 use parking_lot::Mutex;
-use protocol::snapshot::{AgentsSnapshot, GatewaySnapshot, Snapshot};
+use protocol::snapshot::{AgentsSnapshot, GatewaySnapshot, Snapshot, content_hash};
+use serde::Serialize;
 use tokio::sync::watch;
 
 use self::acks::Asked;
@@ -37,8 +38,17 @@ pub(crate) struct Edition {
     pub(crate) version: String,
     /// The JSON line with its end.
     pub(crate) line: Bytes,
-    /// The objects in it, with the generations that they were compiled from.
-    pub(crate) holds: BTreeMap<Key, i64>,
+    /// The objects in it.
+    pub(crate) holds: BTreeMap<Key, Held>,
+}
+
+/// What an edition holds of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// The generation that it was compiled from.
+    pub(crate) generation: i64,
+    /// The hash of its entries, addresses included.
+    pub(crate) content: String,
 }
 
 /// One kind of data plane.
@@ -64,17 +74,23 @@ impl Plane {
         self.current.subscribe()
     }
 
-    /// Whether every replica has this generation of the object; `before` are its conditions, `ready` the ready Pods.
+    /// Whether every replica has the object: this generation of it, and these entries.
+    ///
+    /// `before` are its conditions, `ready` the plane's ready Pods.
     pub(crate) fn programmed<K: Resource>(
         &self,
         object: &K,
+        entries: &impl Serialize,
         before: &[Condition],
         ready: &[String],
     ) -> Programmed {
         let generation = object.meta().generation.unwrap_or(0);
         let asked = Asked {
             key: &Key::of(object),
-            generation,
+            wanted: Held {
+                generation,
+                content: content_hash(entries),
+            },
             was_programmed: conditions::holds(before, ConditionKind::Programmed, generation),
             ready,
         };
@@ -82,7 +98,7 @@ impl Plane {
     }
 
     /// Publishes a snapshot if it differs from the one before; tells whether it did.
-    fn publish(&self, snapshot: &impl Snapshot, holds: BTreeMap<Key, i64>) -> bool {
+    fn publish(&self, snapshot: &impl Snapshot, holds: BTreeMap<Key, Held>) -> bool {
         if self
             .current
             .borrow()

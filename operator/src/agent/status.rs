@@ -2,7 +2,7 @@
 
 use crds::{
     Agent, AgentStatus,
-    condition::{ConditionKind, Reason},
+    condition::{self, ConditionKind, Reason},
 };
 use jiff::Timestamp;
 
@@ -47,7 +47,7 @@ fn judge(observed: &Observed<'_>) -> Judgement {
     let blocked = || Verdict::unknown(Reason::Blocked, "");
     let (resolved, available) = match observed.valid {
         Err(_) => (blocked(), blocked()),
-        Ok(valid) => (resolved(valid), available(valid)),
+        Ok(valid) => (resolved(valid), available(observed, valid)),
     };
     let ready = if observed.agent.spec.suspend {
         "runs go on, new ones are refused"
@@ -72,9 +72,21 @@ fn resolved(valid: &ValidAgent) -> Verdict {
     }
 }
 
-fn available(valid: &ValidAgent) -> Verdict {
-    match valid.unavailable.first() {
-        None => Verdict::holds(Reason::MinimumReplicasAvailable, ""),
-        Some(trouble) => Verdict::waits(Reason::WorkspaceUnavailable, trouble.clone()),
+fn available(observed: &Observed<'_>, valid: &ValidAgent) -> Verdict {
+    if let Some(trouble) = valid.unavailable.first() {
+        return Verdict::waits(Reason::WorkspaceUnavailable, trouble.clone());
     }
+    // A runtime that does not have the newest addresses would refuse the first run.
+    let was_ready = observed
+        .agent
+        .status
+        .as_ref()
+        .is_some_and(|status| condition::is_ready(&status.conditions));
+    if !was_ready && !observed.programmed.is_current {
+        return Verdict::waits(
+            Reason::Pending,
+            "the runtime is about to learn the newest addresses",
+        );
+    }
+    Verdict::holds(Reason::MinimumReplicasAvailable, "")
 }

@@ -287,6 +287,7 @@ fn check_status(world: &World, expected: &[&str]) {
     let programmed = Programmed {
         version: None,
         verdict: Verdict::holds(Reason::Programmed, ""),
+        is_current: true,
         is_settling: false,
     };
     let status = status(&Observed {

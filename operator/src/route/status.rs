@@ -2,7 +2,7 @@
 
 use crds::{
     Route, RouteStatus,
-    condition::{ConditionKind, Reason},
+    condition::{self, ConditionKind, Reason},
     route::BackendStatus,
 };
 use jiff::Timestamp;
@@ -74,11 +74,11 @@ fn judge(observed: &Observed<'_>) -> Judgement {
             ConditionKind::Programmed,
             observed.programmed.verdict.clone(),
         )
-        .gate(ConditionKind::Available, available(route))
+        .gate(ConditionKind::Available, available(observed, route))
         .when_ready(Reason::Ready, "the gateway answers for this route")
 }
 
-fn available(route: &ValidRoute) -> Verdict {
+fn available(observed: &Observed<'_>, route: &ValidRoute) -> Verdict {
     let all = route.backends.len();
     let able = route
         .backends
@@ -88,6 +88,18 @@ fn available(route: &ValidRoute) -> Verdict {
     let message = format!("{able} of {all} backends can take requests");
     if able == 0 {
         return Verdict::waits(Reason::MinimumReplicasUnavailable, message);
+    }
+    // A gateway that knows older addresses goes on with them; one that knows none yet cannot answer.
+    let was_ready = observed
+        .route
+        .status
+        .as_ref()
+        .is_some_and(|status| condition::is_ready(&status.conditions));
+    if !was_ready && !observed.programmed.is_current {
+        return Verdict::waits(
+            Reason::Pending,
+            "the gateway is about to learn the newest addresses",
+        );
     }
     Verdict::holds(Reason::MinimumReplicasAvailable, message)
 }

@@ -188,6 +188,7 @@ fn check_status(route: &Route, world: &World, programmed: Verdict, expected: &[&
     let programmed = Programmed {
         version: Some("v1".to_owned()),
         verdict: programmed,
+        is_current: true,
         is_settling: false,
     };
     let status = status(&Observed {

@@ -9,7 +9,7 @@ use std::{
 use crds::condition::Reason;
 use protocol::snapshot::Ack;
 
-use super::Edition;
+use super::{Edition, Held};
 use crate::{conditions::Verdict, queue::Key};
 
 /// Editions that are remembered for late acknowledgements.
@@ -40,7 +40,7 @@ struct Replica {
 #[derive(Debug, Clone)]
 pub(crate) struct Asked<'a> {
     pub(crate) key: &'a Key,
-    pub(crate) generation: i64,
+    pub(crate) wanted: Held,
     /// Whether this generation was programmed when the status was last written.
     pub(crate) was_programmed: bool,
     /// Names of the plane's ready Pods.
@@ -53,6 +53,8 @@ pub(crate) struct Programmed {
     /// The newest edition, if it holds the object's generation.
     pub(crate) version: Option<String>,
     pub(crate) verdict: Verdict,
+    /// Whether every replica has the object's newest entries, addresses included.
+    pub(crate) is_current: bool,
     /// Whether the verdict holds only until replicas had time to connect again.
     pub(crate) is_settling: bool,
 }
@@ -129,13 +131,28 @@ impl Replicas {
 
     /// Whether every replica that matters has this generation: those connected and those whose Pods are ready.
     pub(crate) fn programmed(&self, plane: &str, asked: &Asked<'_>) -> Programmed {
-        let holds = |edition: &Edition| edition.holds.get(asked.key) == Some(&asked.generation);
-        let version = self
-            .history
-            .back()
-            .filter(|edition| holds(edition))
-            .map(|edition| edition.version.clone());
-        let verdict = self.verdict(plane, asked);
+        let generation = asked.wanted.generation;
+        let newest = self.history.back().filter(|edition| {
+            edition
+                .holds
+                .get(asked.key)
+                .is_some_and(|held| held.generation == generation)
+        });
+        let expected = self.expected(asked.ready);
+        let has = |node: &String, is_enough: &dyn Fn(&Held) -> bool| {
+            self.acked(node)
+                .and_then(|edition| edition.holds.get(asked.key))
+                .is_some_and(is_enough)
+        };
+        let missing: Vec<&String> = expected
+            .iter()
+            .copied()
+            .filter(|node| !has(node, &|held| held.generation == generation))
+            .collect();
+        let is_current = expected
+            .iter()
+            .all(|node| has(node, &|held| *held == asked.wanted));
+        let verdict = self.verdict(plane, expected.len(), &missing);
         // A restart of the operator forgets who acknowledged; data planes do not forget what they have.
         let is_new = self.since.elapsed() < SETTLING;
         let is_settling = is_new
@@ -143,51 +160,52 @@ impl Replicas {
             && !verdict.is_true()
             && verdict.reason != Reason::Rejected;
         let verdict = if is_settling {
-            Verdict::holds(
-                Reason::Programmed,
-                format!("replicas of the {plane} acknowledged before the operator started"),
-            )
+            let message =
+                format!("replicas of the {plane} acknowledged before the operator started");
+            Verdict::holds(Reason::Programmed, message)
         } else {
             verdict
         };
         Programmed {
-            version,
+            version: newest.map(|edition| edition.version.clone()),
             verdict,
+            is_current: is_current || is_settling,
             is_settling,
         }
     }
 
-    fn verdict(&self, plane: &str, asked: &Asked<'_>) -> Verdict {
+    fn expected<'a>(&'a self, ready: &'a [String]) -> BTreeSet<&'a String> {
         let connected = self
             .by_name
             .iter()
-            .filter(|(_, replica)| 0 < replica.connections)
-            .map(|(name, _)| name);
-        let expected: BTreeSet<&String> = asked.ready.iter().chain(connected).collect();
-        if expected.is_empty() {
+            .filter(|(_, replica)| 0 < replica.connections);
+        ready
+            .iter()
+            .chain(connected.map(|(name, _)| name))
+            .collect()
+    }
+
+    /// The edition that a replica acknowledged last.
+    fn acked(&self, node: &str) -> Option<&Edition> {
+        let version = self.by_name.get(node)?.acked.as_ref()?;
+        let edition = self
+            .history
+            .iter()
+            .rev()
+            .find(|edition| edition.version == *version)?;
+        Some(edition)
+    }
+
+    fn verdict(&self, plane: &str, expected: usize, missing: &[&String]) -> Verdict {
+        if expected == 0 {
             return Verdict::waits(
                 Reason::Pending,
                 format!("no replica of the {plane} is connected"),
             );
         }
-        let has = |node: &String| {
-            let acked = self
-                .by_name
-                .get(node)
-                .and_then(|replica| replica.acked.as_ref());
-            let edition = acked.and_then(|version| {
-                self.history
-                    .iter()
-                    .rev()
-                    .find(|edition| edition.version == *version)
-            });
-            edition.is_some_and(|edition| edition.holds.get(asked.key) == Some(&asked.generation))
-        };
-        let missing: Vec<&String> = expected.iter().copied().filter(|node| !has(node)).collect();
         let counts = format!(
-            "{} of {} replicas of the {plane}",
-            expected.len() - missing.len(),
-            expected.len()
+            "{} of {expected} replicas of the {plane}",
+            expected - missing.len()
         );
         if missing.is_empty() {
             return Verdict::holds(Reason::Programmed, format!("{counts} acknowledged"));
@@ -200,7 +218,7 @@ impl Replicas {
                 Reason::Rejected,
                 format!("{node} refused the snapshot: {why}"),
             ),
-            None if missing.len() < expected.len() => Verdict::waits(
+            None if missing.len() < expected => Verdict::waits(
                 Reason::PartiallyProgrammed,
                 format!("{counts} acknowledged"),
             ),
@@ -217,18 +235,25 @@ mod tests {
     use crds::condition::Reason;
     use protocol::snapshot::Ack;
 
-    use super::{Asked, Edition, Replicas};
+    use super::{Asked, Edition, Held, Replicas};
     use crate::queue::Key;
 
     fn key() -> Key {
         Key::new("n", "r")
     }
 
+    fn held(generation: i64, content: &str) -> Held {
+        Held {
+            generation,
+            content: content.to_owned(),
+        }
+    }
+
     fn edition(version: &str, generation: i64) -> Arc<Edition> {
         Arc::new(Edition {
             version: version.to_owned(),
             line: Bytes::new(),
-            holds: BTreeMap::from([(key(), generation)]),
+            holds: BTreeMap::from([(key(), held(generation, version))]),
         })
     }
 
@@ -248,7 +273,7 @@ mod tests {
     ) -> Asked<'a> {
         Asked {
             key,
-            generation,
+            wanted: held(generation, "v2"),
             was_programmed,
             ready,
         }
@@ -272,6 +297,20 @@ mod tests {
         assert!(replicas.acknowledged(ack("a", "", Some("bad regex"))));
         let refused = replicas.programmed("gateway", &ask(&key(), 1, &ready, true));
         assert!(!refused.is_settling && !refused.verdict.is_true());
+    }
+
+    #[test]
+    fn what_is_current_has_the_newest_addresses() {
+        let mut replicas = Replicas::default();
+        replicas.published(edition("v1", 1));
+        replicas.published(edition("v2", 1));
+        assert!(replicas.connected("a"));
+        for (version, is_current) in [("v1", false), ("v2", true)] {
+            assert!(replicas.acknowledged(ack("a", version, None)));
+            let programmed = replicas.programmed("gateway", &ask(&key(), 1, &[], false));
+            assert!(programmed.verdict.is_true());
+            assert_eq!(programmed.is_current, is_current, "{version}");
+        }
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use protocol::snapshot::{AgentsSnapshot, GatewaySnapshot};
+use protocol::snapshot::{AgentsSnapshot, GatewaySnapshot, content_hash};
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Snapshots, keys::key_entries};
+use super::{Held, Snapshots, keys::key_entries};
 use crate::{
     agent,
     caches::{Caches, Signals, Wake},
@@ -49,10 +50,9 @@ impl Publisher {
         let secrets = self.caches.secrets.state();
         let (all_keys, outside_keys) = key_entries(secrets.iter().map(|secret| &**secret));
         let routes = route::entries(&self.caches);
-        let holds = routes
-            .iter()
-            .map(|entry| (Key::new(&entry.namespace, &entry.name), entry.generation));
-        let holds: BTreeMap<Key, i64> = holds.collect();
+        let holds = held(&routes, |entry| {
+            (Key::new(&entry.namespace, &entry.name), entry.generation)
+        });
         if self
             .snapshots
             .gateway
@@ -61,10 +61,9 @@ impl Publisher {
             self.published(self.snapshots.gateway.name, Wake::AllRoutes);
         }
         let agents = agent::entries(&self.caches, &self.snapshots, &self.settings);
-        let holds = agents
-            .iter()
-            .map(|entry| (Key::new(&entry.namespace, &entry.name), entry.generation));
-        let holds: BTreeMap<Key, i64> = holds.collect();
+        let holds = held(&agents, |entry| {
+            (Key::new(&entry.namespace, &entry.name), entry.generation)
+        });
         if self
             .snapshots
             .agents
@@ -78,4 +77,25 @@ impl Publisher {
         self.metrics.snapshots.get_or_create(&Plane { plane }).inc();
         self.signals.send(vec![wake]);
     }
+}
+
+/// What a snapshot holds of each object: all its entries, in their order.
+fn held<E: Serialize>(entries: &[E], of: impl Fn(&E) -> (Key, i64)) -> BTreeMap<Key, Held> {
+    let mut by_object: BTreeMap<Key, (i64, Vec<&E>)> = BTreeMap::new();
+    for entry in entries {
+        let (key, generation) = of(entry);
+        by_object
+            .entry(key)
+            .or_insert_with(|| (generation, Vec::new()))
+            .1
+            .push(entry);
+    }
+    let hold = |(generation, entries): (i64, Vec<&E>)| Held {
+        generation,
+        content: content_hash(&entries),
+    };
+    by_object
+        .into_iter()
+        .map(|(key, entries)| (key, hold(entries)))
+        .collect()
 }

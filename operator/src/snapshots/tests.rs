@@ -15,7 +15,6 @@ use super::{Authenticator, SnapshotServer, Snapshots, router};
 use crate::{
     caches::{Signals, Wake},
     metrics::Metrics,
-    queue::Key,
 };
 
 /// The API server: the token `gateway` is the gateway's, `other` somebody else's, all others nobody's.
@@ -105,9 +104,7 @@ impl Surface {
             expires: None,
         };
         let snapshot = GatewaySnapshot::new(Vec::<RouteEntry>::new(), vec![key]);
-        self.snapshots
-            .gateway
-            .publish(&snapshot, BTreeMap::from([(Key::new("n", "r"), 1)]))
+        self.snapshots.gateway.publish(&snapshot, BTreeMap::new())
     }
 }
 
