@@ -54,6 +54,7 @@ enum Outcome {
         container: String,
         attempt: u32,
         ended: Ended,
+        at: Timestamp,
     },
     Stopped {
         container: String,
@@ -134,8 +135,9 @@ impl Worker {
     async fn work(&mut self, mut wishes: watch::Receiver<Wish>) {
         let shutdown = self.context.shutdown.clone();
         let mut files = self.context.caches.files_changed.clone();
+        // The Pod may have changed since the worker was made.
+        wishes.mark_changed();
         loop {
-            self.take_wish(&wishes.borrow_and_update().clone());
             if self.is_finished() {
                 return;
             }
@@ -144,7 +146,13 @@ impl Worker {
             let wait = until(look_again);
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                changed = wishes.changed() => if changed.is_err() { return },
+                changed = wishes.changed() => match changed {
+                    Ok(()) => {
+                        let wish = wishes.borrow_and_update().clone();
+                        self.take_wish(&wish);
+                    }
+                    Err(_) => return,
+                },
                 Some(outcome) = self.tasks.join_next() => match outcome {
                     Ok(outcome) => self.hear(outcome),
                     Err(error) => tracing::error!(pod = %self.wanted.id.name, %error, "pod task failed"),

@@ -93,14 +93,12 @@ fn start_ticks(pid: i32) -> Option<u64> {
     parse_start_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Field 22 of `/proc/PID/stat`; the second field may hold spaces and parentheses.
+/// Field 22 of `/proc/PID/stat`; the second field may hold spaces and parentheses. A zombie runs no more.
 fn parse_start_ticks(stat: &str) -> Option<u64> {
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    let ticks = fields.nth(18)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(ticks)
 }
 
 #[cfg(test)]
@@ -111,6 +109,11 @@ mod tests {
     fn the_start_time_is_found_behind_any_command_name() {
         let stat = "42 (a) (b c) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1000 10";
         assert_eq!(parse_start_ticks(stat), Some(98765));
+        assert_eq!(
+            parse_start_ticks(&stat.replace(") S", ") Z")),
+            None,
+            "a zombie runs no more"
+        );
         assert_eq!(parse_start_ticks("nothing"), None);
     }
 

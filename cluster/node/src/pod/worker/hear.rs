@@ -44,7 +44,8 @@ impl Worker {
                 container,
                 attempt,
                 ended,
-            } => self.ended(&container, attempt, ended),
+                at,
+            } => self.ended(&container, attempt, ended, at),
             Outcome::Stopped { container, hook } => {
                 if let Err(message) = hook {
                     let about = reference(&self.wanted, self.find(&container));
@@ -143,12 +144,17 @@ impl Worker {
                 container.stdin = stdin;
             }
         });
-        let (container, ended) = (name.to_owned(), running.ended());
+        let (container, ending) = (name.to_owned(), Arc::clone(&running));
         self.tasks.spawn(async move {
+            let ended = ending.ended().await;
+            let at = Timestamp::now();
+            // Told only when nothing of it is left, so that a deleted Pod leaves nothing either.
+            ending.remove().await;
             Outcome::Ended {
                 container,
                 attempt,
-                ended: ended.await,
+                ended,
+                at,
             }
         });
         self.held.insert(
@@ -196,7 +202,7 @@ impl Worker {
         };
     }
 
-    fn ended(&mut self, name: &str, attempt: u32, ended: Ended) {
+    fn ended(&mut self, name: &str, attempt: u32, ended: Ended, finished: Timestamp) {
         let Some(held) = self.held.remove(name) else {
             return;
         };
@@ -205,12 +211,6 @@ impl Worker {
             return;
         }
         held.probes.cancel();
-        let removing = Arc::clone(&held.running);
-        self.tasks.spawn(async move {
-            removing.remove().await;
-            Outcome::Done
-        });
-        let finished = Timestamp::now();
         let ran = Duration::try_from(finished.duration_since(held.since)).unwrap_or_default();
         let reset_after = self.context.backoff.reset_after;
         let reason = match (ended.out_of_memory && ended.code != 0, ended.code) {
