@@ -225,7 +225,7 @@ fn check_invariance(model: (&str, &str), limits: Limits, rounds: usize, prompt_m
     let prompts: Vec<_> = prompts
         .filter(|prompt| prompt.len() <= prompt_max)
         .collect();
-    let lengths = vec![12; prompts.len()];
+    let lengths = vec![8; prompts.len()];
     let mut alone = Bench::new(load(model), ALONE);
     let mut other = Bench::new(load(model), limits);
     for (id, prompt) in prompts.iter().enumerate() {

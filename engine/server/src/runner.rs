@@ -54,8 +54,9 @@ struct Active {
     generation: Generation,
     events: mpsc::UnboundedSender<Event>,
     arrived: Instant,
-    /// When it was first scheduled and when the last token came.
+    /// When it was first scheduled, and when the first and the last token came.
     started: Option<Instant>,
+    first_token: Option<Instant>,
     last_token: Option<Instant>,
 }
 
@@ -145,6 +146,7 @@ impl Runner {
                     events,
                     arrived,
                     started: None,
+                    first_token: None,
                     last_token: None,
                 },
             );
@@ -244,9 +246,15 @@ impl Runner {
         let now = Instant::now();
         metrics.generation_tokens.inc();
         match active.last_token.replace(now) {
-            None => metrics
-                .first_token
-                .observe((now - active.arrived).as_secs_f64()),
+            None => {
+                metrics
+                    .first_token
+                    .observe((now - active.arrived).as_secs_f64());
+                metrics
+                    .prefill
+                    .observe((now - active.started.unwrap_or(now)).as_secs_f64());
+                active.first_token = Some(now);
+            }
             Some(last) => metrics.between_tokens.observe((now - last).as_secs_f64()),
         }
         let bytes = self.tokenizer.bytes(sampled.token);
@@ -279,6 +287,9 @@ impl Runner {
             metrics
                 .request_generation
                 .observe(active.generation.tokens() as f64);
+            if let (Some(first), Some(last)) = (active.first_token, active.last_token) {
+                metrics.decode.observe((last - first).as_secs_f64());
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::fault::Fault;
 
 const STOPS_MAX: usize = 4;
+const STOP_BYTES_MAX: usize = 1024;
 const STOP_TOKENS_MAX: usize = 64;
 const LOGIT_BIASES_MAX: usize = 1024;
 const CHAT_LOGPROBS_MAX: u32 = 20;
@@ -166,6 +167,12 @@ fn read(common: &Common<'_>, logprobs: Option<usize>) -> Result<Parameters, Faul
         return Err(Fault::parameter(
             "stop",
             format!("`stop` has at most {STOPS_MAX} strings."),
+        ));
+    }
+    if stops.iter().any(|stop| STOP_BYTES_MAX < stop.len()) {
+        return Err(Fault::parameter(
+            "stop",
+            format!("A stop string has at most {STOP_BYTES_MAX} bytes."),
         ));
     }
     let ignores_end = rest.0.get("ignore_eos") == Some(&Value::Bool(true));

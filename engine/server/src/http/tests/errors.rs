@@ -65,6 +65,7 @@ async fn malformed_chats_name_the_parameter() {
         (json!({"n": 2}), "n"),
         (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
         (json!({"stop": 5}), "stop"),
+        (json!({"stop": "x".repeat(1025)}), "stop"),
         (json!({"top_logprobs": 3}), "top_logprobs"),
         (
             json!({"logprobs": true, "top_logprobs": 21}),
