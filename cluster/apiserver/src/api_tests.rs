@@ -15,13 +15,13 @@ use crate::response::Body;
 use crate::store::Store;
 
 /// A server and the tokens of who asks it.
-struct Server {
+pub(crate) struct Server {
     api: Arc<Api>,
     token: String,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let pki = Pki::ephemeral().unwrap();
         let store = Arc::new(Store::in_memory());
         let api = Api::start(
@@ -64,7 +64,7 @@ impl Server {
             .await
     }
 
-    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let content_type = if method == "PATCH" {
             "application/merge-patch+json"
         } else {
@@ -85,12 +85,12 @@ impl Server {
         )
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.call("GET", path, Value::Null).await
     }
 
     #[track_caller]
-    fn made((status, object): (u16, Value)) -> Value {
+    pub(crate) fn made((status, object): (u16, Value)) -> Value {
         assert!(status < 300, "{status} {object}");
         object
     }

@@ -29,6 +29,7 @@ pub(crate) async fn after_write(api: &Arc<Api>, resource: &Resource, name: &str)
 pub(crate) async fn after_removal(api: &Arc<Api>, resource: &Resource, name: &str) {
     if &*resource.shelf == custom::SHELF {
         api.registry.forget(name);
+        Box::pin(load(api)).await;
     } else if &*resource.shelf == CLUSTER_ROLES {
         fill_aggregated_roles(api).await;
     } else if let Some(kind) = resource.custom().filter(|kind| kind.is_terminating) {
@@ -138,6 +139,8 @@ async fn end(api: &Arc<Api>, name: &str) {
         if api.store.write(write).await.is_ok() {
             if is_last {
                 forget_definition(api, &definition);
+                // Its names are free for another.
+                Box::pin(load(api)).await;
             }
             return;
         }

@@ -2,6 +2,9 @@
 //!
 //! [`serve`] is the whole server; [`Pki`] makes its keys and the administrator's kubeconfig; [`Store`] is the store alone.
 //! Kinds are entries of a registry, not handlers; what they do beyond their schema is in `strategy`.
+//!
+//! Not here: admission webhooks, aggregated API servers, `/openapi/v2`, client certificates, SPDY for exec, conversion
+//! webhooks, `/proxy` subresources. Resource quotas, limit ranges and priority classes are stored and not enforced.
 
 mod api;
 mod auth;
@@ -39,6 +42,8 @@ pub use store::Store;
 
 #[cfg(test)]
 mod api_tests;
+#[cfg(test)]
+mod definition_tests;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
