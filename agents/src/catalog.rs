@@ -99,7 +99,7 @@ impl Catalog {
             .into_iter()
             .map(|key| (key.hash.clone(), key))
             .collect();
-        tracing::info!(version = %snapshot.version, agents = agents.len(), "snapshot applied");
+        tracing::debug!(version = %snapshot.version, agents = agents.len(), "catalog swapped");
         *self.tables.write() = Arc::new(Tables { agents, keys });
         self.is_loaded.send_replace(true);
         if faults.is_empty() {

@@ -3,6 +3,7 @@
 mod attempt;
 mod backoff;
 mod drive;
+mod prepare;
 mod queue;
 mod slot;
 

@@ -251,3 +251,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_run_cannot_fill_the_disk_with_what_it_replaces() {
+    let program = json!({ "graph": {
+        "state": { "text": {} },
+        "nodes": { "a": { "step": { "template": { "template": "x", "to": "text" } } } },
+        "edges": [{ "from": "start", "arms": [{ "to": "a" }] }, { "from": "a", "arms": [{ "to": "a" }] }]
+    } });
+    let agent = compile(&program, &json!({}));
+    let mut state = RunState::new(&agent.graph, json!("hi"));
+    let text = json!("x".repeat(4 << 20));
+    let last = (0..100).find_map(|number| {
+        let record = StepRecord {
+            number,
+            node: "a".to_owned(),
+            writes: Map::from_iter([("text".to_owned(), text.clone())]),
+            tool_calls: 0,
+            usage: None,
+        };
+        state
+            .apply(&agent.graph, &record)
+            .err()
+            .map(|error| (number, error.to_string()))
+    });
+    let (number, error) = last.unwrap();
+    assert_eq!(number, 31, "{error}");
+    assert!(error.contains("has written more than"), "{error}");
+}

@@ -1,6 +1,6 @@
 //! Driving a run: plan, do, commit; what is done and what follows are one transaction.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use protocol::runs::{RunEvent, RunStatus};
 use serde_json::Value;
@@ -12,18 +12,16 @@ use super::{
     Workshop,
     attempt::{OpenStep, Scene, attempts},
     persist,
+    prepare::{Prepared, prepare},
     slot::Slot,
 };
 use crate::{
-    catalog::compile_pinned,
     clock::Millis,
     definition::{CompiledAgent, RunFacts},
     failure::{Failure, chain},
     graph::{Next, RunFailure, RunState, StepRecord, next},
     steps::Outcome,
-    store::{
-        Advance, CallRecord, Following, RunId, Started, StepKey, StepStatus, StoreError, StoredStep,
-    },
+    store::{Advance, Following, RunId, Started, StepKey, StoreError},
 };
 
 /// Longest reason of a failure that is kept.
@@ -86,54 +84,6 @@ pub(super) async fn give_up(workshop: &Workshop, run: &RunId) {
         Ok(progress) => hub.publish_stored(run, progress.events),
         Err(error) => tracing::error!(%run, error = %chain(&error), "a run could not be ended"),
     }
-}
-
-/// A run that can be worked on.
-struct Prepared {
-    agent: Arc<CompiledAgent>,
-    state: RunState,
-    /// The step that was started and not finished.
-    open: Option<(StoredStep, BTreeMap<u32, CallRecord>)>,
-}
-
-/// Folds the log into the state.
-fn prepare(workshop: &Workshop, started: &Started) -> Result<Prepared, RunFailure> {
-    let run = &started.run;
-    let live = workshop.services.catalog.agent(&run.namespace, &run.agent);
-    let agent =
-        compile_pinned(live.as_deref(), &run.revision, &started.definition).map_err(|error| {
-            RunFailure::Log {
-                reason: error.to_string(),
-            }
-        })?;
-    let mut state = RunState::new(&agent.graph, run.input.clone());
-    let mut open = None;
-    for step in &started.steps {
-        match &step.status {
-            StepStatus::Started => {
-                open = Some((step.clone(), started.calls.iter().cloned().collect()));
-            }
-            StepStatus::Finished {
-                writes,
-                tool_calls,
-                usage,
-            } => {
-                let record = StepRecord {
-                    number: step.number,
-                    node: step.node.clone(),
-                    writes: writes.clone(),
-                    tool_calls: *tool_calls,
-                    usage: *usage,
-                };
-                state
-                    .apply(&agent.graph, &record)
-                    .map_err(|error| RunFailure::Log {
-                        reason: error.to_string(),
-                    })?;
-            }
-        }
-    }
-    Ok(Prepared { agent, state, open })
 }
 
 /// Why work on a step stopped without a result.
@@ -391,16 +341,12 @@ impl<'a> Driver<'a> {
             .await
     }
 
-    const fn key_of(id: RunId, epoch: i64, number: u32) -> StepKey {
+    fn key(&self, number: u32) -> StepKey {
         StepKey {
-            run: id,
-            epoch,
+            run: self.id.clone(),
+            epoch: self.epoch,
             number,
         }
-    }
-
-    fn key(&self, number: u32) -> StepKey {
-        Self::key_of(self.id.clone(), self.epoch, number)
     }
 
     /// When the run's time is over; a clock that went back does not make it longer.
