@@ -3,13 +3,13 @@
 mod api;
 mod audit;
 pub(crate) mod egress;
+mod folder;
 mod init_client;
 pub(crate) mod policy;
 mod results;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use self::api::Gate;
 use self::audit::Audit;
 use self::egress::{HostNetwork, Proxy, ProxyConfig};
+use self::folder::Folder;
 use self::init_client::InitClient;
 use self::policy::{AllowList, InvalidDomain};
 use self::results::Results;
@@ -108,9 +109,9 @@ pub async fn run_gate(args: GateArgs, shutdown: CancellationToken) -> Result<(),
         path: data_dir.clone(),
         source,
     };
-    make_private(&data_dir).map_err(data)?;
-    let audit = Arc::new(Audit::open(&data_dir).map_err(data)?);
-    let results = Results::open(&data_dir.join("results")).map_err(data)?;
+    let folder = Arc::new(Folder::open(&data_dir).map_err(data)?);
+    let audit = Arc::new(Audit::open(Arc::clone(&folder)).map_err(data)?);
+    let results = Results::open(&folder).map_err(data)?;
     let egress_path = socket_dir.join(EGRESS_SOCKET);
     let way_out = bind_socket(&egress_path).map_err(|source| GateError::Listen {
         address: egress_path.display().to_string(),
@@ -162,18 +163,6 @@ fn read_token(path: &Path) -> Result<String, GateError> {
         return Err(fail(format!("it has fewer than {TOKEN_BYTES_MIN} bytes")));
     }
     Ok(token)
-}
-
-fn make_private(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)?;
-    // A program may have put a link there: what we write must not follow it.
-    if std::fs::symlink_metadata(path)?.is_symlink() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is a link"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use protocol::workspace::Info;
+use rustix::fs::Mode;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -193,17 +194,18 @@ fn listen(path: &Path) -> Result<UnixListener, InitError> {
     })
 }
 
+/// Binds a socket that others may connect to: the other side has another user id, and the folder keeps strangers out.
 pub(crate) fn bind_socket(path: &Path) -> io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
     match std::fs::remove_file(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let listener = UnixListener::bind(path)?;
-    // The other side has another user id; the folder is what keeps others out.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-    Ok(listener)
+    // By the mask and not by a change of mode afterwards, which would follow a link that was put there meanwhile.
+    let before = rustix::process::umask(Mode::XUSR | Mode::XGRP | Mode::XOTH);
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(before);
+    listener
 }
 
 /// Cancels at the first signal that asks to stop.

@@ -1,15 +1,18 @@
 //! The audit: one JSON line for each program and each connection, in a file and in the log.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::folder::Folder;
+
+const FILE: &str = "audit.jsonl";
+const PREVIOUS_FILE: &str = "audit.1.jsonl";
 /// A file larger than this becomes the previous one, and the one before that goes.
 const FILE_BYTES_MAX: u64 = 32 << 20;
 /// Longer commands are cut.
@@ -55,17 +58,16 @@ struct Line<'a> {
 /// Where events go.
 #[derive(Debug)]
 pub(crate) struct Audit {
-    path: PathBuf,
+    folder: Arc<Folder>,
     file: Mutex<(File, u64)>,
 }
 
 impl Audit {
-    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        let path = folder.join("audit.jsonl");
-        let file = append_to(&path)?;
+    pub(crate) fn open(folder: Arc<Folder>) -> io::Result<Self> {
+        let file = folder.append(FILE)?;
         let length = file.metadata()?.len();
         Ok(Self {
-            path,
+            folder,
             file: Mutex::new((file, length)),
         })
     }
@@ -82,29 +84,20 @@ impl Audit {
         tracing::info!(target: "audit", event = %text, "audit");
         text.push('\n');
         if let Err(error) = self.append(&text) {
-            tracing::error!(%error, path = %self.path.display(), "audit not written");
+            tracing::error!(%error, "audit not written");
         }
     }
 
     fn append(&self, text: &str) -> io::Result<()> {
         let mut file = self.file.lock();
         if file.1 > FILE_BYTES_MAX {
-            std::fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
-            *file = (append_to(&self.path)?, 0);
+            self.folder.rename(FILE, PREVIOUS_FILE)?;
+            *file = (self.folder.append(FILE)?, 0);
         }
         file.0.write_all(text.as_bytes())?;
         file.1 += text.len() as u64;
         Ok(())
     }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
 }
 
 /// A command short enough for a line.

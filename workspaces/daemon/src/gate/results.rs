@@ -1,15 +1,12 @@
 //! Results of programs that were run under an id, kept so that a repeat is answered and not run again.
 
-use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use protocol::workspace::ExecRequest;
 use serde::{Deserialize, Serialize};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::folder::Folder;
 use crate::fault::Refusal;
 
 /// Results kept; the oldest go first.
@@ -28,23 +25,19 @@ struct Head {
 /// The folder of results.
 #[derive(Debug)]
 pub(crate) struct Results {
-    folder: PathBuf,
+    folder: Folder,
 }
 
 impl Results {
-    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
+    pub(crate) fn open(parent: &Folder) -> io::Result<Self> {
         Ok(Self {
-            folder: folder.to_owned(),
+            folder: parent.folder("results")?,
         })
     }
 
     /// The events that the first request with this id got; nothing if there was none or it did not end.
     pub(crate) fn find(&self, id: &str, request: &ExecRequest) -> Result<Option<Vec<u8>>, Refusal> {
-        let file = match open(&self.path(id)) {
+        let file = match self.folder.read(&name_of(id)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Refusal::Internal(format!("cannot read a result: {error}"))),
@@ -67,14 +60,9 @@ impl Results {
 
     /// Keeps a whole result; it is on disk when this returns.
     pub(crate) fn keep(&self, id: &str, request: &ExecRequest, events: &[u8]) -> io::Result<()> {
-        let path = self.path(id);
-        let draft = path.with_extension("draft");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)?;
+        let name = name_of(id);
+        let draft = format!("{name}.draft");
+        let mut file = self.folder.create(&draft)?;
         serde_json::to_writer(
             &mut file,
             &Head {
@@ -84,52 +72,38 @@ impl Results {
         file.write_all(b"\n")?;
         file.write_all(events)?;
         file.sync_data()?;
-        fs::rename(&draft, &path)?;
-        File::open(&self.folder)?.sync_all()?;
+        self.folder.rename(&draft, &name)?;
+        self.folder.sync()?;
         self.forget_oldest()
     }
 
     fn forget_oldest(&self) -> io::Result<()> {
-        let mut kept: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(&self.folder)?
-            .flatten()
-            .filter_map(|entry| {
-                let meta = entry.metadata().ok()?;
-                Some((meta.modified().ok()?, meta.len(), entry.path()))
-            })
-            .collect();
+        let mut kept = self.folder.list()?;
         kept.sort();
-        let mut bytes: u64 = kept.iter().map(|(_, length, _)| length).sum();
+        let mut bytes: u64 = kept.iter().map(|listed| listed.bytes).sum();
         let mut count = kept.len();
-        for (_, length, path) in kept {
+        for listed in kept {
             if count <= RESULTS_MAX && bytes <= RESULTS_BYTES_MAX {
                 break;
             }
-            fs::remove_file(path)?;
+            self.folder.remove(&listed.name)?;
             count -= 1;
-            bytes -= length;
+            bytes -= listed.bytes;
         }
         Ok(())
     }
-
-    /// Ids come from outside: they never become file names as they are.
-    fn path(&self, id: &str) -> PathBuf {
-        let name: String = id.bytes().map(|byte| format!("{byte:02x}")).collect();
-        // A long id would be a name longer than file systems take; its end is replaced by a hash of the whole.
-        if name.len() <= 200 {
-            return self.folder.join(name);
-        }
-        let mut hasher = DefaultHasher::new();
-        id.hash(&mut hasher);
-        self.folder
-            .join(format!("{}-{:016x}", &name[..160], hasher.finish()))
-    }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
+/// Ids come from outside: they never become file names as they are.
+fn name_of(id: &str) -> String {
+    let name: String = id.bytes().map(|byte| format!("{byte:02x}")).collect();
+    // A long id would be a name longer than file systems take; its end is replaced by a hash of the whole.
+    if name.len() <= 200 {
+        return name;
+    }
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    format!("{}-{:016x}", &name[..160], hasher.finish())
 }
 
 #[cfg(test)]
@@ -146,12 +120,13 @@ mod tests {
     #[test]
     fn a_result_is_found_again_by_the_same_request_only() {
         let dir = tempfile::tempdir().unwrap();
-        let results = Results::open(dir.path()).unwrap();
+        let folder = Folder::open(&dir.path().join("own")).unwrap();
+        let results = Results::open(&folder).unwrap();
         assert_eq!(results.find("a/../b", &request("x")), Ok(None));
         results
             .keep("a/../b", &request("x"), b"{\"one\":1}\n{\"two\":2}\n")
             .unwrap();
-        let again = Results::open(dir.path()).unwrap();
+        let again = Results::open(&folder).unwrap();
         assert_eq!(
             again.find("a/../b", &request("x")),
             Ok(Some(b"{\"one\":1}\n{\"two\":2}\n".to_vec()))
@@ -166,22 +141,25 @@ mod tests {
     #[test]
     fn the_oldest_results_go_first() {
         let dir = tempfile::tempdir().unwrap();
-        let results = Results::open(dir.path()).unwrap();
+        let folder = Folder::open(&dir.path().join("own")).unwrap();
+        let results = Results::open(&folder).unwrap();
         for index in 0..=RESULTS_MAX {
-            let path = results.path(&index.to_string());
-            let file = File::create(path).unwrap();
-            file.set_modified(
-                SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(index as u64),
-            )
-            .unwrap();
+            let file = results.folder.create(&name_of(&index.to_string())).unwrap();
+            let seconds = std::time::Duration::from_secs(index as u64);
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH + seconds)
+                .unwrap();
         }
         results.keep("new", &request("x"), b"").unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), RESULTS_MAX);
-        assert!(
-            !results.path("0").exists()
-                && !results.path("1").exists()
-                && results.path("2").exists()
-        );
+        let names: Vec<String> = results
+            .folder
+            .list()
+            .unwrap()
+            .into_iter()
+            .map(|listed| listed.name)
+            .collect();
+        let has = |id: &str| names.contains(&name_of(id));
+        assert_eq!(names.len(), RESULTS_MAX);
+        assert!(!has("0") && !has("1") && has("2"));
         assert!(results.find("new", &request("x")).unwrap().is_some());
     }
 }

@@ -13,6 +13,11 @@ use tower::ServiceExt;
 use super::*;
 use crate::gate::egress::Network;
 
+/// The gate's folder of a test.
+fn own(dir: &Path) -> Arc<Folder> {
+    Arc::new(Folder::open(&dir.join("own")).unwrap())
+}
+
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// A network of names that all lead, whatever their address, to one local server.
@@ -72,7 +77,7 @@ impl WayOut {
             allow: AllowList::parse(allow).unwrap(),
             network: Arc::new(network),
         };
-        let proxy = Proxy::new(config, Arc::new(Audit::open(dir.path()).unwrap()));
+        let proxy = Proxy::new(config, Arc::new(Audit::open(own(dir.path())).unwrap()));
         tasks.spawn(proxy.run(listener, shutdown.clone()));
         Self {
             dir,
@@ -99,7 +104,7 @@ impl WayOut {
     }
 
     fn audit(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("audit.jsonl")).unwrap()
+        std::fs::read_to_string(self.dir.path().join("own/audit.jsonl")).unwrap()
     }
 
     async fn end(self) {
@@ -287,8 +292,8 @@ impl Door {
 
     /// A gate over the same folder, as after a restart.
     fn gate(&self) -> axum::Router {
-        let audit = Arc::new(Audit::open(self.dir.path()).unwrap());
-        let results = Results::open(&self.dir.path().join("results")).unwrap();
+        let audit = Arc::new(Audit::open(own(self.dir.path())).unwrap());
+        let results = Results::open(&own(self.dir.path())).unwrap();
         api::router(Gate::new(
             TOKEN.to_owned(),
             InitClient::new(self.dir.path()),
@@ -389,7 +394,7 @@ async fn a_repeat_answers_the_first_result_also_after_a_restart() {
             .1
             .contains("\"code\":2")
     );
-    let audit = std::fs::read_to_string(door.dir.path().join("audit.jsonl")).unwrap();
+    let audit = std::fs::read_to_string(door.dir.path().join("own/audit.jsonl")).unwrap();
     assert_eq!(audit.lines().count(), 4, "{audit}");
     assert!(
         audit.contains(r#""command":["work"]"#) && audit.contains(r#""repeated":true"#),
@@ -401,8 +406,8 @@ async fn a_repeat_answers_the_first_result_also_after_a_restart() {
 #[tokio::test]
 async fn a_workspace_that_is_down_is_said_to_be() {
     let dir = tempfile::tempdir().unwrap();
-    let audit = Arc::new(Audit::open(dir.path()).unwrap());
-    let results = Results::open(&dir.path().join("results")).unwrap();
+    let audit = Arc::new(Audit::open(own(dir.path())).unwrap());
+    let results = Results::open(&own(dir.path())).unwrap();
     let gate = api::router(Gate::new(
         TOKEN.to_owned(),
         InitClient::new(dir.path()),
