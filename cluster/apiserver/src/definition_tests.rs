@@ -6,17 +6,17 @@ use crate::api_tests::Server;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
-fn definition(default: Value) -> Value {
-    let schema = |default: Value| {
+fn definition(default: &Value) -> Value {
+    let schema = |default: &Value| {
         let mut mode = json!({"type": "string"});
         if !default.is_null() {
-            mode["default"] = default;
+            mode["default"] = default.clone();
         }
         let spec =
             json!({"type": "object", "properties": {"size": {"type": "integer"}, "mode": mode}});
         json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}})
     };
-    let version = |name: &str, stored: bool| json!({"name": name, "served": true, "storage": stored, "schema": schema(default.clone())});
+    let version = |name: &str, stored: bool| json!({"name": name, "served": true, "storage": stored, "schema": schema(default)});
     json!({
         "metadata": {"name": "boxes.shop.example.com"},
         "spec": {
@@ -43,7 +43,7 @@ async fn every_version_shows_the_same_objects() {
     let server = Server::start().await;
     Server::made(
         server
-            .call("POST", DEFINITIONS, definition(Value::Null))
+            .call("POST", DEFINITIONS, definition(&Value::Null))
             .await,
     );
     Server::made(
@@ -69,12 +69,12 @@ async fn a_default_that_comes_later_shows_in_older_objects() {
     let server = Server::start().await;
     Server::made(
         server
-            .call("POST", DEFINITIONS, definition(Value::Null))
+            .call("POST", DEFINITIONS, definition(&Value::Null))
             .await,
     );
     Server::made(server.call("POST", &boxes("v1"), a_box("v1", "a")).await);
     let path = format!("{DEFINITIONS}/boxes.shop.example.com");
-    let later = json!({"spec": definition(json!("fast"))["spec"]});
+    let later = json!({"spec": definition(&json!("fast"))["spec"]});
     Server::made(server.call("PATCH", &path, later).await);
     let (_, found) = server.get(&format!("{}/a", boxes("v1"))).await;
     assert_eq!(found["spec"]["mode"], "fast");
@@ -85,7 +85,7 @@ async fn a_definition_goes_with_its_last_instance() {
     let server = Server::start().await;
     Server::made(
         server
-            .call("POST", DEFINITIONS, definition(Value::Null))
+            .call("POST", DEFINITIONS, definition(&Value::Null))
             .await,
     );
     let mut held = a_box("v1", "held");
@@ -113,7 +113,7 @@ async fn a_definition_goes_with_its_last_instance() {
     assert_eq!(server.get(&boxes("v1")).await.0, 404);
     Server::made(
         server
-            .call("POST", DEFINITIONS, definition(Value::Null))
+            .call("POST", DEFINITIONS, definition(&Value::Null))
             .await,
     );
     let (_, none) = server.get(&boxes("v1")).await;
@@ -125,10 +125,10 @@ async fn names_that_are_taken_are_not_accepted() {
     let server = Server::start().await;
     Server::made(
         server
-            .call("POST", DEFINITIONS, definition(Value::Null))
+            .call("POST", DEFINITIONS, definition(&Value::Null))
             .await,
     );
-    let mut other = definition(Value::Null);
+    let mut other = definition(&Value::Null);
     other["metadata"]["name"] = json!("crates.shop.example.com");
     other["spec"]["names"]["plural"] = json!("crates");
     Server::made(server.call("POST", DEFINITIONS, other).await);
