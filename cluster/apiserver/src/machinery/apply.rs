@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use self::compare::{Comparison, compare};
 use self::fieldset::FieldSet;
 use self::managed::{Entry, Managed, Operation};
+use self::remove::Emptied;
 use self::types::Type;
 use super::schema::Structural;
 use crate::status::{ApiError, Cause, quoted};
@@ -192,16 +193,18 @@ fn record(managed: &mut Managed, before: &Value, after: &Value, write: &Write<'_
 fn prune(merged: &Value, managed: &Managed, last: &FieldSet, kind: Type<'_>) -> Value {
     let named = |set: &FieldSet| set.with_named_fields(kind);
     let last = named(last);
-    let pruned = remove::remove(merged, &last, kind);
+    let pruned = remove::remove(merged, &last, kind, Emptied::Stays);
     let everything = named(&toset::to_set(merged, kind));
     let owned = named(&managed.all_fields());
     let kept = named(&toset::to_set(&pruned, kind)).union(&owned);
-    let with_owned = remove::remove(merged, &everything.difference(&kept), kind);
+    let unowned = everything.difference(&kept);
+    let with_owned = remove::remove(merged, &unowned, kind, Emptied::Stays);
     let remaining = named(&toset::to_set(&with_owned, kind));
     remove::remove(
         merged,
         &everything.difference(&remaining).intersection(&last),
         kind,
+        Emptied::Goes,
     )
 }
 

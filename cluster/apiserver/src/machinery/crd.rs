@@ -1,8 +1,10 @@
 //! Custom resource definitions: their defaults, their faults, and what of them the registry needs.
 
+mod versions;
+
 use serde_json::{Map, Value, json};
 
-use super::schema::check_crd_schema;
+use self::versions::check_versions;
 use crate::status::Cause;
 
 /// Where the scale subresource finds its numbers.
@@ -171,71 +173,5 @@ fn is_label(name: &str) -> bool {
             .all(|symbol| symbol.is_ascii_lowercase() || symbol.is_ascii_digit() || symbol == '-')
 }
 
-fn check_versions(versions: &[Value], causes: &mut Vec<Cause>) {
-    if versions.is_empty() {
-        causes.push(Cause::required("spec.versions", ""));
-    }
-    let schema = |version: &Value| {
-        version
-            .get("schema")
-            .and_then(|schema| schema.get("openAPIV3Schema"))
-            .cloned()
-    };
-    let mut schemas: Vec<Option<Value>> = versions.iter().map(schema).collect();
-    let are_equal = schemas.windows(2).all(|pair| pair.first() == pair.last());
-    if are_equal {
-        // Equal schemas are kept, and complained about, once.
-        schemas.truncate(1);
-    }
-    for (at, schema) in schemas.iter().enumerate() {
-        let parent = if are_equal {
-            "spec.validation".to_owned()
-        } else {
-            format!("spec.versions[{at}].schema")
-        };
-        match schema {
-            Some(schema) => causes.extend(check_crd_schema(
-                schema,
-                &format!("{parent}.openAPIV3Schema"),
-            )),
-            None => causes.push(Cause::required(
-                format!("spec.versions[{at}].schema.openAPIV3Schema"),
-                "schemas are required",
-            )),
-        }
-    }
-    let storages = versions
-        .iter()
-        .filter(|version| version.get("storage") == Some(&Value::Bool(true)))
-        .count();
-    if storages != 1 {
-        let shown = Value::Array(versions.iter().map(go_version).collect());
-        causes.push(Cause::invalid(
-            "spec.versions",
-            &shown,
-            "must have exactly one version marked as storage version",
-        ));
-    }
-    if storages == 0 {
-        causes.push(Cause::invalid(
-            "status.storedVersions",
-            &Value::Null,
-            "must have at least one stored version",
-        ));
-    }
-}
-
-/// A version as Go prints its internal type once schema, subresources and columns are hoisted out of it.
-fn go_version(version: &Value) -> Value {
-    json!({
-        "Name": text(version, "name"),
-        "Served": version.get("served") == Some(&Value::Bool(true)),
-        "Storage": version.get("storage") == Some(&Value::Bool(true)),
-        "Deprecated": version.get("deprecated") == Some(&Value::Bool(true)),
-        "DeprecationWarning": version.get("deprecationWarning").unwrap_or(&Value::Null),
-        "Schema": null,
-        "Subresources": null,
-        "AdditionalPrinterColumns": null,
-        "SelectableFields": null,
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -379,3 +379,32 @@ proptest! {
         prop_assert_eq!(story.live, before);
     }
 }
+
+#[test]
+fn an_applied_empty_object_keeps_the_defaults_that_filled_it() {
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+        "channels": {"type": "object", "additionalProperties": {"type": "object", "properties": {
+            "reducer": {"type": "string", "default": "replace"}}}}}}}});
+    let mut story = Story {
+        schema: Structural::from_crd_schema(&schema).unwrap(),
+        live: None,
+        now: 0,
+    };
+    let spec = json!({"channels": {"one": {}, "two": {}}});
+    for _ in 0..2 {
+        story.try_apply("m1", &spec, false).unwrap();
+        let live = story.live.as_mut().unwrap();
+        story.schema.apply_defaults(live);
+        assert_eq!(
+            live["spec"]["channels"],
+            json!({"one": {"reducer": "replace"}, "two": {"reducer": "replace"}})
+        );
+    }
+    story
+        .try_apply("m1", &json!({"channels": {"one": {}}}), false)
+        .unwrap();
+    assert_eq!(
+        story.live.unwrap()["spec"]["channels"],
+        json!({"one": {"reducer": "replace"}})
+    );
+}

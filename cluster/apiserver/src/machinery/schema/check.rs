@@ -304,6 +304,14 @@ fn check_rules(schema: &Value, path: &str, place: Place, causes: &mut Vec<Cause>
         } else if let Err(fault) = check_rule(source, schema, place == Place::Root) {
             causes.push(Cause::invalid(field, &go_rule(rule), &fault));
         }
+        let message = text(rule, "messageExpression");
+        if !message.is_empty()
+            && let Err(fault) = check_rule(message, schema, place == Place::Root)
+        {
+            let field = format!("{path}.x-kubernetes-validations[{at}].messageExpression");
+            let detail = format!("messageExpression {fault}");
+            causes.push(Cause::invalid(field, &go_rule(rule), &detail));
+        }
     }
 }
 
