@@ -66,6 +66,7 @@ impl Reconciled for Model {
             valid: valid.as_ref(),
             refusal: refusal.as_ref(),
             revision: revision.as_deref(),
+            deployment: world.deployment.as_deref(),
             pods: &world.pods,
             reports: &reports,
             now: Timestamp::now(),

@@ -9,7 +9,7 @@ use crds::{
     names::REVISION_LABEL,
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt;
 use protocol::load::{LoadFailure, LoadPhase, LoadReport};
 
@@ -34,6 +34,7 @@ pub(super) struct Observed<'a> {
     pub(super) valid: Result<&'a ValidModel, &'a InvalidModel>,
     pub(super) refusal: Option<&'a ExecuteError>,
     pub(super) revision: Option<&'a str>,
+    pub(super) deployment: Option<&'a Deployment>,
     pub(super) pods: &'a [Arc<Pod>],
     pub(super) reports: &'a BTreeMap<String, LoadReport>,
     pub(super) now: Timestamp,
@@ -147,7 +148,10 @@ fn judge(observed: &Observed<'_>, engines: &Engines<'_>, previous: &ModelStatus)
             ConditionKind::ArtifactReady,
             artifact(observed, engines, previous),
         )
-        .gate(ConditionKind::Available, available(engines, wanted));
+        .gate(
+            ConditionKind::Available,
+            available(observed, engines, wanted),
+        );
     let message = if engines.ready == wanted {
         format!("serving with {wanted} of {wanted} replicas")
     } else {
@@ -240,13 +244,9 @@ fn artifact(observed: &Observed<'_>, engines: &Engines<'_>, previous: &ModelStat
     if is_known {
         return cached;
     }
-    let trouble = engines
-        .current
-        .iter()
-        .find_map(|pod| Some(format!("{}: {}", pod.name_any(), pods::trouble(pod)?)));
     Verdict::unknown(
         Reason::Pending,
-        trouble.unwrap_or_else(|| "no engine has reported yet".to_owned()),
+        trouble(engines).unwrap_or_else(|| "no engine has reported yet".to_owned()),
     )
 }
 
@@ -320,17 +320,44 @@ fn failure(report: &LoadReport) -> Verdict {
     }
 }
 
-fn available(engines: &Engines<'_>, wanted: usize) -> Verdict {
+fn available(observed: &Observed<'_>, engines: &Engines<'_>, wanted: usize) -> Verdict {
     let counts = format!("{} of {wanted} replicas ready", engines.ready);
     if 0 < engines.ready {
         return Verdict::holds(Reason::MinimumReplicasAvailable, counts);
     }
-    let trouble = engines
+    let trouble = trouble(engines);
+    let message = trouble.map_or_else(|| counts.clone(), |trouble| format!("{counts}; {trouble}"));
+    if observed.deployment.is_some_and(is_overdue) {
+        let message =
+            format!("{message}; no progress within the deadline, see the Pods' events and logs");
+        return Verdict::stuck(Reason::ProgressDeadlineExceeded, message);
+    }
+    Verdict::waits(Reason::MinimumReplicasUnavailable, message)
+}
+
+/// What keeps the first engine in trouble from serving.
+fn trouble(engines: &Engines<'_>) -> Option<String> {
+    let mut troubles = engines
         .current
         .iter()
-        .find_map(|pod| Some(format!("{}: {}", pod.name_any(), pods::trouble(pod)?)));
-    let message = trouble.map_or_else(|| counts.clone(), |trouble| format!("{counts}; {trouble}"));
-    Verdict::waits(Reason::MinimumReplicasUnavailable, message)
+        .filter_map(|pod| Some((pod.name_any(), pods::trouble(pod)?)));
+    troubles
+        .next()
+        .map(|(name, trouble)| format!("{name}: {trouble}"))
+}
+
+/// Whether the rollout made no progress within its deadline.
+fn is_overdue(deployment: &Deployment) -> bool {
+    let conditions = deployment
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .filter(|condition| {
+            condition.type_.as_deref() == Some("Progressing")
+                && condition.status.as_deref() == Some("False")
+        })
+        .any(|condition| condition.reason.as_deref() == Some("ProgressDeadlineExceeded"))
 }
 
 fn loading(observed: &Observed<'_>, engines: &Engines<'_>) -> Vec<Loading> {

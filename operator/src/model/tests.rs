@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::{Model, ModelStatus, condition};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use protocol::load::{LoadFailure, LoadPhase, LoadReport, ModelFacts};
 use serde_json::{Value, json};
 
@@ -67,6 +67,7 @@ struct Case {
     pods: Vec<Arc<Pod>>,
     reports: Vec<(&'static str, LoadReport)>,
     refusal: Option<ExecuteError>,
+    deployment: Option<Deployment>,
 }
 
 impl Case {
@@ -76,6 +77,7 @@ impl Case {
             pods,
             reports,
             refusal: None,
+            deployment: None,
         }
     }
 
@@ -96,6 +98,7 @@ impl Case {
             valid: valid.as_ref(),
             refusal: self.refusal.as_ref(),
             revision: revision.as_deref(),
+            deployment: self.deployment.as_ref(),
             pods: &self.pods,
             reports: &reports,
             now: Timestamp::UNIX_EPOCH,
@@ -367,4 +370,28 @@ fn what_was_applied_needs_no_second_write() {
     assert!(crate::executor::is_as_wanted(&wanted, &deployment, None));
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other");
     assert!(!crate::executor::is_as_wanted(&wanted, &deployment, None));
+}
+
+#[test]
+fn a_rollout_that_makes_no_progress_stalls() {
+    let revision = children(&native(1)).revision;
+    let report = report(LoadPhase::Loading, None);
+    let mut case = Case::of(
+        native(1),
+        vec![pod("p", &revision, false)],
+        vec![("p", report)],
+    );
+    let late =
+        json!({"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"});
+    let mut deployment = serde_json::to_value(children(&native(1)).deployment).expect("JSON");
+    deployment["status"] = json!({"conditions": [late]});
+    case.deployment = Some(serde_json::from_value(deployment).expect("a deployment"));
+    case.check(&[
+        "Accepted=True Accepted",
+        "ResolvedRefs=True ResolvedRefs",
+        "ArtifactReady=True Cached",
+        "Available=False ProgressDeadlineExceeded",
+        "Ready=False ProgressDeadlineExceeded",
+        "Stalled=True ProgressDeadlineExceeded",
+    ]);
 }
