@@ -156,7 +156,13 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
     let mut repeats = 0;
     let mut last: Option<(usize, Failure)> = None;
     for tries_left in (1..=tries_max).rev() {
-        if last.is_some() {
+        let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
+        let Some(candidate) = next else { break };
+        if let Some((_, failure)) = &last {
+            if candidate.is_repeat && matches!(failure, Failure::Timeout(..)) {
+                // Everybody was asked once, and the last one was too slow: asking again makes it slower.
+                break;
+            }
             if !route.budget.withdraw() {
                 debug!(
                     request_id = call.id,
@@ -167,8 +173,6 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
             }
             forward.metrics.count_retry(&route.id);
         }
-        let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
-        let Some(candidate) = next else { break };
         if candidate.is_repeat {
             let wait = retry::backoff(route.backoff, repeats, rand::rng().random());
             repeats += 1;
