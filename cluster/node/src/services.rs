@@ -1,6 +1,7 @@
 //! Services: a userspace proxy on each ClusterIP, and on 127.0.0.1 for those of type LoadBalancer.
 
 pub(crate) mod balancer;
+pub(crate) mod expose;
 pub(crate) mod plan;
 pub(crate) mod proxy;
 

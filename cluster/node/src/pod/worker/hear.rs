@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::{Held, Outcome, Worker};
 use crate::pod::observed::{ContainerState, Exit, Ground};
 use crate::pod::start::{StartedContainer, reference};
 use crate::pod::wanted::WantedContainer;
 use crate::probes::Finding;
-use crate::runtime::{Ended, StartError};
+use crate::runtime::{Ended, RunningContainer, StartError};
+use crate::services::expose::{Exposed, declared_ports, expose};
 
 /// When a refused deletion is tried again.
 const DELETE_RETRY: Duration = Duration::from_secs(1);
@@ -144,10 +146,14 @@ impl Worker {
                 container.stdin = stdin;
             }
         });
+        // Open connections go on while the container stops.
+        let life = self.context.shutdown.child_token();
+        self.expose(name, &running, &life);
         let (container, ending) = (name.to_owned(), Arc::clone(&running));
         self.tasks.spawn(async move {
             let ended = ending.ended().await;
             let at = Timestamp::now();
+            life.cancel();
             // Told only when nothing of it is left, so that a deleted Pod leaves nothing either.
             ending.remove().await;
             Outcome::Ended {
@@ -167,6 +173,25 @@ impl Worker {
             },
         );
         self.accompany(name);
+    }
+
+    /// Serves the declared ports of a sandbox, whose network nobody else reaches.
+    fn expose(&self, name: &str, running: &Arc<dyn RunningContainer>, closing: &CancellationToken) {
+        let (Some(ip), Some(container)) = (self.observed.ip, self.find(name)) else {
+            return;
+        };
+        if !running.isolation().starts_with("isolated") {
+            return;
+        }
+        let tasks = self.context.tasks.clone();
+        for port in declared_ports(&container.spec) {
+            let exposed = Exposed {
+                running: Arc::clone(running),
+                tasks: tasks.clone(),
+                closing: closing.clone(),
+            };
+            tasks.spawn(expose(exposed, ip, port));
+        }
     }
 
     fn refused(&mut self, name: &str, error: &StartError) {
