@@ -468,3 +468,26 @@ async fn logs_come_from_the_node_that_the_pod_is_on() {
         "the client's token went to the node"
     );
 }
+
+#[tokio::test]
+async fn a_pod_gets_the_priority_of_its_class() {
+    let server = Server::start().await;
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    Server::made(
+        server
+            .call(
+                "POST",
+                classes,
+                json!({"metadata": {"name": "high"}, "value": 7}),
+            )
+            .await,
+    );
+    let mut wanted = pod("p");
+    wanted["spec"]["priorityClassName"] = json!("high");
+    assert_eq!(
+        Server::made(server.call("POST", PODS, wanted.clone()).await)["spec"]["priority"],
+        7
+    );
+    wanted["spec"]["priorityClassName"] = json!("none");
+    assert_eq!(server.call("POST", PODS, wanted).await.0, 403);
+}

@@ -4,7 +4,8 @@
 //! Kinds are entries of a registry, not handlers; what they do beyond their schema is in `strategy`.
 //!
 //! Not here: admission webhooks, aggregated API servers, `/openapi/v2`, client certificates, SPDY for exec, conversion
-//! webhooks, `/proxy` subresources. Resource quotas, limit ranges and priority classes are stored and not enforced.
+//! webhooks, `/proxy` subresources. Resource quotas and limit ranges are stored and not
+//! enforced; pods get the priority of their class, but nothing is evicted for it.
 
 mod api;
 mod auth;

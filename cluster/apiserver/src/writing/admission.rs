@@ -8,6 +8,7 @@ use crate::auth::Access;
 use crate::auth::rbac::Rule;
 use crate::status::{ApiError, Cause};
 use crate::strategy;
+use crate::values::text;
 
 /// Namespaces that every cluster has.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -34,6 +35,7 @@ pub(super) fn create(call: &Call, object: &mut Value) -> Result<(), ApiError> {
             return Err(ApiError::forbidden("", "pods", pod, &why));
         }
         let account = account.map(|entry| entry.value());
+        set_priority(call, object)?;
         strategy::with_service_account(object, account.as_ref());
     }
     if call.resource.is("", "persistentvolumeclaims") {
@@ -110,6 +112,30 @@ fn check_definition(call: &Call, object: &Value) -> Result<(), ApiError> {
         call.resource.plural
     );
     Err(error)
+}
+
+/// Gives a pod the priority of its class.
+fn set_priority(call: &Call, pod: &mut Value) -> Result<(), ApiError> {
+    let class = text(&pod["spec"]["priorityClassName"]).to_owned();
+    let value = match class.as_str() {
+        "" => return Ok(()),
+        "system-cluster-critical" => json!(2_000_000_000),
+        "system-node-critical" => json!(2_000_001_000),
+        _ => {
+            let found = call
+                .api
+                .store
+                .get("scheduling.k8s.io/priorityclasses", &class);
+            let why = format!("no PriorityClass with name {class} was found");
+            let name = text(&pod["metadata"]["name"]);
+            found
+                .ok_or_else(|| ApiError::forbidden("", "pods", name, &why))?
+                .value()["value"]
+                .clone()
+        }
+    };
+    pod["spec"]["priority"] = value;
+    Ok(())
 }
 
 fn default_class(call: &Call, claim: &mut Value) {
