@@ -11,8 +11,8 @@ mod managed;
 mod merge;
 mod remove;
 mod scale;
+mod shape;
 mod toset;
-mod types;
 mod zero;
 
 use serde_json::{Map, Value, json};
@@ -21,7 +21,7 @@ use self::compare::{Comparison, compare};
 use self::fieldset::FieldSet;
 use self::managed::{Entry, Managed, Operation};
 use self::remove::Emptied;
-use self::types::Type;
+use self::shape::Type;
 use super::schema::Structural;
 use crate::status::{ApiError, Cause, quoted};
 

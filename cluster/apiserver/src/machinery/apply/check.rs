@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::types::{Shape, Type};
+use super::shape::{Shape, Type};
 use crate::machinery::json::go_value;
 use crate::machinery::schema::{Kind, Structural};
 

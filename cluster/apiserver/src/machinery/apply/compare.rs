@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::fieldset::{FieldSet, Step};
-use super::types::{Shape, Type};
+use super::shape::{Shape, Type};
 
 /// What became of fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

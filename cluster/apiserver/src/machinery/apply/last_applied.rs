@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::compare::{Comparison, compare};
 use super::managed::Managed;
+use super::shape::Type;
 use super::toset::to_set;
-use super::types::Type;
 use super::{Write, system_fields};
 
 /// The manager that server-side `kubectl apply` writes as.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::fieldset::Step;
-use super::types::{Shape, Type};
+use super::shape::{Shape, Type};
 
 /// The live value with the applied one merged in.
 pub(super) fn merge(live: &Value, applied: &Value, kind: Type<'_>) -> Value {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::fieldset::{FieldSet, Step};
-use super::types::{Shape, Type};
+use super::shape::{Shape, Type};
 
 /// What becomes of a container that has lost all it held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,10 @@ pub(super) fn remove(value: &Value, set: &FieldSet, kind: Type<'_>, emptied: Emp
         (Shape::Map { is_atomic: false }, Value::Object(fields)) => {
             let kept = fields.iter().filter_map(|(name, field)| {
                 let step = Step::Field(name.clone());
-                Some((name.clone(), kept(field, &step, set, kind.field(name), emptied)?))
+                Some((
+                    name.clone(),
+                    kept(field, &step, set, kind.field(name), emptied)?,
+                ))
             });
             Value::Object(kept.collect::<Map<_, _>>())
         }

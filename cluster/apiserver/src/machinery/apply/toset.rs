@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fieldset::{FieldSet, Step};
-use super::types::{Shape, Type};
+use super::shape::{Shape, Type};
 
 /// Every field that a value sets.
 pub(super) fn to_set(value: &Value, kind: Type<'_>) -> FieldSet {
