@@ -135,10 +135,11 @@ pub async fn run_gate(args: GateArgs, shutdown: CancellationToken) -> Result<(),
     tasks.spawn(proxy.run(way_out, shutdown.clone()));
     let gate = Gate::new(
         token,
-        InitClient::new(&socket_dir),
+        InitClient::new(&socket_dir, tasks.clone()),
         audit,
         results,
         tasks.clone(),
+        shutdown.clone(),
     );
     let outcome = axum::serve(listener, api::router(gate))
         .with_graceful_shutdown(shutdown.clone().cancelled_owned())

@@ -227,6 +227,7 @@ async fn test() {
         lets_nothing_out(&workspace).await;
         keeps_programs_from_the_daemon(&workspace).await;
         runs_an_id_once(&workspace).await;
+        ends_what_nobody_waits_for(&workspace).await;
         shutdown.cancel();
     };
     let (outcome, ()) = tokio::join!(gate, checks);
@@ -389,4 +390,19 @@ async fn runs_an_id_once(workspace: &Workspace) {
     let request = serde_json::json!({ "command": ["bash", "-c", "echo run >> count; cat count"], "id": "step-1" });
     assert_eq!(workspace.exec(request.clone()).await.0, "run\n");
     assert_eq!(workspace.exec(request).await.0, "run\n");
+}
+
+async fn ends_what_nobody_waits_for(workspace: &Workspace) {
+    let request = serde_json::json!({ "command": ["sleep", "4321"] });
+    let left = tokio::time::timeout(Duration::from_millis(500), workspace.exec(request));
+    assert!(left.await.is_err(), "it sleeps");
+    let until = Instant::now() + Duration::from_secs(5);
+    while workspace
+        .shell("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 432[1]'")
+        .await
+        .0
+        != "0\n"
+    {
+        assert!(Instant::now() < until, "it goes on");
+    }
 }

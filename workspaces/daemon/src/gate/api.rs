@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::{AUTHORIZATION, CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::audit::Audit;
@@ -30,6 +31,7 @@ pub(crate) struct Gate {
     audit: Arc<Audit>,
     results: Arc<Results>,
     tasks: TaskTracker,
+    shutdown: CancellationToken,
 }
 
 impl Gate {
@@ -39,6 +41,7 @@ impl Gate {
         audit: Arc<Audit>,
         results: Results,
         tasks: TaskTracker,
+        shutdown: CancellationToken,
     ) -> Self {
         Self {
             token,
@@ -46,6 +49,7 @@ impl Gate {
             audit,
             results: Arc::new(results),
             tasks,
+            shutdown,
         }
     }
 }

@@ -27,10 +27,10 @@ pub(crate) struct InitClient {
 }
 
 impl InitClient {
-    pub(crate) fn new(socket_dir: &Path) -> Self {
+    pub(crate) fn new(socket_dir: &Path, connections: TaskTracker) -> Self {
         Self {
             socket: socket_dir.join(INIT_SOCKET),
-            connections: TaskTracker::new(),
+            connections,
         }
     }
 

@@ -296,10 +296,11 @@ impl Door {
         let results = Results::open(&own(self.dir.path())).unwrap();
         api::router(Gate::new(
             TOKEN.to_owned(),
-            InitClient::new(self.dir.path()),
+            InitClient::new(self.dir.path(), self.tasks.clone()),
             audit,
             results,
             self.tasks.clone(),
+            self.shutdown.clone(),
         ))
     }
 
@@ -410,10 +411,11 @@ async fn a_workspace_that_is_down_is_said_to_be() {
     let results = Results::open(&own(dir.path())).unwrap();
     let gate = api::router(Gate::new(
         TOKEN.to_owned(),
-        InitClient::new(dir.path()),
+        InitClient::new(dir.path(), TaskTracker::new()),
         audit,
         results,
         TaskTracker::new(),
+        CancellationToken::new(),
     ));
     let (status, body) = send(&gate, Request::get("/v1/info"), TOKEN, "").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");

@@ -96,7 +96,7 @@ async fn follow(
     let mut whole = Vec::new();
     let mut listens = true;
     let mut exit = None;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = next(&gate, &request, &mut body, &pieces).await {
         let piece = match frame.map(Frame::into_data) {
             Ok(Ok(piece)) => piece,
             // Trailers say nothing here.
@@ -108,21 +108,49 @@ async fn follow(
         };
         whole.extend_from_slice(&piece);
         exit = last_exit(&whole);
+        if request.id.is_none() {
+            forget_told(&mut whole);
+        }
         if exit.is_some() {
             // Before the listener hears of the end: who has heard of it must never run it again.
             record(&gate, &request, exit, started.elapsed(), false);
             keep(&gate, &request, &whole).await;
         }
-        if listens && pieces.send(piece).await.is_err() {
-            listens = false;
-            if request.id.is_none() {
-                // Nobody can ask for it again: closing the stream kills the program.
-                break;
-            }
-        }
+        listens = listens && tell(&gate, &pieces, piece).await;
     }
     if exit.is_none() {
         record(&gate, &request, None, started.elapsed(), false);
+    }
+}
+
+/// The next piece; nothing after the program's end or ours, or when nobody can ask for the rest any more: closing the
+/// stream kills the program.
+async fn next(
+    gate: &Gate,
+    request: &ExecRequest,
+    body: &mut Incoming,
+    pieces: &mpsc::Sender<Bytes>,
+) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+    tokio::select! {
+        frame = body.frame() => frame,
+        () = pieces.closed(), if request.id.is_none() => None,
+        () = gate.shutdown.cancelled() => None,
+    }
+}
+
+/// Tells the listener; says whether it still listens.
+async fn tell(gate: &Gate, pieces: &mpsc::Sender<Bytes>, piece: Bytes) -> bool {
+    tokio::select! {
+        sent = pieces.send(piece) => sent.is_ok(),
+        () = gate.shutdown.cancelled() => false,
+    }
+}
+
+/// Keeps only the last line, whole or not: it may be the end.
+fn forget_told(events: &mut Vec<u8>) {
+    let end = events.strip_suffix(b"\n").map_or(events.len(), <[u8]>::len);
+    if let Some(position) = events[..end].iter().rposition(|byte| *byte == b'\n') {
+        events.drain(..=position);
     }
 }
 
@@ -158,8 +186,38 @@ fn last_exit(events: &[u8]) -> Option<Exit> {
         .strip_suffix(b"\n")?
         .rsplit(|byte| *byte == b'\n')
         .next()?;
+    // Most lines are output, and long.
+    if !last.starts_with(br#"{"type":"exit""#) {
+        return None;
+    }
     match serde_json::from_slice(last).ok()? {
         ExecEvent::Exit(exit) => Some(exit),
         ExecEvent::Started { .. } | ExecEvent::Stdout { .. } | ExecEvent::Stderr { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXIT: &str = r#"{"type":"exit","code":3,"timedOut":false,"truncated":false}"#;
+
+    #[track_caller]
+    fn check(events: &str, code: Option<i32>, kept: &str) {
+        let mut events = events.as_bytes().to_vec();
+        assert_eq!(last_exit(&events).map(|exit| exit.code), code);
+        forget_told(&mut events);
+        assert_eq!(events, kept.as_bytes());
+    }
+
+    #[test]
+    fn the_end_is_the_last_whole_line() {
+        check("", None, "");
+        check("a\nb", None, "b");
+        check("a\nb\n", None, "b\n");
+        check(&format!("a\n{EXIT}\n"), Some(3), &format!("{EXIT}\n"));
+        check(&format!("{EXIT}\n"), Some(3), &format!("{EXIT}\n"));
+        check(&format!("a\n{EXIT}"), None, EXIT);
+        check(&format!("{EXIT}\na\n"), None, "a\n");
     }
 }
