@@ -1,6 +1,6 @@
 //! Validation rules in CEL: compiled once per schema node, run where values changed.
 
-mod types;
+mod fields;
 
 use std::cell::OnceCell;
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{Additional, Kind, Structural, child, index};
 use crate::status::Cause;
 
-pub(crate) use self::types::check_rule;
+pub(crate) use self::fields::check_rule;
 
 thread_local! {
     // Registering the function libraries costs more than most rules.
