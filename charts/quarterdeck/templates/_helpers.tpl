@@ -155,7 +155,9 @@ spec:
       serviceAccountName: {{ $name }}
       automountServiceAccountToken: false
       terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
-      {{- include "quarterdeck.pod" $root | nindent 6 }}
+      {{- with (include "quarterdeck.pod" $root | trim) }}
+      {{- . | nindent 6 }}
+      {{- end }}
       containers:
       - name: {{ $component }}
         {{- include "quarterdeck.container" $root | nindent 8 }}
