@@ -21,7 +21,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
     /// How log lines look: `text` or `json`
-    #[arg(long, global = true, env = "QD_LOG_FORMAT", default_value_t, hide_env = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "QD_LOG_FORMAT",
+        default_value_t,
+        hide_env = true
+    )]
     pub(crate) log_format: LogFormat,
     /// Which log lines are shown, as `info` or `warn,gateway=debug`
     #[arg(long, global = true, env = "QD_LOG")]
@@ -57,7 +63,9 @@ impl Global {
     /// The data folder of the embedded cluster.
     pub(crate) fn data(&self) -> Result<DataFolder> {
         match &self.data {
-            Some(path) => Ok(DataFolder::new(std::path::absolute(path).context("resolving --data")?)),
+            Some(path) => Ok(DataFolder::new(
+                std::path::absolute(path).context("resolving --data")?,
+            )),
             None => DataFolder::of_user(),
         }
     }
@@ -115,7 +123,10 @@ impl Args {
             }
             command => command,
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("starting the runtime")?;
         // Commands are large state machines; on the heap they do not weigh on the main thread's stack.
         runtime.block_on(Box::pin(role.run(self.global)))
     }

@@ -27,11 +27,20 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Connects with a kubeconfig.
     pub(crate) async fn connect(path: &Path) -> Result<Self> {
-        let hint = || format!("reading {}\nhint: start the stack with `qd up`, or name a cluster with --kubeconfig", path.display());
+        let hint = || {
+            format!(
+                "reading {}\nhint: start the stack with `qd up`, or name a cluster with --kubeconfig",
+                path.display()
+            )
+        };
         let kubeconfig = Kubeconfig::read_from(path).with_context(hint)?;
         let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.context("reading the kubeconfig")?;
-        Ok(Self { client: Client::try_from(config).context("making a client")? })
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .context("reading the kubeconfig")?;
+        Ok(Self {
+            client: Client::try_from(config).context("making a client")?,
+        })
     }
 
     /// The API's resources, as they are now.
@@ -46,16 +55,31 @@ impl Cluster {
     pub(crate) async fn service_url(&self, name: &str) -> Result<String> {
         use k8s_openapi::api::core::v1::Service;
         let services: Api<Service> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
-        let service = services.get(name).await.with_context(|| format!("looking for the Service {name}"))?;
-        let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        let service = services
+            .get(name)
+            .await
+            .with_context(|| format!("looking for the Service {name}"))?;
+        let balancer = service
+            .status
+            .as_ref()
+            .and_then(|status| status.load_balancer.as_ref());
         let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref()?.first());
-        let host = ingress.and_then(|ingress| ingress.ip.clone().or_else(|| ingress.hostname.clone()));
+        let host =
+            ingress.and_then(|ingress| ingress.ip.clone().or_else(|| ingress.hostname.clone()));
         let spec = service.spec.as_ref().context("the Service has no spec")?;
-        let port = spec.ports.as_ref().and_then(|ports| ports.first()).context("the Service has no port")?.port;
+        let port = spec
+            .ports
+            .as_ref()
+            .and_then(|ports| ports.first())
+            .context("the Service has no port")?
+            .port;
         match host {
             Some(host) => Ok(format!("http://{host}:{}", moved_port(&service, port))),
             None => {
-                let address = spec.cluster_ip.as_ref().context("the Service has no address yet")?;
+                let address = spec
+                    .cluster_ip
+                    .as_ref()
+                    .context("the Service has no address yet")?;
                 Ok(format!("http://{address}:{port}"))
             }
         }
@@ -66,16 +90,29 @@ impl Cluster {
 const MOVED_PORTS: &str = "quarterdeck.dev/load-balancer-ports";
 
 fn moved_port(service: &impl ResourceExt, port: i32) -> i32 {
-    let annotation = service.annotations().get(MOVED_PORTS).map_or("", String::as_str);
-    let mut pairs = annotation.split(',').filter_map(|pair| pair.split_once('='));
-    let moved = pairs.find(|(from, _)| from.parse() == Ok(port)).and_then(|(_, to)| to.parse().ok());
+    let annotation = service
+        .annotations()
+        .get(MOVED_PORTS)
+        .map_or("", String::as_str);
+    let mut pairs = annotation
+        .split(',')
+        .filter_map(|pair| pair.split_once('='));
+    let moved = pairs
+        .find(|(from, _)| from.parse() == Ok(port))
+        .and_then(|(_, to)| to.parse().ok());
     moved.unwrap_or(port)
 }
 
 /// Finds a kind among the API's resources.
-pub(crate) fn resolve(discovery: &Discovery, kind: &GroupVersionKind) -> Result<(ApiResource, ApiCapabilities)> {
+pub(crate) fn resolve(
+    discovery: &Discovery,
+    kind: &GroupVersionKind,
+) -> Result<(ApiResource, ApiCapabilities)> {
     discovery.resolve_gvk(kind).with_context(|| {
-        format!("the cluster serves no {} of {}/{}", kind.kind, kind.group, kind.version)
+        format!(
+            "the cluster serves no {} of {}/{}",
+            kind.kind, kind.group, kind.version
+        )
     })
 }
 

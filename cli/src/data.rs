@@ -28,7 +28,8 @@ impl DataFolder {
 
     /// The user's own folder.
     pub(crate) fn of_user() -> Result<Self> {
-        let home = std::env::home_dir().context("there is no home folder; name a folder with --data")?;
+        let home =
+            std::env::home_dir().context("there is no home folder; name a folder with --data")?;
         Ok(Self::new(home.join(".local/share/quarterdeck")))
     }
 
@@ -51,7 +52,9 @@ impl DataFolder {
     pub(crate) fn lock(&self) -> Result<DataLock> {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        builder.create(&self.root).with_context(|| format!("creating {}", self.root.display()))?;
+        builder
+            .create(&self.root)
+            .with_context(|| format!("creating {}", self.root.display()))?;
         let path = self.root.join("lock");
         let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
         if file.try_lock().is_err() {

@@ -37,17 +37,30 @@ pub(crate) enum Role {
 impl Role {
     /// Runs the role until a signal ends it.
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let shutdown = telemetry::shutdown::on_signals().context("installing the signal handlers")?;
+        let shutdown =
+            telemetry::shutdown::on_signals().context("installing the signal handlers")?;
         match self {
-            Self::Operator(args) => operator::run(args, shutdown).await.context("running the operator")?,
-            Self::Engine(args) => engine_server::run(args, shutdown).await.context("running the engine")?,
-            Self::Gateway(args) => gateway::run(args, shutdown).await.context("running the gateway")?,
-            Self::Agents(args) => agents::run(args, shutdown).await.context("running the agent runtime")?,
+            Self::Operator(args) => operator::run(args, shutdown)
+                .await
+                .context("running the operator")?,
+            Self::Engine(args) => engine_server::run(args, shutdown)
+                .await
+                .context("running the engine")?,
+            Self::Gateway(args) => gateway::run(args, shutdown)
+                .await
+                .context("running the gateway")?,
+            Self::Agents(args) => agents::run(args, shutdown)
+                .await
+                .context("running the agent runtime")?,
             Self::WorkspaceGate(args) => {
-                workspaces_daemon::run_gate(args, shutdown).await.context("running the workspace's gate")?;
+                workspaces_daemon::run_gate(args, shutdown)
+                    .await
+                    .context("running the workspace's gate")?;
             }
             // Handled before the runtime starts: the first process of a workspace makes its own.
-            Self::WorkspaceInit(args) => workspaces_daemon::run_init(args).context("running workspace-init")?,
+            Self::WorkspaceInit(args) => {
+                workspaces_daemon::run_init(args).context("running workspace-init")?;
+            }
             Self::Install { path } => install(&path)?,
         }
         Ok(ExitCode::SUCCESS)
@@ -57,6 +70,7 @@ impl Role {
 fn install(path: &std::path::Path) -> Result<()> {
     let own = std::env::current_exe().context("finding this program")?;
     let partial = path.with_extension("partial");
-    std::fs::copy(&own, &partial).with_context(|| format!("copying {} to {}", own.display(), partial.display()))?;
+    std::fs::copy(&own, &partial)
+        .with_context(|| format!("copying {} to {}", own.display(), partial.display()))?;
     std::fs::rename(&partial, path).with_context(|| format!("renaming to {}", path.display()))
 }

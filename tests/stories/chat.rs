@@ -52,13 +52,28 @@ fn the_openai_sdk_chats_streams_lists_and_gets_its_own_errors() -> Result<()> {
     let pieces = seen["pieces"].as_array().context("no pieces")?;
     let joined: String = pieces.iter().filter_map(Value::as_str).collect();
     ensure!(seen["whole"] == joined && 3 < pieces.len(), "{seen}");
-    ensure!(seen["finish"] == "stop" && seen["usage"][0] == seen["usage"][1], "{seen}");
-    ensure!(seen["text"].as_str().is_some_and(|text| text.contains("Paris")), "{seen}");
+    ensure!(
+        seen["finish"] == "stop" && seen["usage"][0] == seen["usage"][1],
+        "{seen}"
+    );
+    ensure!(
+        seen["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("Paris")),
+        "{seen}"
+    );
     ensure!(seen["faults"]["wrong key"]["status"] == 401, "{seen}");
     ensure!(seen["faults"]["unknown model"]["status"] == 404, "{seen}");
     ensure!(seen["faults"]["bad value"]["status"] == 400, "{seen}");
-    let (status, fault) = stack.http_post(&format!("{}/chat/completions", stack.gateway()), &key, "{\"model\": ")?;
-    ensure!(status == 400 && fault["error"]["type"] == "invalid_request_error", "{status} {fault}");
+    let (status, fault) = stack.http_post(
+        &format!("{}/chat/completions", stack.gateway()),
+        &key,
+        "{\"model\": ",
+    )?;
+    ensure!(
+        status == 400 && fault["error"]["type"] == "invalid_request_error",
+        "{status} {fault}"
+    );
     Ok(())
 }
 
@@ -78,11 +93,22 @@ fn eight_chats_at_once_are_batched_and_each_answers_as_it_does_alone() -> Result
         let text = answer["choices"][0]["message"]["content"].as_str();
         Ok(text.context("no content")?.to_owned())
     };
-    let topics = ["rain", "bread", "rivers", "glass", "trains", "moss", "salt", "clocks"];
-    let alone = topics.iter().map(|topic| ask(topic)).collect::<Result<Vec<_>>>()?;
+    let topics = [
+        "rain", "bread", "rivers", "glass", "trains", "moss", "salt", "clocks",
+    ];
+    let alone = topics
+        .iter()
+        .map(|topic| ask(topic))
+        .collect::<Result<Vec<_>>>()?;
     let together = thread::scope(|scope| {
-        let threads: Vec<_> = topics.iter().map(|topic| scope.spawn(|| ask(topic))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Result<Vec<_>>>()
+        let threads: Vec<_> = topics
+            .iter()
+            .map(|topic| scope.spawn(|| ask(topic)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .collect::<Result<Vec<_>>>()
     })?;
     ensure!(alone == together, "{alone:#?}\n{together:#?}");
     let largest = largest_batch(&stack)?;
@@ -92,10 +118,24 @@ fn eight_chats_at_once_are_batched_and_each_answers_as_it_does_alone() -> Result
 
 /// The most sequences that the engine had in one step, by its own metrics.
 fn largest_batch(stack: &Stack) -> Result<f64> {
-    let pods = stack.kubectl(&["get", "pods", "-l", "quarterdeck.dev/model=smollm2", "-o", "jsonpath={.items[*].status.podIP}"])?;
-    let address = pods.split_whitespace().next().context("the model has no Pod")?;
+    let pods = stack.kubectl(&[
+        "get",
+        "pods",
+        "-l",
+        "quarterdeck.dev/model=smollm2",
+        "-o",
+        "jsonpath={.items[*].status.podIP}",
+    ])?;
+    let address = pods
+        .split_whitespace()
+        .next()
+        .context("the model has no Pod")?;
     let metrics = stack.http_text(&format!("http://{address}:8000/metrics"))?;
-    let line = metrics.lines().find(|line| line.starts_with("quarterdeck_engine_batch_size_max"));
-    let value = line.and_then(|line| line.rsplit(' ').next()).context("no metric of the largest batch")?;
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("quarterdeck_engine_batch_sequences_max"));
+    let value = line
+        .and_then(|line| line.rsplit(' ').next())
+        .context("no metric of the largest batch")?;
     value.parse().context("reading the metric")
 }

@@ -40,12 +40,23 @@ fn a_run_that_was_killed_finishes_after_the_restart_and_nothing_is_lost_or_doubl
     let key = stack.key()?;
     let chat = json!({"model": "smollm2", "max_tokens": 4, "messages": [{"role": "user", "content": "Hi"}]}).to_string();
     for _ in 0..3 {
-        let (status, answer) = stack.http_post(&format!("{}/chat/completions", stack.gateway()), &key, &chat)?;
+        let (status, answer) = stack.http_post(
+            &format!("{}/chat/completions", stack.gateway()),
+            &key,
+            &chat,
+        )?;
         ensure!(status == 200, "{answer}");
     }
-    let (status, run) = stack.http_post(&format!("{}/agents/default/diary/runs", stack.agents()), &key, "{\"input\": \"x\"}")?;
+    let (status, run) = stack.http_post(
+        &format!("{}/agents/default/diary/runs", stack.agents()),
+        &key,
+        "{\"input\": \"x\"}",
+    )?;
     ensure!(status == 201, "{run}");
-    let id = run["id"].as_str().context("a run without an id")?.to_owned();
+    let id = run["id"]
+        .as_str()
+        .context("a run without an id")?
+        .to_owned();
     until(PATIENCE, "the run's second step", || {
         let run = read_run(&stack, &key, &id)?;
         ensure!(run["steps"].as_u64() >= Some(1), "{run}");
@@ -62,8 +73,16 @@ fn a_run_that_was_killed_finishes_after_the_restart_and_nothing_is_lost_or_doubl
         ensure!(run["status"] == "succeeded", "{run}");
         Ok(run)
     })?;
-    ensure!(run["resumes"].as_u64() >= Some(1), "the run was not interrupted: {run}");
-    ensure!(run["output"].as_str().is_some_and(|output| output.starts_with("1 ")), "written other than once: {run}");
+    ensure!(
+        run["resumes"].as_u64() >= Some(1),
+        "the run was not interrupted: {run}"
+    );
+    ensure!(
+        run["output"]
+            .as_str()
+            .is_some_and(|output| output.starts_with("1 ")),
+        "written other than once: {run}"
+    );
     ensure!(usage_of(&stack, &key)? == usage, "the ledger changed");
     Ok(())
 }
@@ -75,7 +94,12 @@ fn read_run(stack: &Stack, key: &str, id: &str) -> Result<Value> {
 fn usage_of(stack: &Stack, key: &str) -> Result<Value> {
     until(PATIENCE, "the gateway", || {
         let usage = stack.http_get(&format!("{}/usage", stack.gateway()), key)?;
-        ensure!(usage["data"].as_array().is_some_and(|rows| !rows.is_empty()), "{usage}");
+        ensure!(
+            usage["data"]
+                .as_array()
+                .is_some_and(|rows| !rows.is_empty()),
+            "{usage}"
+        );
         Ok(usage)
     })
 }

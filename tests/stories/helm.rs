@@ -8,11 +8,36 @@ use crate::harness::{PATIENCE, Stack, root, until};
 fn a_chart_is_installed_upgraded_rolled_back_and_uninstalled() -> Result<()> {
     let stack = Stack::start()?;
     let chart = root().join("tests/testdata/chart").display().to_string();
-    let greeting = || stack.kubectl(&["get", "configmap", "hi-greeting", "-o", "jsonpath={.data.greeting}"]);
+    let greeting = || {
+        stack.kubectl(&[
+            "get",
+            "configmap",
+            "hi-greeting",
+            "-o",
+            "jsonpath={.data.greeting}",
+        ])
+    };
     stack.helm(&["install", "hi", &chart, "--wait", "--timeout", "60s"])?;
     ensure!(greeting()? == "hello");
-    ensure!(stack.kubectl(&["get", "deployment", "hi", "-o", "jsonpath={.status.readyReplicas}"])? == "1");
-    stack.helm(&["upgrade", "hi", &chart, "--set", "greeting=hey,replicas=2", "--wait", "--timeout", "60s"])?;
+    ensure!(
+        stack.kubectl(&[
+            "get",
+            "deployment",
+            "hi",
+            "-o",
+            "jsonpath={.status.readyReplicas}"
+        ])? == "1"
+    );
+    stack.helm(&[
+        "upgrade",
+        "hi",
+        &chart,
+        "--set",
+        "greeting=hey,replicas=2",
+        "--wait",
+        "--timeout",
+        "60s",
+    ])?;
     ensure!(greeting()? == "hey");
     stack.kubectl(&["rollout", "status", "deployment/hi", "--timeout=60s"])?;
     ensure!(stack.helm(&["list", "-q"])?.trim() == "hi");

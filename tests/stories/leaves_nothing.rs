@@ -38,7 +38,9 @@ impl Census {
         let mut namespaces = BTreeSet::new();
         let mut processes = BTreeSet::new();
         for entry in fs::read_dir("/proc").context("reading /proc")?.flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
+                continue;
+            };
             let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let program = line.split('\0').next().unwrap_or_default();
             if program.ends_with("/qd") || line.contains("/.qd/qd") {
@@ -52,14 +54,34 @@ impl Census {
         let mounts = mounts.lines().map(str::to_owned).collect();
         let mut cgroups = BTreeSet::new();
         collect_cgroups(std::path::Path::new("/sys/fs/cgroup"), &mut cgroups);
-        Ok(Self { processes, mounts, cgroups, network_namespaces: namespaces.len() })
+        Ok(Self {
+            processes,
+            mounts,
+            cgroups,
+            network_namespaces: namespaces.len(),
+        })
     }
 
     fn equals(&self, before: &Self) -> Result<()> {
-        ensure!(self.processes == before.processes, "processes stay: {:?}", self.processes.difference(&before.processes));
-        ensure!(self.mounts == before.mounts, "mounts stay: {:?}", self.mounts.difference(&before.mounts));
-        ensure!(self.cgroups == before.cgroups, "cgroups stay: {:?}", self.cgroups.difference(&before.cgroups));
-        ensure!(self.network_namespaces <= before.network_namespaces, "network namespaces stay");
+        ensure!(
+            self.processes == before.processes,
+            "processes stay: {:?}",
+            self.processes.difference(&before.processes)
+        );
+        ensure!(
+            self.mounts == before.mounts,
+            "mounts stay: {:?}",
+            self.mounts.difference(&before.mounts)
+        );
+        ensure!(
+            self.cgroups == before.cgroups,
+            "cgroups stay: {:?}",
+            self.cgroups.difference(&before.cgroups)
+        );
+        ensure!(
+            self.network_namespaces <= before.network_namespaces,
+            "network namespaces stay"
+        );
         Ok(())
     }
 }

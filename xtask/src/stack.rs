@@ -12,7 +12,20 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let chart = "charts/quarterdeck";
     let values = "charts/quarterdeck/values-embedded.yaml";
     let helm = tools.helm.display().to_string();
-    let render = ["template", "quarterdeck", chart, "--namespace", "quarterdeck-system", "--values", values];
+    let render = [
+        "template",
+        "quarterdeck",
+        chart,
+        "--namespace",
+        "quarterdeck-system",
+        "--values",
+        values,
+    ];
     let manifests = process::output(&helm, &render)?;
-    settle(&root().join("cli/manifests/stack.yaml"), &format!("{HEADER}{manifests}"), check, "cargo xtask stack")
+    settle(
+        &root().join("cli/manifests/stack.yaml"),
+        &format!("{HEADER}{manifests}"),
+        check,
+        "cargo xtask stack",
+    )
 }

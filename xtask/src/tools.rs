@@ -34,7 +34,8 @@ pub(crate) fn fetch() -> Result<Tools> {
     for (file, path) in [(&KUBECTL, &kubectl), (&HELM, &helm)] {
         file.fetch(path)?;
         let executable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(path, executable).with_context(|| format!("making {} executable", path.display()))?;
+        fs::set_permissions(path, executable)
+            .with_context(|| format!("making {} executable", path.display()))?;
     }
     Ok(Tools { helm })
 }

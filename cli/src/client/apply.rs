@@ -17,7 +17,8 @@ pub(crate) const FIELD_MANAGER: &str = "qd";
 pub(crate) fn parse(text: &str) -> Result<Vec<DynamicObject>> {
     let mut objects = Vec::new();
     for (number, document) in (1..).zip(serde_norway::Deserializer::from_str(text)) {
-        let value = serde_json::Value::deserialize(document).with_context(|| format!("reading document {number}"))?;
+        let value = serde_json::Value::deserialize(document)
+            .with_context(|| format!("reading document {number}"))?;
         if value.is_null() {
             continue;
         }
@@ -26,9 +27,10 @@ pub(crate) fn parse(text: &str) -> Result<Vec<DynamicObject>> {
             _ => vec![value],
         };
         for item in items {
-            let object: DynamicObject =
-                serde_json::from_value(item).with_context(|| format!("reading document {number} as an object"))?;
-            kind_of(&object).with_context(|| format!("document {number} is not a Kubernetes object"))?;
+            let object: DynamicObject = serde_json::from_value(item)
+                .with_context(|| format!("reading document {number} as an object"))?;
+            kind_of(&object)
+                .with_context(|| format!("document {number} is not a Kubernetes object"))?;
             objects.push(object);
         }
     }
@@ -37,24 +39,35 @@ pub(crate) fn parse(text: &str) -> Result<Vec<DynamicObject>> {
 
 /// An object's kind.
 pub(crate) fn kind_of(object: &DynamicObject) -> Result<GroupVersionKind> {
-    let types: &TypeMeta = object.types.as_ref().context("it has no apiVersion and kind")?;
+    let types: &TypeMeta = object
+        .types
+        .as_ref()
+        .context("it has no apiVersion and kind")?;
     GroupVersionKind::try_from(types).context("its apiVersion is malformed")
 }
 
 /// `model/smollm2`, as kubectl says it.
 pub(crate) fn display(object: &DynamicObject) -> String {
-    let kind = object.types.as_ref().map_or("object", |types| types.kind.as_str());
+    let kind = object
+        .types
+        .as_ref()
+        .map_or("object", |types| types.kind.as_str());
     format!("{}/{}", kind.to_lowercase(), object.name_any())
 }
 
 impl Cluster {
     /// Applies objects; Namespaces and CRDs come first, since the others need them.
-    pub(crate) async fn apply(&self, objects: &[DynamicObject], namespace: &str) -> Result<Vec<DynamicObject>> {
-        let rank = |object: &DynamicObject| match object.types.as_ref().map(|types| types.kind.as_str()) {
-            Some("Namespace") => 0,
-            Some("CustomResourceDefinition") => 1,
-            _ => 2,
-        };
+    pub(crate) async fn apply(
+        &self,
+        objects: &[DynamicObject],
+        namespace: &str,
+    ) -> Result<Vec<DynamicObject>> {
+        let rank =
+            |object: &DynamicObject| match object.types.as_ref().map(|types| types.kind.as_str()) {
+                Some("Namespace") => 0,
+                Some("CustomResourceDefinition") => 1,
+                _ => 2,
+            };
         let mut ordered: Vec<&DynamicObject> = objects.iter().collect();
         ordered.sort_by_key(|object| rank(object));
         let mut applied = Vec::with_capacity(objects.len());
@@ -68,8 +81,14 @@ impl Cluster {
             let (resource, capabilities) = resolve(&discovery, &kind)?;
             let namespace = object.namespace().unwrap_or_else(|| namespace.to_owned());
             let api = dynamic_api(self.client.clone(), &resource, &capabilities, &namespace);
-            let params = PatchParams { force: true, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            let answer = api.patch(&object.name_any(), &params, &Patch::Apply(object)).await;
+            let params = PatchParams {
+                force: true,
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            let answer = api
+                .patch(&object.name_any(), &params, &Patch::Apply(object))
+                .await;
             applied.push(answer.with_context(|| format!("applying {}", display(object)))?);
         }
         Ok(applied)

@@ -29,9 +29,17 @@ pub(crate) fn standing(object: &DynamicObject) -> Standing {
     let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
     let generation = object.metadata.generation.unwrap_or_default();
     let conditions = object.data["status"]["conditions"].as_array();
-    let named = |name: &str| conditions?.iter().find(|condition| condition["type"] == name);
-    let Some(condition) = named("Ready").or_else(|| named("Available")) else { return Standing::default() };
-    let seen = condition["observedGeneration"].as_i64().or_else(|| object.data["status"]["observedGeneration"].as_i64());
+    let named = |name: &str| {
+        conditions?
+            .iter()
+            .find(|condition| condition["type"] == name)
+    };
+    let Some(condition) = named("Ready").or_else(|| named("Available")) else {
+        return Standing::default();
+    };
+    let seen = condition["observedGeneration"]
+        .as_i64()
+        .or_else(|| object.data["status"]["observedGeneration"].as_i64());
     Standing {
         is_ready: condition["status"] == "True" && seen.is_none_or(|seen| generation <= seen),
         reason: text(condition, "reason"),
@@ -54,8 +62,12 @@ impl Cluster {
         let api = dynamic_api(self.client.clone(), &resource, &capabilities, &namespace);
         let mut last = Standing::default();
         let waiting = async {
-            let config = watcher::Config::default().fields(&format!("metadata.name={}", object.name_any()));
-            let mut stream = watcher(api, config).default_backoff().applied_objects().boxed();
+            let config =
+                watcher::Config::default().fields(&format!("metadata.name={}", object.name_any()));
+            let mut stream = watcher(api, config)
+                .default_backoff()
+                .applied_objects()
+                .boxed();
             while let Some(object) = stream.try_next().await? {
                 let standing = standing(&object);
                 observe(&object, &standing);
@@ -70,25 +82,38 @@ impl Cluster {
             Ok(Ok(Some(object))) => Ok(object),
             Ok(Ok(None)) => bail!("the watch of {name} ended"),
             Ok(Err(error)) => Err(error).with_context(|| format!("watching {name}")),
-            Err(_) if last.reason.is_empty() => bail!("{name} has no status after {limit:?}; is the operator running?"),
-            Err(_) => bail!("{name} is not ready after {limit:?}: {}: {}", last.reason, last.message),
+            Err(_) if last.reason.is_empty() => {
+                bail!("{name} has no status after {limit:?}; is the operator running?")
+            }
+            Err(_) => bail!(
+                "{name} is not ready after {limit:?}: {}: {}",
+                last.reason,
+                last.message
+            ),
         }
     }
 
     /// Waits for the Deployments of a namespace.
-    pub(crate) async fn wait_deployment(&self, namespace: &str, name: &str, limit: Duration) -> Result<()> {
+    pub(crate) async fn wait_deployment(
+        &self,
+        namespace: &str,
+        name: &str,
+        limit: Duration,
+    ) -> Result<()> {
         use k8s_openapi::api::apps::v1::Deployment;
         use kube::runtime::wait::await_condition;
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
         let is_available = |deployment: Option<&Deployment>| {
-            deployment.and_then(|deployment| deployment.status.as_ref()).is_some_and(|status| {
-                status.available_replicas.unwrap_or_default() >= 1
-            })
+            deployment
+                .and_then(|deployment| deployment.status.as_ref())
+                .is_some_and(|status| status.available_replicas.unwrap_or_default() >= 1)
         };
         let waiting = await_condition(api, name, is_available);
         tokio::time::timeout(limit, waiting)
             .await
-            .with_context(|| format!("deployment/{name} is not available after {limit:?}; see its Pods' logs"))?
+            .with_context(|| {
+                format!("deployment/{name} is not available after {limit:?}; see its Pods' logs")
+            })?
             .with_context(|| format!("watching deployment/{name}"))?;
         Ok(())
     }

@@ -51,20 +51,29 @@ fn read(name: &Path) -> Result<Vec<(PathBuf, String)>> {
     let attempt = || format!("reading {}", name.display());
     if name == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).with_context(attempt)?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .with_context(attempt)?;
         return Ok(vec![(name.to_owned(), text)]);
     }
     if !name.is_dir() {
-        return Ok(vec![(name.to_owned(), fs::read_to_string(name).with_context(attempt)?)]);
+        return Ok(vec![(
+            name.to_owned(),
+            fs::read_to_string(name).with_context(attempt)?,
+        )]);
     }
     let mut paths: Vec<PathBuf> = fs::read_dir(name)
         .with_context(attempt)?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "yaml" || extension == "yml")
+        })
         .collect();
     paths.sort();
     let text = |path: PathBuf| {
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         Ok((path, text))
     };
     paths.into_iter().map(text).collect()

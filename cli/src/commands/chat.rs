@@ -37,17 +37,30 @@ pub(crate) struct Args {
 
 /// Sends the message and streams the answer.
 pub(crate) async fn run(args: Args, global: &Global) -> Result<ExitCode> {
-    let Args { model, message, system, temperature, max_tokens } = args;
+    let Args {
+        model,
+        message,
+        system,
+        temperature,
+        max_tokens,
+    } = args;
     let message = match message {
         Some(message) => message,
-        None => std::io::read_to_string(std::io::stdin().take(1 << 20)).context("reading the message")?,
+        None => std::io::read_to_string(std::io::stdin().take(1 << 20))
+            .context("reading the message")?,
     };
     let cluster = global.cluster().await?;
-    let url = cluster.service_url("quarterdeck-gateway").await?;
-    let key = cluster.gateway_key(&global.data()?.gateway_key(), &global.namespace).await?;
-    let mut messages: Vec<Value> = system.map(|text| json!({"role": "system", "content": text})).into_iter().collect();
+    let key_file = global.data()?.gateway_key();
+    let (url, key) = cluster
+        .plane("quarterdeck-gateway", &key_file, &global.namespace)
+        .await?;
+    let mut messages: Vec<Value> = system
+        .map(|text| json!({"role": "system", "content": text}))
+        .into_iter()
+        .collect();
     messages.push(json!({"role": "user", "content": message}));
-    let mut body = json!({"model": model, "messages": messages, "max_tokens": max_tokens, "stream": true});
+    let mut body =
+        json!({"model": model, "messages": messages, "max_tokens": max_tokens, "stream": true});
     if let Some(temperature) = temperature {
         body["temperature"] = json!(temperature);
     }
@@ -65,9 +78,17 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<ExitCode> {
 }
 
 /// Streams a chat completion, telling each piece of text to `show`, and returns the whole text.
-pub(crate) async fn stream(url: &str, key: &str, body: &Value, mut show: impl FnMut(&str)) -> Result<String> {
+pub(crate) async fn stream(
+    url: &str,
+    key: &str,
+    body: &Value,
+    mut show: impl FnMut(&str),
+) -> Result<String> {
     let request = reqwest::Client::new().post(url).bearer_auth(key).json(body);
-    let mut response = request.send().await.with_context(|| format!("asking {url}"))?;
+    let mut response = request
+        .send()
+        .await
+        .with_context(|| format!("asking {url}"))?;
     let status = response.status();
     if !status.is_success() {
         let text = response.text().await.unwrap_or_default();
@@ -83,8 +104,13 @@ pub(crate) async fn stream(url: &str, key: &str, body: &Value, mut show: impl Fn
             if let Ok(fault) = serde_json::from_str::<ErrorBody>(&event.data) {
                 bail!("the stream failed: {}", fault.error.message);
             }
-            let chunk: ChatChunk = serde_json::from_str(&event.data).context("reading an event of the answer")?;
-            for text in chunk.choices.iter().filter_map(|choice| choice.delta.content.as_deref()) {
+            let chunk: ChatChunk =
+                serde_json::from_str(&event.data).context("reading an event of the answer")?;
+            for text in chunk
+                .choices
+                .iter()
+                .filter_map(|choice| choice.delta.content.as_deref())
+            {
                 show(text);
                 answer.push_str(text);
             }
@@ -95,5 +121,6 @@ pub(crate) async fn stream(url: &str, key: &str, body: &Value, mut show: impl Fn
 
 /// The message of an error body, or the body itself.
 pub(crate) fn fault_message(text: &str) -> String {
-    serde_json::from_str::<ErrorBody>(text).map_or_else(|_| text.to_owned(), |fault| fault.error.message)
+    serde_json::from_str::<ErrorBody>(text)
+        .map_or_else(|_| text.to_owned(), |fault| fault.error.message)
 }

@@ -25,21 +25,37 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, global: &Global) -> Result<ExitCode> {
     let shutdown = telemetry::shutdown::on_signals().context("installing the signal handlers")?;
     let cluster = global.cluster().await?;
-    let key = cluster.gateway_key(&global.data()?.gateway_key(), &global.namespace).await?;
+    let key_file = global.data()?.gateway_key();
+    let (gateway, key) = cluster
+        .plane("quarterdeck-gateway", &key_file, &global.namespace)
+        .await?;
+    let (agents, _) = cluster
+        .plane("quarterdeck-agents", &key_file, &global.namespace)
+        .await?;
     let word: [u8; 16] = rand::random();
     let config = ConsoleConfig {
-        gateway: format!("{}/v1", cluster.service_url("quarterdeck-gateway").await?),
-        agents: format!("{}/v1", cluster.service_url("quarterdeck-agents").await?),
+        gateway: format!("{gateway}/v1"),
+        agents: format!("{agents}/v1"),
         key: SecretString::new(key),
         admission: SecretString::new(hex(&word)),
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await;
-    let listener = listener.with_context(|| format!("listening on port {}\nhint: choose another with --port", args.port))?;
-    let address = console::address(listener.local_addr().context("reading the address")?, &config);
+    let listener = listener.with_context(|| {
+        format!(
+            "listening on port {}\nhint: choose another with --port",
+            args.port
+        )
+    })?;
+    let address = console::address(
+        listener.local_addr().context("reading the address")?,
+        &config,
+    );
     match global.output {
         Format::Json => output::print_json(&json!({"address": address})),
         Format::Text => output::print(format_args!("open {address}")),
     }
-    console::serve(listener, config, shutdown).await.context("serving the page")?;
+    console::serve(listener, config, shutdown)
+        .await
+        .context("serving the page")?;
     Ok(ExitCode::SUCCESS)
 }

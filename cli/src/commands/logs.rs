@@ -38,7 +38,11 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<ExitCode> {
     let (namespace, pods) = find(&cluster, &args.target, &global.namespace).await?;
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
     let sources: Vec<(String, String)> = pods.iter().flat_map(containers).collect();
-    let wanted = |source: &(String, String)| args.container.as_ref().is_none_or(|container| *container == source.1);
+    let wanted = |source: &(String, String)| {
+        args.container
+            .as_ref()
+            .is_none_or(|container| *container == source.1)
+    };
     let sources: Vec<(String, String)> = sources.into_iter().filter(wanted).collect();
     if sources.is_empty() {
         bail!("there are no containers behind {}", args.target);
@@ -47,8 +51,14 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<ExitCode> {
     let copies = sources.into_iter().map(|(pod, container)| {
         let (api, params) = (api.clone(), params(&args, &container));
         async move {
-            let prefix = if several { format!("[{pod}/{container}] ") } else { String::new() };
-            copy(&api, &pod, &params, &prefix).await.with_context(|| format!("reading the logs of {pod}/{container}"))
+            let prefix = if several {
+                format!("[{pod}/{container}] ")
+            } else {
+                String::new()
+            };
+            copy(&api, &pod, &params, &prefix)
+                .await
+                .with_context(|| format!("reading the logs of {pod}/{container}"))
         }
     });
     let results: Vec<Result<()>> = stream::iter(copies).buffer_unordered(16).collect().await;
@@ -74,16 +84,25 @@ async fn find(cluster: &Cluster, target: &str, namespace: &str) -> Result<(Strin
         Some(("workspace", name)) => (namespace, format!("quarterdeck.dev/workspace={name}")),
         Some(("pod", name)) => {
             let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
-            let pod = pods.get(name).await.with_context(|| format!("looking for the Pod {name}"))?;
+            let pod = pods
+                .get(name)
+                .await
+                .with_context(|| format!("looking for the Pod {name}"))?;
             return Ok((namespace.to_owned(), vec![pod]));
         }
-        None if ["operator", "gateway", "agents"].contains(&target) => {
-            (SYSTEM_NAMESPACE, format!("app.kubernetes.io/component={target}"))
-        }
-        _ => bail!("`{target}` is none of model/NAME, workspace/NAME, pod/NAME, operator, gateway, agents"),
+        None if ["operator", "gateway", "agents"].contains(&target) => (
+            SYSTEM_NAMESPACE,
+            format!("app.kubernetes.io/component={target}"),
+        ),
+        _ => bail!(
+            "`{target}` is none of model/NAME, workspace/NAME, pod/NAME, operator, gateway, agents"
+        ),
     };
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
-    let found = pods.list(&ListParams::default().labels(&selector)).await.context("looking for the Pods")?;
+    let found = pods
+        .list(&ListParams::default().labels(&selector))
+        .await
+        .context("looking for the Pods")?;
     if found.items.is_empty() {
         bail!("there are no Pods behind {target}");
     }
@@ -91,7 +110,11 @@ async fn find(cluster: &Cluster, target: &str, namespace: &str) -> Result<(Strin
 }
 
 fn containers(pod: &Pod) -> Vec<(String, String)> {
-    let names = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.clone());
+    let names = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .map(|container| container.name.clone());
     names.map(|container| (pod.name_any(), container)).collect()
 }
 

@@ -25,10 +25,22 @@ use crate::{
 
 /// What is applied, in the order in which it becomes ready.
 const MANIFESTS: &[(&str, &str)] = &[
-    ("model.yaml", include_str!("../../../examples/quickstart/model.yaml")),
-    ("route.yaml", include_str!("../../../examples/quickstart/route.yaml")),
-    ("workspace.yaml", include_str!("../../../examples/quickstart/workspace.yaml")),
-    ("agent.yaml", include_str!("../../../examples/quickstart/agent.yaml")),
+    (
+        "model.yaml",
+        include_str!("../../../examples/quickstart/model.yaml"),
+    ),
+    (
+        "route.yaml",
+        include_str!("../../../examples/quickstart/route.yaml"),
+    ),
+    (
+        "workspace.yaml",
+        include_str!("../../../examples/quickstart/workspace.yaml"),
+    ),
+    (
+        "agent.yaml",
+        include_str!("../../../examples/quickstart/agent.yaml"),
+    ),
 ];
 const MODEL: &str = "smollm2";
 const AGENT: &str = "scribe";
@@ -60,19 +72,32 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<ExitCode> {
     if global.output == Format::Json {
         output::print_json(&report);
     }
-    output::say("The stack is stopped; `qd up` (or `cargo run --release -- up`) starts it again with everything in place.");
+    output::say(
+        "The stack is stopped; `qd up` (or `cargo run --release -- up`) starts it again with everything in place.",
+    );
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show(stack: &Stack, global: &Global, model_limit: Duration, begin: Instant) -> Result<Value> {
+async fn show(
+    stack: &Stack,
+    global: &Global,
+    model_limit: Duration,
+    begin: Instant,
+) -> Result<Value> {
     stack.wait_ready().await?;
-    output::say(format_args!("✓ the stack is ready ({:.1} s)", begin.elapsed().as_secs_f64()));
+    output::say(format_args!(
+        "✓ the stack is ready ({:.1} s)",
+        begin.elapsed().as_secs_f64()
+    ));
     let cluster = stack.cluster();
     apply_all(cluster, &global.namespace, model_limit, stack.shutdown()).await?;
-    let gateway = cluster.service_url("quarterdeck-gateway").await?;
-    let agents = cluster.service_url("quarterdeck-agents").await?;
-    let key = cluster.gateway_key(&global.data()?.gateway_key(), &global.namespace).await?;
-    wait_for_key(&gateway, &key).await?;
+    let key_file = global.data()?.gateway_key();
+    let (gateway, key) = cluster
+        .plane("quarterdeck-gateway", &key_file, &global.namespace)
+        .await?;
+    let (agents, _) = cluster
+        .plane("quarterdeck-agents", &key_file, &global.namespace)
+        .await?;
     let answer = ask(&gateway, &key).await?;
     let run = run_agent(agents.clone(), key.clone(), &global.namespace).await?;
     if global.output == Format::Text {
@@ -87,7 +112,12 @@ async fn show(stack: &Stack, global: &Global, model_limit: Duration, begin: Inst
     }))
 }
 
-async fn apply_all(cluster: &Cluster, namespace: &str, model_limit: Duration, shutdown: &CancellationToken) -> Result<()> {
+async fn apply_all(
+    cluster: &Cluster,
+    namespace: &str,
+    model_limit: Duration,
+    shutdown: &CancellationToken,
+) -> Result<()> {
     let mut objects = Vec::new();
     for (name, text) in MANIFESTS {
         objects.extend(parse(text).with_context(|| format!("reading {name}"))?);
@@ -97,21 +127,36 @@ async fn apply_all(cluster: &Cluster, namespace: &str, model_limit: Duration, sh
         output::say(format_args!("✓ {} applied", display(object)));
     }
     for object in applied.iter().filter(|object| has_conditions(object)) {
-        let limit = if is_kind(object, "Model") { model_limit } else { Duration::from_secs(60) };
+        let limit = if is_kind(object, "Model") {
+            model_limit
+        } else {
+            Duration::from_secs(60)
+        };
         wait(cluster, object, limit, shutdown).await?;
     }
     Ok(())
 }
 
 fn is_kind(object: &DynamicObject, kind: &str) -> bool {
-    object.types.as_ref().is_some_and(|types| types.kind == kind)
+    object
+        .types
+        .as_ref()
+        .is_some_and(|types| types.kind == kind)
 }
 
 fn has_conditions(object: &DynamicObject) -> bool {
-    object.types.as_ref().is_some_and(|types| types.api_version.starts_with("quarterdeck.dev/"))
+    object
+        .types
+        .as_ref()
+        .is_some_and(|types| types.api_version.starts_with("quarterdeck.dev/"))
 }
 
-async fn wait(cluster: &Cluster, object: &DynamicObject, limit: Duration, shutdown: &CancellationToken) -> Result<()> {
+async fn wait(
+    cluster: &Cluster,
+    object: &DynamicObject,
+    limit: Duration,
+    shutdown: &CancellationToken,
+) -> Result<()> {
     let name = display(object);
     let mut last = String::new();
     let observe = |object: &DynamicObject, standing: &Standing| {
@@ -134,7 +179,10 @@ async fn wait(cluster: &Cluster, object: &DynamicObject, limit: Duration, shutdo
 }
 
 fn object_name(object: &DynamicObject) -> String {
-    let kind = object.types.as_ref().map_or("object", |types| types.kind.as_str());
+    let kind = object
+        .types
+        .as_ref()
+        .map_or("object", |types| types.kind.as_str());
     format!("{} {}", kind, object.name_any())
 }
 
@@ -145,31 +193,17 @@ fn loading(object: &DynamicObject) -> Option<String> {
     let percent = usize::try_from(loading["percent"].as_u64()?).ok()?.min(100);
     let done = percent * WIDTH / 100;
     let phase = loading["phase"].as_str().unwrap_or_default();
-    Some(format!("{phase} [{}{}] {percent} %", "#".repeat(done), ".".repeat(WIDTH - done)))
-}
-
-/// A key is known to the gateway a moment after its Secret is stored: the list of models tells.
-async fn wait_for_key(gateway: &str, key: &str) -> Result<()> {
-    const LIMIT: Duration = Duration::from_secs(30);
-    const PAUSE: Duration = Duration::from_millis(50);
-    let client = reqwest::Client::new();
-    let begin = Instant::now();
-    loop {
-        let response = client.get(format!("{gateway}/v1/models")).bearer_auth(key).send().await;
-        let lists_model = match response {
-            Ok(response) if response.status().is_success() => response.text().await?.contains(MODEL),
-            _ => false,
-        };
-        if lists_model {
-            return Ok(());
-        }
-        ensure!(begin.elapsed() < LIMIT, "the gateway does not know the key after {LIMIT:?}");
-        tokio::time::sleep(PAUSE).await;
-    }
+    Some(format!(
+        "{phase} [{}{}] {percent} %",
+        "#".repeat(done),
+        ".".repeat(WIDTH - done)
+    ))
 }
 
 async fn ask(gateway: &str, key: &str) -> Result<String> {
-    output::say(format_args!("\n── chat with {MODEL} through the gateway\n> {QUESTION}"));
+    output::say(format_args!(
+        "\n── chat with {MODEL} through the gateway\n> {QUESTION}"
+    ));
     let messages = json!([{"role": "user", "content": QUESTION}]);
     let body = json!({"model": MODEL, "messages": messages, "max_tokens": 64, "temperature": 0, "stream": true});
     let show = |text: &str| output::progress_text(text);
@@ -180,13 +214,22 @@ async fn ask(gateway: &str, key: &str) -> Result<String> {
 }
 
 async fn run_agent(url: String, key: String, namespace: &str) -> Result<Run> {
-    output::say(format_args!("\n── agent {AGENT}: the model writes, the workspace counts\n> {TOPIC}"));
+    output::say(format_args!(
+        "\n── agent {AGENT}: the model writes, the workspace counts\n> {TOPIC}"
+    ));
     let runtime = runs::AgentRuntime { url, key };
-    let run = runtime.start(namespace, AGENT, json!(TOPIC)).await.context("starting the agent's run")?;
+    let run = runtime
+        .start(namespace, AGENT, json!(TOPIC))
+        .await
+        .context("starting the agent's run")?;
     runtime.follow(&run.id, runs::show_transcript).await?;
     let run = runtime.get(&run.id).await?;
     if run.status != RunStatus::Succeeded {
-        bail!("the agent's run ended as {:?}: {}", run.status, run.error.unwrap_or_default());
+        bail!(
+            "the agent's run ended as {:?}: {}",
+            run.status,
+            run.error.unwrap_or_default()
+        );
     }
     Ok(run)
 }

@@ -38,17 +38,29 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<ExitCode> {
         false => Value::String(input),
     };
     let cluster = global.cluster().await?;
-    let url = cluster.service_url("quarterdeck-agents").await?;
-    let key = cluster.gateway_key(&global.data()?.gateway_key(), &global.namespace).await?;
+    let key_file = global.data()?.gateway_key();
+    let (url, key) = cluster
+        .plane("quarterdeck-agents", &key_file, &global.namespace)
+        .await?;
     let runtime = AgentRuntime { url, key };
     let run = runtime.start(&global.namespace, &agent, input).await?;
     let is_text = global.output == Format::Text;
-    runtime.follow(&run.id, |event| if is_text { show(event) }).await?;
+    runtime
+        .follow(&run.id, |event| {
+            if is_text {
+                show(event);
+            }
+        })
+        .await?;
     let run = runtime.get(&run.id).await?;
     if !is_text {
         output::print_json(&run);
     }
-    Ok(if run.status == RunStatus::Succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if run.status == RunStatus::Succeeded {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The agent runtime's API.
@@ -63,7 +75,10 @@ impl AgentRuntime {
     /// Starts a run.
     pub(crate) async fn start(&self, namespace: &str, agent: &str, input: Value) -> Result<Run> {
         let url = format!("{}/v1/agents/{namespace}/{agent}/runs", self.url);
-        let request = reqwest::Client::new().post(&url).bearer_auth(&self.key).json(&NewRun { input });
+        let request = reqwest::Client::new()
+            .post(&url)
+            .bearer_auth(&self.key)
+            .json(&NewRun { input });
         read(request).await
     }
 
@@ -77,27 +92,40 @@ impl AgentRuntime {
     pub(crate) async fn follow(&self, id: &str, mut observe: impl FnMut(&RunEvent)) -> Result<()> {
         let url = format!("{}/v1/runs/{id}/events", self.url);
         let request = reqwest::Client::new().get(&url).bearer_auth(&self.key);
-        let mut response = request.send().await.context("asking for the run's events")?.error_for_status()?;
+        let mut response = request
+            .send()
+            .await
+            .context("asking for the run's events")?
+            .error_for_status()?;
         let mut parser = Parser::new(EVENT_BYTES_MAX);
         while let Some(bytes) = response.chunk().await.context("reading the run's events")? {
             for event in parser.push(&bytes)? {
-                let event: RunEvent = serde_json::from_str(&event.data).context("reading an event of the run")?;
+                let event: RunEvent =
+                    serde_json::from_str(&event.data).context("reading an event of the run")?;
                 observe(&event);
                 if matches!(event, RunEvent::Finished { .. }) {
                     return Ok(());
                 }
             }
         }
-        bail!("the run's events broke off before its end\nhint: the run goes on; `qd run` again shows a new one")
+        bail!(
+            "the run's events broke off before its end\nhint: the run goes on; `qd run` again shows a new one"
+        )
     }
 }
 
 async fn read(request: reqwest::RequestBuilder) -> Result<Run> {
     let response = request.send().await.context("asking the agent runtime")?;
     let status = response.status();
-    let text = response.text().await.context("reading the agent runtime's answer")?;
+    let text = response
+        .text()
+        .await
+        .context("reading the agent runtime's answer")?;
     if !status.is_success() {
-        bail!("the agent runtime answered {status}: {}", fault_message(&text));
+        bail!(
+            "the agent runtime answered {status}: {}",
+            fault_message(&text)
+        );
     }
     serde_json::from_str(&text).context("reading the run")
 }
@@ -105,8 +133,16 @@ async fn read(request: reqwest::RequestBuilder) -> Result<Run> {
 /// Shows an event of `qd run`: steps and tools to standard error, the output to standard output.
 fn show(event: &RunEvent) {
     show_transcript(event);
-    if let RunEvent::Finished { output: Some(output), .. } = event {
-        output::print(output.as_str().map_or_else(|| output.to_string(), str::to_owned));
+    if let RunEvent::Finished {
+        output: Some(output),
+        ..
+    } = event
+    {
+        output::print(
+            output
+                .as_str()
+                .map_or_else(|| output.to_string(), str::to_owned),
+        );
     }
 }
 
@@ -117,12 +153,24 @@ pub(crate) fn show_transcript(event: &RunEvent) {
         RunEvent::Started { resumes } => output::say(format_args!("· resumed (restart {resumes})")),
         RunEvent::StepStarted { step, node } => output::say(format_args!("▸ step {step}: {node}")),
         RunEvent::Delta { text, .. } => output::progress_text(text),
-        RunEvent::ToolCalled { tool, arguments, result, failed, .. } => {
+        RunEvent::ToolCalled {
+            tool,
+            arguments,
+            result,
+            failed,
+            ..
+        } => {
             let mark = if *failed { "✗" } else { "✓" };
             output::say(format_args!("  {mark} {tool} {arguments}\n    {result}"));
         }
-        RunEvent::StepFinished { step, writes, .. } => output::say(format_args!("\n  step {step} wrote {writes}")),
-        RunEvent::Finished { status, error: Some(error), .. } => output::say(format_args!("✗ {status:?}: {error}")),
+        RunEvent::StepFinished { step, writes, .. } => {
+            output::say(format_args!("\n  step {step} wrote {writes}"));
+        }
+        RunEvent::Finished {
+            status,
+            error: Some(error),
+            ..
+        } => output::say(format_args!("✗ {status:?}: {error}")),
         RunEvent::Finished { status, .. } => output::say(format_args!("✓ {status:?}")),
     }
 }

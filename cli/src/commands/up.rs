@@ -60,7 +60,10 @@ async fn announce(stack: &Stack, global: &Global, begin: Instant) -> Result<()> 
         })),
         Format::Text => {
             output::say(format_args!("ready in {seconds:.1} s"));
-            output::print(format_args!("kubectl   export KUBECONFIG={}", kubeconfig.display()));
+            output::print(format_args!(
+                "kubectl   export KUBECONFIG={}",
+                kubeconfig.display()
+            ));
             output::print(format_args!("gateway   {gateway}/v1"));
             output::print(format_args!("agents    {agents}/v1"));
             output::say("Ctrl-C stops everything; the state stays in the data folder.");

@@ -6,7 +6,15 @@ use super::Finding;
 
 const LINES_MAX: usize = 600;
 /// Names that say nothing of what is inside.
-const EMPTY_NAMES: &[&str] = &["utils.rs", "util.rs", "helpers.rs", "common.rs", "misc.rs", "types.rs", "mod.rs"];
+const EMPTY_NAMES: &[&str] = &[
+    "utils.rs",
+    "util.rs",
+    "helpers.rs",
+    "common.rs",
+    "misc.rs",
+    "types.rs",
+    "mod.rs",
+];
 /// The only homes of `unsafe`, each block with its `SAFETY:`.
 const UNSAFE_HOMES: &[&str] = &["workspaces/sandbox/", "engine/models/"];
 /// Packages come by name through their clients; a host written down breaks mirrors. (Split, so that this file passes.)
@@ -22,20 +30,28 @@ const REGISTRY_HOSTS: &[&str] = &[
 pub(super) fn check(path: &Path, content: &str) -> Vec<Finding> {
     let place = path.display().to_string();
     let mut rules = Vec::new();
-    for host in REGISTRY_HOSTS.iter().filter(|host| content.contains(**host) && !place.ends_with("Cargo.lock")) {
+    for host in REGISTRY_HOSTS
+        .iter()
+        .filter(|host| content.contains(**host) && !place.ends_with("Cargo.lock"))
+    {
         rules.push(format!("names the registry host {host}"));
     }
     if place.ends_with(".rs") {
         rules.extend(check_rust(&place, content));
     }
-    rules.into_iter().map(|rule| Finding::new(&place, rule)).collect()
+    rules
+        .into_iter()
+        .map(|rule| Finding::new(&place, rule))
+        .collect()
 }
 
 fn check_rust(place: &str, content: &str) -> Vec<String> {
     let mut rules = Vec::new();
     let lines = content.lines().count();
     if LINES_MAX < lines {
-        rules.push(format!("has {lines} lines, over {LINES_MAX}: two ideas in one room"));
+        rules.push(format!(
+            "has {lines} lines, over {LINES_MAX}: two ideas in one room"
+        ));
     }
     let is_test = place.ends_with("tests.rs") || place.contains("/tests/");
     if !content.starts_with("//!") && !is_test {
@@ -60,11 +76,14 @@ fn check_line(place: &str, line: &str) -> Option<String> {
     if code.contains("#[ignore") && !code.contains("reason") && !is_tidy {
         return Some("ignores a test".to_owned());
     }
-    let opens_unsafe = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|word| code.contains(word));
+    let opens_unsafe = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"]
+        .iter()
+        .any(|word| code.contains(word));
     if opens_unsafe && !is_tidy && !UNSAFE_HOMES.iter().any(|home| place.starts_with(home)) {
         return Some("is unsafe outside of workspaces/sandbox and engine/models".to_owned());
     }
-    let is_test = place.ends_with("tests.rs") || place.contains("/tests/") || place.starts_with("tests/");
+    let is_test =
+        place.ends_with("tests.rs") || place.contains("/tests/") || place.starts_with("tests/");
     if is_test && code.contains("sleep(") {
         return Some("sleeps in a test; await the event".to_owned());
     }
@@ -83,7 +102,10 @@ mod tests {
         match rule {
             None => assert_eq!(findings, []),
             Some(rule) => {
-                assert!(findings.iter().any(|finding| finding.rule.contains(rule)), "{findings:?}");
+                assert!(
+                    findings.iter().any(|finding| finding.rule.contains(rule)),
+                    "{findings:?}"
+                );
             }
         }
     }
@@ -91,13 +113,45 @@ mod tests {
     #[test]
     fn each_rule_is_found_where_it_is_broken_and_nowhere_else() {
         holds("gateway/src/route.rs", "//! Routes.\n", None);
-        holds("gateway/src/route.rs", "fn main() {}\n", Some("does not begin"));
-        holds("gateway/src/utils.rs", "//! Things.\n", Some("says nothing"));
-        holds("gateway/src/route.rs", "//! Routes.\nunsafe { x() }\n", Some("unsafe outside"));
-        holds("workspaces/sandbox/src/x.rs", "//! Calls.\nunsafe { x() }\n", None);
-        holds("tests/tests/chat.rs", "//! Chats.\nsleep(second).await;\n", Some("sleeps"));
-        holds("gateway/src/route.rs", &format!("//! Routes.\n{}", "\n".repeat(599)), None);
-        holds("gateway/src/route.rs", &format!("//! Routes.\n{}", "\n".repeat(600)), Some("601 lines"));
-        holds("docs/x.md", concat!("see pypi", ".org"), Some("registry host"));
+        holds(
+            "gateway/src/route.rs",
+            "fn main() {}\n",
+            Some("does not begin"),
+        );
+        holds(
+            "gateway/src/utils.rs",
+            "//! Things.\n",
+            Some("says nothing"),
+        );
+        holds(
+            "gateway/src/route.rs",
+            "//! Routes.\nunsafe { x() }\n",
+            Some("unsafe outside"),
+        );
+        holds(
+            "workspaces/sandbox/src/x.rs",
+            "//! Calls.\nunsafe { x() }\n",
+            None,
+        );
+        holds(
+            "tests/tests/chat.rs",
+            "//! Chats.\nsleep(second).await;\n",
+            Some("sleeps"),
+        );
+        holds(
+            "gateway/src/route.rs",
+            &format!("//! Routes.\n{}", "\n".repeat(599)),
+            None,
+        );
+        holds(
+            "gateway/src/route.rs",
+            &format!("//! Routes.\n{}", "\n".repeat(600)),
+            Some("601 lines"),
+        );
+        holds(
+            "docs/x.md",
+            concat!("see pypi", ".org"),
+            Some("registry host"),
+        );
     }
 }
