@@ -201,7 +201,7 @@ impl Workspace {
                 Instant::now() < until && self.sandbox.try_wait().unwrap().is_none(),
                 "not ready: {log}"
             );
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     }
 }
