@@ -104,7 +104,12 @@ async fn answer(
             let text = json!([{ "type": "text", "text": format!("{name} {arguments}") }]);
             json!({ "content": text, "isError": name == "fail" })
         }
-        _ => return StatusCode::ACCEPTED.into_response(),
+        _ if request.get("id").is_none() => return StatusCode::ACCEPTED.into_response(),
+        _ => {
+            let error = json!({ "code": -32601, "message": "method not found" });
+            let body = json!({ "jsonrpc": "2.0", "id": request["id"], "error": error });
+            return Json(body).into_response();
+        }
     };
     let body = json!({ "jsonrpc": "2.0", "id": request["id"], "result": result });
     ([("mcp-session-id", server.session())], Json(body)).into_response()

@@ -14,9 +14,10 @@ use protocol::secret::SecretString;
 use rmcp::{
     RoleClient,
     model::{
-        CallToolRequestParams, CallToolResult, ContentBlock, JsonObject, RequestMetaObject, Tool,
+        CallToolRequestParams, CallToolResult, ContentBlock, JsonObject, ProtocolVersion,
+        RequestMetaObject, Tool,
     },
-    service::{RunningService, ServiceExt},
+    service::{ClientLifecycleMode, ClientServiceExt, RunningService},
     transport::{
         StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig,
     },
@@ -173,7 +174,12 @@ async fn connect(
     let config = StreamableHttpClientTransportConfig::with_uri(server.url).custom_headers(headers);
     let transport =
         StreamableHttpClientTransport::with_client(outbound.client(server.url).clone(), config);
-    ().serve(transport)
+    // Asks a server of today's protocol what it can, and shakes hands with one of an earlier.
+    let lifecycle = ClientLifecycleMode::Auto {
+        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+        legacy_version: None,
+    };
+    ().serve_with_lifecycle(transport, lifecycle)
         .await
         .map_err(|error| error::handshake(&shown(server), &error))
 }

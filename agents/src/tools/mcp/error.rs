@@ -30,6 +30,7 @@ pub(super) fn handshake(server: &str, error: &ClientInitializeError) -> Failure 
                 failure => failure,
             }
         }
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake(server, fallback),
         _ => Failure::unavailable(format!("{what}: {}", chain(error))),
     }
 }
