@@ -118,11 +118,6 @@ impl Cause {
         Self::plain("FieldValueNotFound", &message, field.into(), "")
     }
 
-    /// Our own failure while validating a field.
-    pub fn internal(field: impl Into<String>, detail: &str) -> Self {
-        Self::plain("InternalError", "Internal error", field.into(), detail)
-    }
-
     fn plain(reason: &'static str, message: &str, field: String, detail: &str) -> Self {
         let message = if detail.is_empty() {
             message.to_owned()
@@ -344,11 +339,6 @@ impl ApiError {
         Self::bare(410, "Expired", message)
     }
 
-    /// 410 for a resource that has gone for good.
-    pub fn gone(message: impl Into<String>) -> Self {
-        Self::bare(410, "Gone", message)
-    }
-
     /// 415; `accepted` are the media types that would do.
     pub fn unsupported_media_type(accepted: &[&str]) -> Self {
         let list = accepted.join(", ");
@@ -395,20 +385,6 @@ impl ApiError {
             ..Details::default()
         };
         Self::about(504, "Timeout", message, details)
-    }
-
-    /// 504.
-    pub fn timeout(message: impl Into<String>, retry_after_seconds: u32) -> Self {
-        let details = Details {
-            retry_after_seconds,
-            ..Details::default()
-        };
-        Self::about(
-            504,
-            "Timeout",
-            format!("Timeout: {}", message.into()),
-            details,
-        )
     }
 
     /// 413.

@@ -90,8 +90,3 @@ pub fn definition_name(group: &str, version: &str, kind: &str) -> Option<&'stati
 pub fn schema(group: &str, version: &str, kind: &str) -> Option<&'static Structural> {
     definition_name(group, version, kind).map(definition)
 }
-
-/// The schema of the metadata that every object has.
-pub fn object_meta() -> &'static Structural {
-    definition("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
-}

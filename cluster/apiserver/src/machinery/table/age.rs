@@ -8,7 +8,7 @@ const DAY: i64 = 24 * HOUR;
 const YEAR: i64 = 365 * DAY;
 
 /// A span of seconds, with fewer units the longer it is.
-pub fn human(seconds: i64) -> String {
+pub(super) fn human(seconds: i64) -> String {
     let pair = |whole: i64, unit: &str, rest: i64, part: &str| {
         if rest == 0 {
             format!("{whole}{unit}")

@@ -40,7 +40,7 @@ fn ages_lose_detail_as_they_grow() {
         (9 * 86400, "9d"),
         (800 * 86400, "2y70d"),
     ] {
-        assert_eq!(human(seconds), expected);
+        assert_eq!(age::human(seconds), expected);
     }
 }
 
