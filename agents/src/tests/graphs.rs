@@ -1,6 +1,6 @@
 //! Graphs from start to end: every kind of step, conditions, attempts, limits, failures.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use protocol::runs::{RunEvent, RunStatus};
 use serde_json::{Value, json};
@@ -276,7 +276,7 @@ async fn a_cancelled_run_stops_at_once_and_stays_cancelled() {
     let runtime = world.start(world.definition(&one(&step, &json!({})))).await;
     let run = runtime.create(&json!("x"), None).await.unwrap();
     while world.model.count() == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
     let response = runtime
         .post(&format!("/v1/runs/{}/cancel", run.id), &json!({}))
