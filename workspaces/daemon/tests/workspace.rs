@@ -227,6 +227,7 @@ async fn test() {
         lets_nothing_out(&workspace).await;
         keeps_programs_from_the_daemon(&workspace).await;
         runs_an_id_once(&workspace).await;
+        stops_programs_that_get_out_of_reach(&workspace).await;
         ends_what_nobody_waits_for(&workspace).await;
         shutdown.cancel();
     };
@@ -367,7 +368,7 @@ async fn lets_nothing_out(workspace: &Workspace) {
 }
 
 async fn keeps_programs_from_the_daemon(workspace: &Workspace) {
-    let script = "kill -9 1; kill -9 $PPID; ls /run/quarterdeck/ && cat /run/quarterdeck/init.sock; head -c1 /proc/1/environ; \
+    let script = "kill -9 1; ls /run/quarterdeck/ && cat /run/quarterdeck/init.sock; head -c1 /proc/1/environ; \
          echo x > /run/quarterdeck/x; cat .quarterdeck/audit.jsonl; rm /run/quarterdeck/init.sock; echo end";
     let (text, exit) = workspace.shell(script).await;
     assert!(exit.code == 0 && text.ends_with("end\n"), "{text}");
@@ -384,6 +385,21 @@ async fn keeps_programs_from_the_daemon(workspace: &Workspace) {
         !text.contains("enforced"),
         "init answered a program: {text}"
     );
+}
+
+async fn stops_programs_that_get_out_of_reach(workspace: &Workspace) {
+    // A program may stop one that was started earlier.
+    let (server, _) = workspace.shell("sleep 5432 & echo $!").await;
+    let (text, exit) = workspace.shell(&format!("kill {server}")).await;
+    assert_eq!(exit.code, 0, "{text}");
+    // One that kills what keeps it is ended with all that has no keeper.
+    let (_, exit) = workspace.shell("kill -9 $PPID; exec sleep 5432").await;
+    assert_eq!(exit.code, 137);
+    let count = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 543[2]'";
+    let until = Instant::now() + Duration::from_secs(5);
+    while workspace.shell(count).await.0 != "0\n" {
+        assert!(Instant::now() < until, "it goes on");
+    }
 }
 
 async fn runs_an_id_once(workspace: &Workspace) {

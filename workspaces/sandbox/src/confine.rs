@@ -1,10 +1,12 @@
 //! Programs started *inside* a workspace by its own daemon: no privilege needed, so it works in any container.
 //!
 //! Between the daemon and each program stands a keeper, a fork of the daemon that adopts whatever the program leaves behind:
-//! a program cannot get its children out of [`Confined::kill_all`]'s reach by daemonizing them. The program cannot signal
-//! the keeper or the daemon, nor read their memory: they are outside its Landlock domain and not dumpable.
+//! a program cannot get its children out of [`Confined::kill_all`]'s reach by daemonizing them. Programs of one confinement
+//! may signal each other, keepers included, but not the daemon, which is outside their Landlock domain; none can read the
+//! memory of the others. A keeper that was killed is told by [`Confined::reap`], and its program counts as ended.
 
 mod keeper;
+mod nursery;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use self::nursery::Nursery;
 use crate::descriptors::{Fate, seal};
 use crate::domain::{self, Domain};
 use crate::{SandboxError, Stdio, seccomp};
@@ -41,9 +44,7 @@ pub struct ConfinementSpec {
 /// A confinement, ready to be put around any number of programs.
 #[derive(Debug)]
 pub struct Confinement {
-    ruleset: Option<OwnedFd>,
-    filter: &'static seccompiler::BpfProgram,
-    limits: Vec<(u32, u64)>,
+    nursery: Nursery,
     enforced: Vec<String>,
     missing: Vec<String>,
 }
@@ -96,10 +97,12 @@ impl Confinement {
                 "landlock signal scope: needs version {ABI_WITH_SIGNALS}, this kernel has {abi}"
             ));
         }
-        Ok(Self {
-            ruleset,
+        let birth = Birth {
             filter: seccomp::compiled()?,
             limits: limits(spec),
+        };
+        Ok(Self {
+            nursery: Nursery::open(ruleset, birth)?,
             enforced,
             missing,
         })
@@ -120,6 +123,19 @@ impl Confinement {
     /// # Errors
     /// [`SandboxError::Program`] if it cannot be run.
     pub fn spawn(&self, program: &ProgramSpec, stdio: Stdio) -> Result<Confined, SandboxError> {
+        self.nursery.bear(program, stdio)
+    }
+}
+
+/// How programs are started, on the nursery's thread.
+#[derive(Debug)]
+struct Birth {
+    filter: &'static seccompiler::BpfProgram,
+    limits: Vec<(u32, u64)>,
+}
+
+impl Birth {
+    fn give(&self, program: &ProgramSpec, stdio: Stdio) -> Result<Confined, SandboxError> {
         let Some((name, args)) = program
             .command
             .split_first()
@@ -129,12 +145,6 @@ impl Confinement {
         };
         let (pid_read, pid_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(SandboxError::io("make a pipe"))?;
-        let ruleset = self
-            .ruleset
-            .as_ref()
-            .map(OwnedFd::try_clone)
-            .transpose()
-            .map_err(SandboxError::io("copy the Landlock domain"))?;
         let mut command = Command::new(name);
         command
             .args(args)
@@ -151,7 +161,7 @@ impl Confinement {
         unsafe {
             command.pre_exec(move || {
                 keeper::stand_between(&pid_write)?;
-                confine_self(ruleset.as_ref(), filter, &limits)
+                confine_self(filter, &limits)
             });
         }
         let keeper = command
@@ -180,17 +190,17 @@ impl Confined {
         self.keeper.id()
     }
 
-    /// Reaps the keeper and says how the program ended: its code, 128 + signal if a signal ended it. Blocks until it has;
-    /// [`AsFd`] gives a descriptor that is readable then.
+    /// Reaps the keeper and says how the program ended: its code, 128 + signal if a signal ended it. Nothing if the keeper
+    /// itself was killed, by [`Confined::kill_all`] or by a program. Blocks until it has ended; [`AsFd`] gives a descriptor that is readable then.
     ///
     /// # Errors
     /// Somebody else reaped it.
-    pub fn reap(&mut self) -> Result<i32, SandboxError> {
+    pub fn reap(&mut self) -> Result<Option<i32>, SandboxError> {
         let status = self
             .keeper
             .wait()
             .map_err(SandboxError::io("reap a program"))?;
-        Ok(status.code().unwrap_or(128 + Signal::KILL.as_raw()))
+        Ok(status.code())
     }
 
     /// Kills the program and everything that came of it, also what made itself a session or a daemon.
@@ -227,6 +237,11 @@ pub fn kill_tree(keeper: u32) {
         std::thread::sleep(Duration::from_millis(1));
     }
     signal(keeper, Signal::KILL);
+}
+
+/// The children of a process that have not ended yet, adopted ones included.
+pub fn children_of(parent: u32) -> Vec<u32> {
+    keeper::living_children(parent)
 }
 
 /// Makes the calling process adopt what its descendants leave behind, and unreadable for others of its user.
@@ -283,20 +298,12 @@ fn limits(spec: &ConfinementSpec) -> Vec<(u32, u64)> {
     limits
 }
 
-/// In the child: limits, no new privileges, Landlock, seccomp. Only system calls.
-fn confine_self(
-    ruleset: Option<&OwnedFd>,
-    filter: &seccompiler::BpfProgram,
-    limits: &[(u32, u64)],
-) -> io::Result<()> {
+/// In the child, which is in the domain already: limits and seccomp. Only system calls.
+fn confine_self(filter: &seccompiler::BpfProgram, limits: &[(u32, u64)]) -> io::Result<()> {
     seal(Fate::CloseOnExec)?;
     rustix::process::setsid()?;
     for (resource, limit) in limits {
         keeper::lower_limit(*resource, *limit)?;
-    }
-    rustix::thread::set_no_new_privs(true)?;
-    if let Some(ruleset) = ruleset {
-        domain::enter(ruleset)?;
     }
     seccompiler::apply_filter(filter).map_err(|_| io::Error::last_os_error())
 }

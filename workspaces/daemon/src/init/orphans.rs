@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use workspaces_sandbox::confine::{children_of, kill_tree};
 
 /// Which children are somebody's to reap; all others are orphans.
 #[derive(Debug, Clone)]
@@ -70,6 +71,23 @@ impl Orphans {
                 }
             }
         })
+    }
+
+    /// Kills all orphans and what is below them.
+    pub(super) fn sweep(&self) {
+        if !self.adopts {
+            return;
+        }
+        let claimed = self.claimed.lock();
+        for child in children_of(std::process::id()) {
+            if !claimed.contains(&child) {
+                tracing::warn!(
+                    pid = child,
+                    "an orphan is killed: a program killed its keeper"
+                );
+                kill_tree(child);
+            }
+        }
     }
 
     fn reap_ready(&self) {

@@ -104,6 +104,15 @@ pub(super) fn living_descendants(ancestor: u32) -> Vec<u32> {
     found
 }
 
+/// The children of a process that have not ended yet.
+pub(super) fn living_children(parent: u32) -> Vec<u32> {
+    processes()
+        .into_iter()
+        .filter(|(_, its_parent, ended)| *its_parent == parent && !ended)
+        .map(|(pid, _, _)| pid)
+        .collect()
+}
+
 /// All processes that are seen here: id, parent, whether it has ended and only waits to be reaped.
 fn processes() -> Vec<(u32, u32, bool)> {
     let Ok(entries) = std::fs::read_dir("/proc") else {

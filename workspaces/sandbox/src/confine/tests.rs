@@ -47,7 +47,7 @@ fn a_program_writes_where_it_may_and_reads_nothing_hidden() {
         confinement.missing()
     );
     let script = format!(
-        "echo here > a && cat a; cat {0}/secret; echo x > {0}/b; echo x > /var/tmp/quarterdeck-confine-test; ulimit -n; kill -9 $PPID; exit 5",
+        "echo here > a && cat a; cat {0}/secret; echo x > {0}/b; echo x > /var/tmp/quarterdeck-confine-test; ulimit -n; exit 5",
         hidden.path().display()
     );
     let (text, code) = run(&confinement, home.path(), &script);
@@ -101,4 +101,16 @@ fn a_program_that_does_not_exist_is_the_callers_fault() {
         matches!(outcome, Err(SandboxError::Program { .. })),
         "{outcome:?}"
     );
+}
+
+#[test]
+fn programs_may_signal_each_other_but_not_the_daemon() {
+    let (home, hidden) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let confinement = Confinement::new(&spec(home.path(), hidden.path())).unwrap();
+    let (mut server, _output) = start(&confinement, home.path(), "exec sleep 1000");
+    let own = std::process::id();
+    let script = format!("kill -0 {own} || kill -9 {}", server.pid());
+    let (text, code) = run(&confinement, home.path(), &script);
+    assert!(code == 0 && text.contains("ermitted"), "{text}");
+    assert_eq!(server.reap().unwrap(), Some(137));
 }

@@ -11,7 +11,7 @@ use workspaces_sandbox::{
 };
 
 use crate::attacker::Outcome;
-use crate::bench::{Bench, Streams, exec, exec_spec, spec};
+use crate::bench::{Bench, exec, exec_spec, spec};
 use crate::harness::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -89,20 +89,19 @@ fn execs() {
     const FACTS: &str = "for n in user pid mnt net ipc uts cgroup; do readlink /proc/self/ns/$n; done; cat /proc/self/uid_map; \
          grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status; cat /proc/self/cgroup; ulimit -c";
     let bench = Bench::hard();
-    let streams = Streams::new();
+    let script = format!("({FACTS}) > /tmp/draft && mv /tmp/draft /tmp/facts; exec sleep 1000");
     let first = SandboxSpec {
-        command: spec(
-            "",
-            &["sh", "-c", &format!("{FACTS}; exec 1>&2; exec sleep 1000")],
-        )
-        .command,
+        command: spec("", &["sh", "-c", &script]).command,
         ..spec("a", &[])
     };
-    let sandbox = bench.sandboxes.create(first, &streams.stdio).unwrap();
+    let sandbox = bench
+        .sandboxes
+        .create(first, &Stdio::null().unwrap())
+        .unwrap();
     sandbox.start().unwrap();
+    let first = "until test -e /tmp/facts; do :; done; cat /tmp/facts";
+    let first = exec(&sandbox, &["sh", "-c", first]);
     let later = exec(&sandbox, &["sh", "-c", FACTS]);
-    sandbox.kill_all().unwrap();
-    let first = streams.finish(|| sandbox.wait().unwrap());
     assert_eq!(later.stdout, first.stdout);
     assert!(
         later.stdout.contains("Seccomp:\t2") && later.stdout.contains("NoNewPrivs:\t1"),

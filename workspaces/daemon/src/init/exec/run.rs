@@ -135,7 +135,10 @@ impl Run {
             },
             false,
         );
-        let exit = match self.follow(started, stdin, timeout, shutdown).await {
+        let exit = match self
+            .follow(started, stdin, timeout, orphans, shutdown)
+            .await
+        {
             Ok(exit) => exit,
             Err(error) => {
                 tracing::error!(%error, "program lost");
@@ -155,6 +158,7 @@ impl Run {
         started: Started,
         stdin: Vec<u8>,
         timeout: Duration,
+        orphans: &Orphans,
         shutdown: &CancellationToken,
     ) -> std::io::Result<Exit> {
         let Started {
@@ -164,16 +168,16 @@ impl Run {
             stderr,
         } = started;
         let keeper = program.keeper_pid();
-        let mut ended = tokio::task::spawn_blocking(move || program.reap());
+        let mut end = tokio::task::spawn_blocking(move || program.reap());
         let mut output = Output::new(self, stdout, stderr)?;
         let feed = feed(Sender::from_owned_fd(write_stdin)?, stdin);
         tokio::pin!(feed);
         let (mut fed, mut timed_out, mut killed) = (false, false, false);
         let deadline = sleep_until(Instant::now() + timeout);
         tokio::pin!(deadline);
-        let code = loop {
+        let ended = loop {
             tokio::select! {
-                code = &mut ended => break code.map_err(std::io::Error::other)?.map_err(std::io::Error::other)?,
+                end = &mut end => break end.map_err(std::io::Error::other)?.map_err(std::io::Error::other)?,
                 () = output.next(), if output.is_open() => {}
                 () = &mut feed, if !fed => fed = true,
                 () = &mut deadline, if !killed => { timed_out = true; killed = true; kill(keeper).await; }
@@ -181,6 +185,11 @@ impl Run {
                 () = shutdown.cancelled(), if !killed => { killed = true; kill(keeper).await; }
             }
         };
+        if ended.is_none() && !killed {
+            // A program killed its keeper to get out of its reach: what has no keeper goes.
+            orphans.sweep();
+        }
+        let code = ended.unwrap_or(128 + nix::libc::SIGKILL);
         output.drain(sleep_until(Instant::now() + DRAIN_MAX)).await;
         Ok(Exit {
             code,
