@@ -1,6 +1,7 @@
 //! What can run a container: our own executable as a supervised process, or any image in a sandbox.
 
 pub(crate) mod cgroup;
+pub(crate) mod dial;
 pub(crate) mod launcher;
 pub(crate) mod leftovers;
 pub(crate) mod process;

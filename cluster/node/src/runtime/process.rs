@@ -105,7 +105,7 @@ impl ProcessRuntime {
             }
         };
         let environment = self.environment(&launch, &paths);
-        let mut command = self.command(&cgroup, &environment, &paths, &launch);
+        let mut command = self.command(&cgroup, &environment, &paths, &launch, false);
         command
             .arg(&program)
             .args(arguments.iter().map(|argument| paths.rewrite(argument)));
@@ -179,6 +179,7 @@ impl ProcessRuntime {
         environment: &Variables,
         paths: &Paths,
         launch: &Launch,
+        terminal: bool,
     ) -> Command {
         let mut command = Command::new(&self.executable);
         command
@@ -192,13 +193,17 @@ impl ProcessRuntime {
             .working_dir
             .as_deref()
             .map(|folder| PathBuf::from(paths.rewrite(folder)));
+        if terminal {
+            // It starts a session, which a leader of a group may not.
+            command.arg("--terminal");
+        } else {
+            command.process_group(0);
+        }
         command
             .arg("--")
             .env_clear()
-            .envs(environment.iter().cloned());
-        command
-            .current_dir(folder.unwrap_or_else(|| launch.folder.clone()))
-            .process_group(0);
+            .envs(environment.iter().cloned())
+            .current_dir(folder.unwrap_or_else(|| launch.folder.clone()));
         command
     }
 
@@ -353,9 +358,13 @@ impl RunningContainer for ProcessContainer {
             },
             |name| self.program(name),
         );
-        let mut command =
-            self.runtime
-                .command(&self.cgroup, &self.environment, &self.paths, &self.launch);
+        let mut command = self.runtime.command(
+            &self.cgroup,
+            &self.environment,
+            &self.paths,
+            &self.launch,
+            request.tty,
+        );
         let spawner = self.runtime.spawner.clone();
         let arguments: Vec<String> = request
             .command

@@ -1,26 +1,25 @@
 //! A sandbox that runs, as the node sees a container.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream as BlockingStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rustix::process::Signal;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use workspaces_sandbox::{ExecSpec, ExitStatus, Process, Sandbox, SandboxError, SandboxSpec};
 
 use super::{OurStreams, Streams};
 use crate::explain::explain;
+use crate::runtime::dial::dial;
 use crate::runtime::{Ended, ExecRequest, RunningContainer, Session};
 
 /// How an end that nobody saw is reported.
@@ -33,6 +32,8 @@ const UNKNOWN: Ended = Ended {
 pub(super) struct SandboxContainer {
     sandbox: Arc<Mutex<Option<Arc<Sandbox>>>>,
     spec: SandboxSpec,
+    /// Our own binary, which connects into the sandbox where this process may not.
+    executable: PathBuf,
     id: String,
     isolation: String,
     pid: u32,
@@ -44,6 +45,7 @@ impl SandboxContainer {
     pub(super) fn supervise(
         sandbox: Sandbox,
         spec: SandboxSpec,
+        executable: PathBuf,
         tasks: &TaskTracker,
     ) -> io::Result<Self> {
         let mut isolation = format!("isolated: {}", sandbox.enforced().join(", "));
@@ -69,6 +71,7 @@ impl SandboxContainer {
         Ok(Self {
             sandbox: held,
             spec,
+            executable,
             id,
             isolation,
             pid,
@@ -171,31 +174,20 @@ impl RunningContainer for SandboxContainer {
     }
 
     fn connect(&self, port: u16, limit: Duration) -> BoxFuture<'static, io::Result<TcpStream>> {
-        let pid = self.pid;
+        let (pid, executable) = (self.pid, self.executable.clone());
         let has_ended = self.ended.borrow().is_some();
         async move {
             if has_ended {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
             }
-            let (sender, receiver) = oneshot::channel();
-            // The thread joins the sandbox's network, so it must end rather than return to a pool.
-            thread::Builder::new()
-                .name("sandbox-connect".to_owned())
-                .spawn(move || {
-                    drop(sender.send(connect_inside(pid, port, limit)));
-                })?;
-            let stream = receiver.await.map_err(io::Error::other)??;
+            let dialing = move || dial(&executable, pid, port, limit);
+            let dialed = tokio::task::spawn_blocking(dialing).await;
+            let stream = dialed.map_err(io::Error::other)??;
             stream.set_nonblocking(true)?;
             TcpStream::from_std(stream)
         }
         .boxed()
     }
-}
-
-fn connect_inside(pid: u32, port: u16, limit: Duration) -> io::Result<BlockingStream> {
-    let network = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
-    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
-    BlockingStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), limit)
 }
 
 /// Resolves when the process of a pidfd has ended.
