@@ -34,11 +34,22 @@ struct Report<'a> {
 /// Prints the rows and writes them to bench/results.
 pub(crate) fn keep(name: &str, rows: &[Row]) -> Result<()> {
     for row in rows {
-        let peer = row.peer.zip(row.ratio).map_or_else(String::new, |(peer, ratio)| format!("  peer {peer:.2}  ratio {ratio:.2}"));
-        say(&format!("{:<44} {:>10.2} {}{peer}", row.work, row.ours, row.unit));
+        let peer = row
+            .peer
+            .zip(row.ratio)
+            .map_or_else(String::new, |(peer, ratio)| {
+                format!("  peer {peer:.2}  ratio {ratio:.2}")
+            });
+        say(&format!(
+            "{:<44} {:>10.2} {}{peer}",
+            row.work, row.ours, row.unit
+        ));
     }
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processor.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor");
+    let model = processor
+        .lines()
+        .find_map(|line| line.strip_prefix("model name\t: "))
+        .unwrap_or("unknown processor");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let report = Report {
         name,
@@ -61,6 +72,9 @@ pub(crate) fn say(line: &str) {
 }
 
 fn output(program: &str, args: &[&str]) -> Result<String> {
-    let output = Command::new(program).args(args).output().with_context(|| format!("starting {program}"))?;
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .with_context(|| format!("starting {program}"))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

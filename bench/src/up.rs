@@ -70,9 +70,15 @@ fn start(data: &std::path::Path) -> Result<Start> {
     }
     let seconds = begin.elapsed().as_secs_f64();
     let resident_mebibytes = resident_of_tree(child.id())?;
-    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().context("stopping `qd up`")?;
+    Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .context("stopping `qd up`")?;
     child.wait().context("waiting for `qd up`")?;
-    Ok(Start { seconds, resident_mebibytes })
+    Ok(Start {
+        seconds,
+        resident_mebibytes,
+    })
 }
 
 fn qd() -> PathBuf {
@@ -84,15 +90,25 @@ fn qd() -> PathBuf {
 fn resident_of_tree(root: u32) -> Result<f64> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc").context("reading /proc")?.flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
+            continue;
+        };
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse::<u32>().ok());
+        let parent = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.split(' ').nth(1)?.parse::<u32>().ok());
         parents.extend(parent.map(|parent| (pid, parent)));
     }
     let mut tree = vec![root];
     let mut next = 0;
     while let Some(parent) = tree.get(next).copied() {
-        tree.extend(parents.iter().filter(|(_, above)| *above == parent).map(|(pid, _)| *pid));
+        tree.extend(
+            parents
+                .iter()
+                .filter(|(_, above)| *above == parent)
+                .map(|(pid, _)| *pid),
+        );
         next += 1;
     }
     let kibibytes: f64 = tree.iter().map(|pid| proportional_kibibytes(*pid)).sum();
@@ -102,7 +118,8 @@ fn resident_of_tree(root: u32) -> Result<f64> {
 fn proportional_kibibytes(pid: u32) -> f64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or_default()
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok())
+        .unwrap_or_default()
 }
 
 fn median(mut samples: Vec<f64>) -> f64 {

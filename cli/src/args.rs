@@ -109,7 +109,7 @@ impl Args {
     pub(crate) fn filter(&self) -> &str {
         match (&self.log, &self.command) {
             (Some(filter), _) => filter,
-            (None, Command::Role(_)) => "info,kube=warn,hyper=warn,tower=warn,h2=warn",
+            (None, Command::Role(_)) => "info,kube=warn,hyper=warn,tower=warn,h2=warn,rmcp=off",
             (None, _) => "warn",
         }
     }

@@ -41,8 +41,14 @@ pub struct ConsoleConfig {
 ///
 /// # Errors
 /// The listener fails.
-pub async fn serve(listener: TcpListener, config: ConsoleConfig, shutdown: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router(config)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+pub async fn serve(
+    listener: TcpListener,
+    config: ConsoleConfig,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(config))
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
 }
 
 /// The address to open, for a listener's address.
@@ -52,7 +58,10 @@ pub fn address(listener: SocketAddr, config: &ConsoleConfig) -> String {
 
 /// The page and the way to gateway and agents.
 pub fn router(config: ConsoleConfig) -> Router {
-    let state = Arc::new(Console { config, client: reqwest::Client::new() });
+    let state = Arc::new(Console {
+        config,
+        client: reqwest::Client::new(),
+    });
     Router::new()
         .route("/", get(page))
         .route("/{plane}/{*path}", any(pass))
@@ -68,8 +77,13 @@ struct Console {
 impl Console {
     fn admits(&self, headers: &HeaderMap) -> bool {
         let expected = format!("{COOKIE}={}", self.config.admission.expose());
-        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        cookies.flat_map(|value| value.split("; ")).any(|cookie| cookie == expected)
+        let cookies = headers
+            .get_all(header::COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        cookies
+            .flat_map(|value| value.split("; "))
+            .any(|cookie| cookie == expected)
     }
 }
 
@@ -78,16 +92,34 @@ struct Admission {
     admission: Option<String>,
 }
 
-async fn page(State(console): State<Arc<Console>>, Query(query): Query<Admission>, headers: HeaderMap) -> Response {
+async fn page(
+    State(console): State<Arc<Console>>,
+    Query(query): Query<Admission>,
+    headers: HeaderMap,
+) -> Response {
     let admission = console.config.admission.expose();
     if query.admission.as_deref() == Some(admission) {
         let cookie = format!("{COOKIE}={admission}; HttpOnly; SameSite=Strict; Path=/");
-        return (StatusCode::SEE_OTHER, [(header::SET_COOKIE, cookie), (header::LOCATION, "/".to_owned())]).into_response();
+        return (
+            StatusCode::SEE_OTHER,
+            [
+                (header::SET_COOKIE, cookie),
+                (header::LOCATION, "/".to_owned()),
+            ],
+        )
+            .into_response();
     }
     if !console.admits(&headers) {
-        return (StatusCode::FORBIDDEN, "open the address that `qd console` printed\n").into_response();
+        return (
+            StatusCode::FORBIDDEN,
+            "open the address that `qd console` printed\n",
+        )
+            .into_response();
     }
-    let policy = (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_POLICY));
+    let policy = (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(CONTENT_POLICY),
+    );
     ([policy], Html(PAGE)).into_response()
 }
 
@@ -99,31 +131,51 @@ async fn pass(
     body: Bytes,
 ) -> Response {
     if !console.admits(&headers) {
-        return (StatusCode::FORBIDDEN, "open the address that `qd console` printed\n").into_response();
+        return (
+            StatusCode::FORBIDDEN,
+            "open the address that `qd console` printed\n",
+        )
+            .into_response();
     }
     let base = match plane.as_str() {
         "gateway" => &console.config.gateway,
         "agents" => &console.config.agents,
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
-    let mut request = console.client.request(method, format!("{base}/{path}")).body(body);
+    let mut request = console
+        .client
+        .request(method, format!("{base}/{path}"))
+        .body(body);
     for name in [header::CONTENT_TYPE, header::ACCEPT] {
         if let Some(value) = headers.get(&name) {
             request = request.header(name, value);
         }
     }
-    match request.bearer_auth(console.config.key.expose()).send().await {
+    match request
+        .bearer_auth(console.config.key.expose())
+        .send()
+        .await
+    {
         Ok(answer) => pass_back(answer),
-        Err(error) => (StatusCode::BAD_GATEWAY, format!("{plane} did not answer: {error}\n")).into_response(),
+        Err(error) => (
+            StatusCode::BAD_GATEWAY,
+            format!("{plane} did not answer: {error}\n"),
+        )
+            .into_response(),
     }
 }
 
 fn pass_back(answer: reqwest::Response) -> Response {
-    let (status, content_type) = (answer.status(), answer.headers().get(header::CONTENT_TYPE).cloned());
+    let (status, content_type) = (
+        answer.status(),
+        answer.headers().get(header::CONTENT_TYPE).cloned(),
+    );
     let mut response = Response::new(Body::from_stream(answer.bytes_stream()));
     *response.status_mut() = status;
     if let Some(content_type) = content_type {
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, content_type);
     }
     response
 }

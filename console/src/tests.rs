@@ -10,7 +10,10 @@ use tower::ServiceExt;
 use super::{ConsoleConfig, router};
 
 async fn console(tasks: &mut JoinSet<()>) -> Router {
-    let plane = Router::new().route("/v1/models", get(|headers: HeaderMap| async move { format!("{:?}", headers.get("authorization")) }));
+    let plane = Router::new().route(
+        "/v1/models",
+        get(|headers: HeaderMap| async move { format!("{:?}", headers.get("authorization")) }),
+    );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     tasks.spawn(async move { axum::serve(listener, plane).await.unwrap() });
@@ -29,11 +32,18 @@ fn rustls_provider() -> Result<(), std::sync::Arc<rustls::crypto::CryptoProvider
 }
 
 async fn ask(console: &Router, path: &str, cookie: &str) -> (StatusCode, HeaderMap, String) {
-    let request = Request::get(path).header(header::COOKIE, cookie).body(Body::empty()).unwrap();
+    let request = Request::get(path)
+        .header(header::COOKIE, cookie)
+        .body(Body::empty())
+        .unwrap();
     let response = console.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
-    (parts.status, parts.headers, String::from_utf8(bytes.to_vec()).unwrap())
+    (
+        parts.status,
+        parts.headers,
+        String::from_utf8(bytes.to_vec()).unwrap(),
+    )
 }
 
 #[tokio::test]
@@ -41,14 +51,38 @@ async fn only_a_browser_with_the_word_is_let_in_and_only_the_plane_sees_the_key(
     let mut tasks = JoinSet::new();
     let console = console(&mut tasks).await;
     assert_eq!(ask(&console, "/", "").await.0, StatusCode::FORBIDDEN);
-    assert_eq!(ask(&console, "/?admission=guess", "").await.0, StatusCode::FORBIDDEN);
-    assert_eq!(ask(&console, "/gateway/models", "quarterdeck-console=guess").await.0, StatusCode::FORBIDDEN);
+    assert_eq!(
+        ask(&console, "/?admission=guess", "").await.0,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        ask(&console, "/gateway/models", "quarterdeck-console=guess")
+            .await
+            .0,
+        StatusCode::FORBIDDEN
+    );
     let (status, headers, _) = ask(&console, "/?admission=word", "").await;
     assert_eq!(status, StatusCode::SEE_OTHER);
-    let cookie = headers[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let cookie = headers[header::SET_COOKIE]
+        .to_str()
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
     let (status, _, page) = ask(&console, "/", &cookie).await;
-    assert!(status == StatusCode::OK && page.contains("<title>Quarterdeck</title>") && !page.contains("qd-key"));
+    assert!(
+        status == StatusCode::OK
+            && page.contains("<title>Quarterdeck</title>")
+            && !page.contains("qd-key")
+    );
     let (status, _, seen) = ask(&console, "/gateway/models", &cookie).await;
-    assert_eq!((status, seen.as_str()), (StatusCode::OK, "Some(\"Bearer qd-key\")"));
-    assert_eq!(ask(&console, "/elsewhere/models", &cookie).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(
+        (status, seen.as_str()),
+        (StatusCode::OK, "Some(\"Bearer qd-key\")")
+    );
+    assert_eq!(
+        ask(&console, "/elsewhere/models", &cookie).await.0,
+        StatusCode::NOT_FOUND
+    );
 }

@@ -24,8 +24,7 @@ use self::folder::Folder;
 use self::init_client::InitClient;
 use self::policy::{AllowList, InvalidDomain};
 use self::results::Results;
-use crate::EGRESS_SOCKET;
-use crate::init::bind_socket;
+use crate::{EGRESS_SOCKET, socket};
 
 const TOKEN_BYTES_MIN: usize = 16;
 /// The gate's folder in the home, if it has no other. Programs cannot read it where their user is not the gate's.
@@ -113,7 +112,7 @@ pub async fn run_gate(args: GateArgs, shutdown: CancellationToken) -> Result<(),
     let audit = Arc::new(Audit::open(Arc::clone(&folder)).map_err(data)?);
     let results = Results::open(&folder).map_err(data)?;
     let egress_path = socket_dir.join(EGRESS_SOCKET);
-    let way_out = bind_socket(&egress_path).map_err(|source| GateError::Listen {
+    let way_out = socket::bind(&egress_path).map_err(|source| GateError::Listen {
         address: egress_path.display().to_string(),
         source,
     })?;

@@ -16,7 +16,6 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use protocol::workspace::Info;
-use rustix::fs::Mode;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,7 +24,7 @@ use workspaces_sandbox::confine::{Confinement, ConfinementSpec, become_init};
 
 use self::exec::Execs;
 use crate::files::{self, Home};
-use crate::{EGRESS_SOCKET, INIT_SOCKET};
+use crate::{EGRESS_SOCKET, INIT_SOCKET, socket};
 
 /// Open files of a program.
 const OPEN_FILES_MAX: u64 = 16_384;
@@ -188,24 +187,10 @@ async fn info(State(shared): State<Arc<Shared>>) -> Json<Info> {
 
 /// Binds the socket in place of one that an earlier process left. Whoever is outside may connect; programs cannot reach it.
 fn listen(path: &Path) -> Result<UnixListener, InitError> {
-    bind_socket(path).map_err(|source| InitError::Listen {
+    socket::bind(path).map_err(|source| InitError::Listen {
         address: path.display().to_string(),
         source,
     })
-}
-
-/// Binds a socket that others may connect to: the other side has another user id, and the folder keeps strangers out.
-pub(crate) fn bind_socket(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    // By the mask and not by a change of mode afterwards, which would follow a link that was put there meanwhile.
-    let before = rustix::process::umask(Mode::XUSR | Mode::XGRP | Mode::XOTH);
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(before);
-    listener
 }
 
 /// Cancels at the first signal that asks to stop.

@@ -10,6 +10,7 @@ mod fault;
 mod files;
 mod gate;
 mod init;
+mod socket;
 
 pub use gate::egress::{Network, Proxy, ProxyConfig};
 pub use gate::policy::{AllowList, InvalidDomain};

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::socket;
 
 /// Connections at one time; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -55,7 +57,7 @@ async fn accept(
 }
 
 async fn pass(mut connection: TcpStream, proxy: &Path) {
-    match UnixStream::connect(proxy).await {
+    match socket::connect(proxy).await {
         Ok(mut way_out) => {
             if let Err(error) = copy_bidirectional(&mut connection, &mut way_out).await {
                 tracing::debug!(%error, "connection to the proxy ended");
