@@ -8,8 +8,6 @@ use std::process::{Command, ExitCode};
 
 use rustix::process::{Pid, Signal};
 
-use super::dial::{DIAL_FLAG, run_errand};
-
 /// The hidden subcommand that the binary hands to [`launch`].
 pub const LAUNCH_COMMAND: &str = "pod-process";
 
@@ -18,17 +16,10 @@ const EXIT_CANNOT_EXEC: u8 = 126;
 
 /// Ties this process to the node that started it, enters its cgroup and terminal, and becomes the program after `--`.
 ///
-/// `arguments` are those after [`LAUNCH_COMMAND`]. Must be called before any thread is started. Returns only on
-/// failure, or after an errand of its own: a connection into a sandbox.
+/// `arguments` are those after [`LAUNCH_COMMAND`]. Must be called before any thread is started. Returns only on failure.
 pub fn launch(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let mut arguments = arguments.peekable();
-    let result = if arguments.next_if(|flag| flag == DIAL_FLAG).is_some() {
-        run_errand(arguments)
-    } else {
-        become_program(arguments).map(|never| match never {})
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match become_program(arguments) {
+        Ok(never) => match never {},
         Err(message) => {
             let report = format!("cannot start the container: {message}\n");
             // Nobody is left to tell when standard error is closed too.

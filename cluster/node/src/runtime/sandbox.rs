@@ -31,7 +31,6 @@ pub(crate) struct SandboxRuntime {
     report: IsolationReport,
     /// Runs programs of the host without isolation where that was asked for.
     fallback: Option<ProcessRuntime>,
-    executable: PathBuf,
     tasks: TaskTracker,
 }
 
@@ -69,7 +68,7 @@ impl SandboxRuntime {
             Err(error) => Err(error.to_string()),
         };
         let fallback = allow_unisolated.then(|| processes.clone());
-        let (tasks, executable) = (processes.tasks.clone(), executable.to_owned());
+        let tasks = processes.tasks.clone();
         match opened {
             Ok(sandboxes) => {
                 let report = report(&sandboxes);
@@ -77,7 +76,6 @@ impl SandboxRuntime {
                     sandboxes: report.is_isolated.then(|| Arc::new(sandboxes)),
                     report,
                     fallback,
-                    executable,
                     tasks,
                 }
             }
@@ -91,7 +89,6 @@ impl SandboxRuntime {
                     sandboxes: None,
                     report,
                     fallback,
-                    executable,
                     tasks,
                 }
             }
@@ -130,13 +127,12 @@ impl SandboxRuntime {
             .map_err(|error| StartError::new("CreateContainerError", error.to_string()))?;
         let (sandbox, spec) = created.map_err(|error| refusal(&error))?;
         let container =
-            SandboxContainer::supervise(sandbox, spec, self.executable.clone(), &self.tasks)
-                .map_err(|error| {
-                    StartError::new(
-                        "RunContainerError",
-                        format!("cannot watch the sandbox: {error}"),
-                    )
-                })?;
+            SandboxContainer::supervise(sandbox, spec, &self.tasks).map_err(|error| {
+                StartError::new(
+                    "RunContainerError",
+                    format!("cannot watch the sandbox: {error}"),
+                )
+            })?;
         let OurStreams {
             stdin,
             stdout,

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +31,6 @@ const UNKNOWN: Ended = Ended {
 pub(super) struct SandboxContainer {
     sandbox: Arc<Mutex<Option<Arc<Sandbox>>>>,
     spec: SandboxSpec,
-    /// Our own binary, which connects into the sandbox where this process may not.
-    executable: PathBuf,
     id: String,
     isolation: String,
     pid: u32,
@@ -45,7 +42,6 @@ impl SandboxContainer {
     pub(super) fn supervise(
         sandbox: Sandbox,
         spec: SandboxSpec,
-        executable: PathBuf,
         tasks: &TaskTracker,
     ) -> io::Result<Self> {
         let mut isolation = format!("isolated: {}", sandbox.enforced().join(", "));
@@ -71,7 +67,6 @@ impl SandboxContainer {
         Ok(Self {
             sandbox: held,
             spec,
-            executable,
             id,
             isolation,
             pid,
@@ -174,13 +169,13 @@ impl RunningContainer for SandboxContainer {
     }
 
     fn connect(&self, port: u16, limit: Duration) -> BoxFuture<'static, io::Result<TcpStream>> {
-        let (pid, executable) = (self.pid, self.executable.clone());
+        let pid = self.pid;
         let has_ended = self.ended.borrow().is_some();
         async move {
             if has_ended {
                 return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
             }
-            let dialing = move || dial(&executable, pid, port, limit);
+            let dialing = move || dial(pid, port, limit);
             let dialed = tokio::task::spawn_blocking(dialing).await;
             let stream = dialed.map_err(io::Error::other)??;
             stream.set_nonblocking(true)?;
