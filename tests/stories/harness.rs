@@ -3,6 +3,10 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -10,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -22,7 +27,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// `qd up` with a data folder of its own.
 pub(crate) struct Stack {
     process: Option<Up>,
+    /// Unmounted before the folder is removed.
+    disk: Option<Disk>,
     folder: TempDir,
+    user: Option<u32>,
     /// Stories start whole clusters on fixed loopback addresses: one at a time.
     _turn: File,
     /// What `qd up --output json` said when it was ready.
@@ -37,6 +45,12 @@ struct Up {
 impl Stack {
     /// Starts the stack and waits until it is ready.
     pub(crate) fn start() -> Result<Self> {
+        let mut stack = Self::prepare()?;
+        stack.up()?;
+        Ok(stack)
+    }
+
+    fn prepare() -> Result<Self> {
         let turn = File::create(target().join("stories.lock")).context("creating the lock")?;
         turn.lock().context("waiting for other stories")?;
         let folder = tempfile::Builder::new()
@@ -44,12 +58,33 @@ impl Stack {
             .tempdir()
             .context("making a data folder")?;
         link_weights(folder.path())?;
-        let mut stack = Self {
+        Ok(Self {
             process: None,
+            disk: None,
             folder,
+            user: None,
             _turn: turn,
             ready: Value::Null,
-        };
+        })
+    }
+
+    /// Starts the stack of an ordinary user: another user id, a home of its own, a copy of the program that it may run.
+    pub(crate) fn start_as(user: u32) -> Result<Self> {
+        let mut stack = Self::prepare()?;
+        stack.user = Some(user);
+        fs::copy(qd(), stack.path("qd")).context("copying the program")?;
+        fs::set_permissions(stack.folder.path(), fs::Permissions::from_mode(0o755))?;
+        fs::create_dir(stack.path("data")).context("making the data folder")?;
+        chown(stack.path("data"), Some(user), Some(user))
+            .context("giving the data folder to the user")?;
+        stack.up()?;
+        Ok(stack)
+    }
+
+    /// Starts the stack with its data on a disk of a few bytes; the disk goes with the process's mount namespace.
+    pub(crate) fn start_on_disk(bytes: u64) -> Result<Self> {
+        let mut stack = Self::prepare()?;
+        stack.disk = Some(Disk::mount(&stack.path("data"), bytes)?);
         stack.up()?;
         Ok(stack)
     }
@@ -61,7 +96,15 @@ impl Stack {
             .append(true)
             .open(self.path("qd.log"))
             .context("opening the log")?;
-        let mut child = Command::new(qd())
+        let mut command = match self.user {
+            None => Command::new(qd()),
+            Some(user) => {
+                let mut command = Command::new(self.path("qd"));
+                command.uid(user).gid(user).env("HOME", self.path("data"));
+                command
+            }
+        };
+        let mut child = command
             .args([
                 "up", "--output", "json", "--port", "0", "--log", "info", "--data",
             ])
@@ -300,6 +343,37 @@ impl Drop for Stack {
             // The story is over; what it found out counts more than a failing stop.
             let _ = self.signal(Signal::SIGTERM);
         }
+    }
+}
+
+/// A small disk in memory.
+pub(crate) struct Disk {
+    place: PathBuf,
+}
+
+impl Disk {
+    fn mount(place: &Path, bytes: u64) -> Result<Self> {
+        fs::create_dir_all(place).context("making the mount point")?;
+        let options = format!("size={bytes},mode=0700");
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(
+            Some("tmpfs"),
+            place,
+            Some("tmpfs"),
+            flags,
+            Some(options.as_str()),
+        )
+        .context("mounting a small disk; this story needs root")?;
+        Ok(Self {
+            place: place.to_owned(),
+        })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The story is over; a mount that stays would be found by the next one's census.
+        let _ = umount2(&self.place, MntFlags::MNT_DETACH);
     }
 }
 
