@@ -8,6 +8,7 @@ mod args;
 mod client;
 mod commands;
 mod data;
+mod global;
 mod output;
 mod roles;
 mod stack;

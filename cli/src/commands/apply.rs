@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    args::Global,
     client::apply::{display, parse},
+    global::Global,
     output::{self, Format},
 };
 

@@ -10,7 +10,7 @@ use protocol::{
 use serde_json::{Value, json};
 
 use crate::{
-    args::Global,
+    global::Global,
     output::{self, Format},
 };
 

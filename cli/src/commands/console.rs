@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    args::Global,
+    global::Global,
     output::{self, Format},
 };
 

@@ -9,7 +9,7 @@ use kube::{
     api::{AttachParams, ListParams},
 };
 
-use crate::args::Global;
+use crate::global::Global;
 
 /// The container of a workspace's Pod that programs run in.
 const CONTAINER: &str = "workspace";

@@ -11,8 +11,8 @@ use kube::{
 };
 
 use crate::{
-    args::Global,
     client::{Cluster, SYSTEM_NAMESPACE},
+    global::Global,
     output,
 };
 

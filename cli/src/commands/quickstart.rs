@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{chat, run as runs};
 use crate::{
-    args::Global,
     client::{
         Cluster,
         apply::{display, parse},
         wait::Standing,
     },
+    global::Global,
     output::{self, Format},
     stack::{Stack, StackConfig},
 };

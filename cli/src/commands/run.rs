@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::chat::fault_message;
 use crate::{
-    args::Global,
+    global::Global,
     output::{self, Format},
 };
 

@@ -11,8 +11,8 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    args::Global,
     client::{Cluster, resolve, wait::standing},
+    global::Global,
     output::{self, Format},
 };
 

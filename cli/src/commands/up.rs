@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::{
-    args::Global,
+    global::Global,
     output::{self, Format},
     stack::{Stack, StackConfig},
 };
