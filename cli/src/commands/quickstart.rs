@@ -160,6 +160,9 @@ async fn wait(
     let name = display(object);
     let mut last = String::new();
     let observe = |object: &DynamicObject, standing: &Standing| {
+        if standing.reason.is_empty() {
+            return;
+        }
         let line = match loading(object) {
             Some(bar) => format!("  {name}: {bar}"),
             None => format!("  {name}: {} {}", standing.reason, standing.message),

@@ -257,7 +257,7 @@ pub struct Ack {
     pub node: String,
     /// The snapshot's version.
     pub version: String,
-    /// Why it was refused; the last good snapshot stays in use then.
+    /// What of it was refused and why; for that part the last good state stays in use, the rest is applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
