@@ -17,8 +17,8 @@ pub(super) fn stand_between(pid_pipe: &OwnedFd) -> io::Result<()> {
     let child = unsafe { libc::fork() };
     match child {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(()),
-        child => keep(child, pid_pipe.as_raw_fd()),
+        0 => tell_own_pid(pid_pipe.as_raw_fd()),
+        child => keep(child),
     }
 }
 
@@ -34,13 +34,25 @@ pub(super) fn adopt_descendants() -> io::Result<()> {
     }
 }
 
-fn keep(child: libc::pid_t, pid_pipe: i32) -> ! {
-    let bytes = child.to_ne_bytes();
+/// The program-to-be tells its own process id: the keeper might not live to do it, since a program may kill its keeper.
+fn tell_own_pid(pid_pipe: i32) -> io::Result<()> {
+    // SAFETY: the calls take values and a live local variable, and none allocates.
+    // JUSTIFICATION: usable between fork and exec.
+    let written = unsafe {
+        let bytes = libc::getpid().to_ne_bytes();
+        libc::write(pid_pipe, bytes.as_ptr().cast(), bytes.len())
+    };
+    if written == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn keep(child: libc::pid_t) -> ! {
     // SAFETY: all arguments are values or point to live local variables, and no call allocates. Descriptors are closed
     // so that the other ends of the program's streams see its end, and `_exit` ends the process.
     // JUSTIFICATION: std's own process functions may allocate or take locks that another thread held at the fork.
     unsafe {
-        libc::write(pid_pipe, bytes.as_ptr().cast(), bytes.len());
         libc::syscall(libc::SYS_close_range, 0_u32, u32::MAX, 0_u32);
         libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
         libc::prctl(libc::PR_SET_NAME, c"workspace-keep".as_ptr(), 0, 0, 0);
