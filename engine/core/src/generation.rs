@@ -1,7 +1,8 @@
 //! One answer in the making: takes sampled tokens and says what text they add and when it is enough.
 
 use crate::TokenId;
-use crate::sampling::{Sampled, Sampler};
+use crate::constraint::Constraint;
+use crate::sampling::{Sampled, Sampler, SamplingParameters};
 use crate::text::TextStream;
 
 /// Why an answer ended.
@@ -32,6 +33,23 @@ pub struct Progress {
     pub finish: Option<FinishReason>,
 }
 
+/// How an answer is made and where it ends.
+#[derive(Debug)]
+pub struct GenerationOptions {
+    /// How tokens are chosen.
+    pub sampling: SamplingParameters,
+    /// Texts that end the answer before them.
+    pub stops: Vec<String>,
+    /// Tokens that end the answer and add no text.
+    pub stop_tokens: Vec<TokenId>,
+    /// Least tokens of the answer: before, no stop token is chosen and no stop string counts.
+    pub tokens_min: usize,
+    /// Most tokens of the answer.
+    pub tokens_max: usize,
+    /// What restricts the answer's tokens.
+    pub constraint: Option<Box<dyn Constraint>>,
+}
+
 /// The state of one answer.
 #[derive(Debug)]
 pub struct Generation {
@@ -43,18 +61,13 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// An answer that ends at a stop token, at a stop string of `text`, or after `tokens_max` tokens.
-    pub fn new(
-        sampler: Sampler,
-        text: TextStream,
-        stop_tokens: Vec<TokenId>,
-        tokens_max: usize,
-    ) -> Self {
+    /// An answer that has not begun.
+    pub fn new(options: GenerationOptions) -> Self {
         Self {
-            sampler,
-            text,
-            stop_tokens,
-            tokens_max,
+            sampler: Sampler::new(options.sampling),
+            text: TextStream::new(options.stops),
+            stop_tokens: options.stop_tokens,
+            tokens_max: options.tokens_max,
             tokens: 0,
         }
     }
@@ -101,15 +114,19 @@ impl Generation {
 
 #[cfg(test)]
 mod tests {
-    use super::{FinishReason, Generation, Progress};
-    use crate::sampling::{Sampler, SamplingParameters};
-    use crate::text::TextStream;
+    use super::{FinishReason, Generation, GenerationOptions, Progress};
+    use crate::sampling::SamplingParameters;
 
     #[track_caller]
     fn check(tokens_max: usize, tokens: &[(u32, &str)], text: &str, finish: Option<FinishReason>) {
-        let sampler = Sampler::new(SamplingParameters::default());
-        let stream = TextStream::new(["stop".to_owned()]);
-        let mut generation = Generation::new(sampler, stream, vec![9], tokens_max);
+        let mut generation = Generation::new(GenerationOptions {
+            sampling: SamplingParameters::default(),
+            stops: vec!["stop".to_owned()],
+            stop_tokens: vec![9],
+            tokens_min: 0,
+            tokens_max,
+            constraint: None,
+        });
         let mut got = Progress {
             text: String::new(),
             finish: None,

@@ -4,6 +4,7 @@
 //! sequences the next step computes, the sampler turns logits into a token, and the rest keeps count.
 
 mod blocks;
+mod constraint;
 mod generation;
 mod sampling;
 mod scheduler;
@@ -11,7 +12,8 @@ mod sequence;
 mod text;
 
 pub use blocks::{BlockHash, BlockId, BlockPool, OutOfBlocks};
-pub use generation::{FinishReason, Generation, Progress};
+pub use constraint::{Constraint, ConstraintError, TokenMask};
+pub use generation::{FinishReason, Generation, GenerationOptions, Progress};
 pub use sampling::{InvalidSampling, Sampled, Sampler, SamplingParameters};
 pub use scheduler::{Limits, Refused, Row, Scheduler, Step};
 pub use sequence::{Sequence, SequenceId};
@@ -19,3 +21,7 @@ pub use text::{Piece, TextStream};
 
 /// A token's place in the vocabulary.
 pub type TokenId = u32;
+
+/// Names a loaded adapter (LoRA) for as long as the engine runs; a name is never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AdapterId(pub u32);

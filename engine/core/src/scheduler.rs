@@ -58,8 +58,9 @@ pub struct Row {
     pub start: usize,
     /// How many tokens.
     pub length: usize,
-    /// Whether the last token is the sequence's last, so that the next one can be sampled.
-    pub samples: bool,
+    /// Of how many of the last tokens the logits are wanted: none, one where the next token can be sampled, more
+    /// for drafts and for the log probabilities of a prompt.
+    pub outputs: usize,
 }
 
 /// What the next step computes.
@@ -238,12 +239,12 @@ impl Scheduler {
             .lend(needed.saturating_sub(sequence.blocks.len()))?;
         sequence.blocks.extend(fresh);
         let start = sequence.computed;
-        let samples = start + length == sequence.tokens.len();
+        let outputs = usize::from(start + length == sequence.tokens.len());
         Ok(Some(Row {
             sequence: id,
             start,
             length,
-            samples,
+            outputs,
         }))
     }
 

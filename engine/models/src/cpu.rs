@@ -21,6 +21,41 @@ use forward::Scratch;
 use kernel::Level;
 use parallel::Workers;
 
+/// How products are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Arithmetic {
+    /// Weights, activations, keys and values as 32-bit floats: the mode for comparisons with other programs.
+    F32,
+    /// Packed integer weights, activations of 8 bits, keys and values of 16 bits; sums are 32-bit floats.
+    #[default]
+    Int8,
+}
+
+/// What becomes of matrices that the file stores as floats, where products are computed with integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FloatWeights {
+    /// They stay floats.
+    #[default]
+    Keep,
+    /// They get 8 bits, with a scale for 32 numbers.
+    Quantize8,
+    /// They get 4 bits, with a scale and a minimum for 32 numbers.
+    Quantize4,
+}
+
+/// How a backend on CPUs computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuOptions {
+    /// The cache's size.
+    pub cache: CacheShape,
+    /// Threads that compute, the caller's included.
+    pub threads: NonZeroUsize,
+    /// How products are computed.
+    pub arithmetic: Arithmetic,
+    /// What becomes of matrices of floats.
+    pub float_weights: FloatWeights,
+}
+
 /// A model and its cache in main memory.
 #[derive(Debug)]
 pub struct CpuBackend {
@@ -29,31 +64,34 @@ pub struct CpuBackend {
     workers: Workers,
     level: Level,
     scratch: Scratch,
+    logits: Logits,
 }
 
 impl CpuBackend {
     /// Takes a model; the cache's memory is reserved now and used as it fills.
-    pub fn new(model: Model, shape: CacheShape, threads: NonZeroUsize) -> Self {
-        let cache = Cache::new(&model.config, shape);
-        let (workers, level) = (Workers::start(threads), Level::detect());
+    pub fn new(model: Model, options: CpuOptions) -> Self {
+        let cache = Cache::new(&model.config, options.cache);
+        let (workers, level) = (Workers::start(options.threads), Level::detect());
         Self {
             model,
             cache,
             workers,
             level,
             scratch: Scratch::default(),
+            logits: Logits::default(),
         }
     }
 }
 
 impl Backend for CpuBackend {
-    fn forward(&mut self, rows: &[BatchRow<'_>]) -> Logits {
+    fn forward(&mut self, rows: &[BatchRow<'_>]) -> &Logits {
         let Self {
             model,
             cache,
             workers,
             level,
             scratch,
+            logits,
         } = self;
         let mut pass = forward::Pass {
             model,
@@ -62,7 +100,8 @@ impl Backend for CpuBackend {
             level: *level,
             scratch,
         };
-        pass.run(rows)
+        *logits = pass.run(rows);
+        logits
     }
 
     fn device(&self) -> &str {

@@ -4,6 +4,7 @@
 //! panic. The arithmetic of a token does not depend on the batch it is computed in, so an answer is the same alone
 //! and among others.
 
+mod adapter;
 mod backend;
 mod chat;
 mod config;
@@ -14,10 +15,11 @@ pub mod synthetic;
 mod tokenizer;
 mod weights;
 
+pub use adapter::{Adapter, AdapterLayer, LowRank};
 pub use backend::{Backend, BatchRow, CacheShape, Logits};
 pub use chat::{ChatInput, ChatTemplate, InvalidChat};
 pub use config::{Activation, ModelConfig, RopeStyle, Window};
-pub use cpu::CpuBackend;
+pub use cpu::{Arithmetic, CpuBackend, CpuOptions, FloatWeights};
 pub use gguf::{GgufError, GgufFile, TensorInfo, Value};
 pub use quant::{TensorKind, dequantize};
 pub use tokenizer::{Tokenizer, UnsupportedTokenizer};

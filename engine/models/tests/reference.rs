@@ -9,7 +9,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use engine_core::{BlockPool, Limits, Scheduler, SequenceId, TokenId};
-use engine_models::{Backend, BatchRow, CacheShape, ChatInput, CpuBackend, Loaded};
+use engine_models::{
+    Arithmetic, Backend, BatchRow, CacheShape, ChatInput, CpuBackend, CpuOptions, FloatWeights,
+    Loaded,
+};
 use serde::Deserialize;
 
 const SMOLLM2: (&str, &str) = (
@@ -82,7 +85,15 @@ impl Bench {
             blocks: blocks as usize,
             block_tokens: block_tokens as usize,
         };
-        let backend = CpuBackend::new(loaded.model, shape, NonZeroUsize::new(2).unwrap());
+        let backend = CpuBackend::new(
+            loaded.model,
+            CpuOptions {
+                cache: shape,
+                threads: NonZeroUsize::new(2).unwrap(),
+                arithmetic: Arithmetic::F32,
+                float_weights: FloatWeights::Keep,
+            },
+        );
         Self {
             scheduler: Scheduler::new(limits, pool),
             backend,
@@ -111,12 +122,13 @@ impl Bench {
                     tokens,
                     start: row.start,
                     blocks: sequence.blocks(),
-                    samples: row.samples,
+                    outputs: row.outputs,
+                    adapter: None,
                 }
             })
             .collect();
         let logits = self.backend.forward(&rows);
-        let sampling = step.rows.iter().filter(|row| row.samples);
+        let sampling = step.rows.iter().filter(|row| 0 < row.outputs);
         let sampled: Vec<_> = sampling
             .zip(logits.rows())
             .map(|(row, logits)| (row.sequence, greedy(logits), logits))

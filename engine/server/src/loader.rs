@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use engine_core::{BlockPool, Limits, Scheduler};
-use engine_models::{Backend, CacheShape, CpuBackend, LoadError, Loaded};
+use engine_models::{
+    Arithmetic, Backend, CacheShape, CpuBackend, CpuOptions, FloatWeights, LoadError, Loaded,
+};
 use protocol::load::{LoadFailure, LoadPhase, LoadReport, ModelFacts};
 use tokio::sync::mpsc;
 use tokio::task;
@@ -98,7 +100,13 @@ pub(crate) fn start(args: &EngineArgs, state: &Arc<State>, path: &Path) -> Resul
         blocks: plan.blocks as usize,
         block_tokens: BLOCK_TOKENS as usize,
     };
-    let backend = CpuBackend::new(loaded.model, shape, plan.threads);
+    let options = CpuOptions {
+        cache: shape,
+        threads: plan.threads,
+        arithmetic: Arithmetic::F32,
+        float_weights: FloatWeights::Keep,
+    };
+    let backend = CpuBackend::new(loaded.model, options);
     let limits = Limits {
         step_tokens_max: args.step_tokens.max(1),
         sequences_max: args.max_sequences.max(1),

@@ -179,7 +179,8 @@ impl Runner {
                 tokens,
                 start: row.start,
                 blocks: sequence.blocks(),
-                samples: row.samples,
+                outputs: row.outputs,
+                adapter: None,
             })
         });
         let logits = self.backend.forward(&rows.collect::<Vec<_>>());
@@ -187,7 +188,7 @@ impl Runner {
         for (row, logits) in step
             .rows
             .iter()
-            .filter(|row| row.samples)
+            .filter(|row| 0 < row.outputs)
             .zip(logits.rows())
         {
             if let Some(active) = self.active.get_mut(&row.sequence) {

@@ -20,12 +20,12 @@ fn scheduler(blocks: u32) -> Scheduler {
     Scheduler::new(LIMITS, BlockPool::new(blocks, NonZeroU32::new(4).unwrap()))
 }
 
-fn row(sequence: u64, start: usize, length: usize, samples: bool) -> Row {
+fn row(sequence: u64, start: usize, length: usize, outputs: usize) -> Row {
     Row {
         sequence: SequenceId(sequence),
         start,
         length,
-        samples,
+        outputs,
     }
 }
 
@@ -34,7 +34,7 @@ fn settle(scheduler: &mut Scheduler, step: &Step, token: u32) {
     let sampled: Vec<_> = step
         .rows
         .iter()
-        .filter(|row| row.samples)
+        .filter(|row| 0 < row.outputs)
         .map(|row| (row.sequence, token))
         .collect();
     scheduler.settle(step, &sampled);
@@ -45,15 +45,15 @@ fn a_long_prompt_is_computed_in_chunks_beside_a_running_stream() {
     let mut scheduler = scheduler(16);
     scheduler.add(SequenceId(1), vec![1, 2], 10).unwrap();
     let step = scheduler.schedule();
-    assert_eq!(step.rows, [row(1, 0, 2, true)]);
+    assert_eq!(step.rows, [row(1, 0, 2, 1)]);
     settle(&mut scheduler, &step, 9);
     scheduler.add(SequenceId(2), (0..12).collect(), 20).unwrap();
     let step = scheduler.schedule();
-    assert_eq!(step.rows, [row(1, 2, 1, true), row(2, 0, 7, false)]);
+    assert_eq!(step.rows, [row(1, 2, 1, 1), row(2, 0, 7, 0)]);
     settle(&mut scheduler, &step, 9);
     assert_eq!(
         scheduler.schedule().rows,
-        [row(1, 3, 1, true), row(2, 7, 5, true)]
+        [row(1, 3, 1, 1), row(2, 7, 5, 1)]
     );
 }
 
@@ -67,7 +67,7 @@ fn an_equal_prefix_is_not_computed_again() {
     scheduler.add(SequenceId(2), (0..8).collect(), 10).unwrap();
     assert_eq!(
         scheduler.schedule().rows,
-        [row(2, 4, 4, true)],
+        [row(2, 4, 4, 1)],
         "the last block is computed for its logits"
     );
     assert_eq!(
@@ -75,7 +75,7 @@ fn an_equal_prefix_is_not_computed_again() {
         4
     );
     scheduler.add(SequenceId(3), (0..9).collect(), 10).unwrap();
-    assert_eq!(scheduler.schedule().rows.last(), Some(&row(3, 8, 1, true)));
+    assert_eq!(scheduler.schedule().rows.last(), Some(&row(3, 8, 1, 1)));
 }
 
 #[test]
@@ -86,13 +86,13 @@ fn the_last_to_start_is_the_first_to_be_preempted() {
     let step = scheduler.schedule();
     settle(&mut scheduler, &step, 9);
     let step = scheduler.schedule();
-    assert_eq!(step.rows, [row(1, 4, 1, true)]);
+    assert_eq!(step.rows, [row(1, 4, 1, 1)]);
     assert_eq!(step.preempted, [SequenceId(2)]);
     settle(&mut scheduler, &step, 9);
     scheduler.remove(SequenceId(1));
     assert_eq!(
         scheduler.schedule().rows,
-        [row(2, 4, 1, true)],
+        [row(2, 4, 1, 1)],
         "its first block is still in the prefix cache"
     );
 }
@@ -177,7 +177,7 @@ impl AddingModel {
             );
             self.cache[&slot]
         });
-        row.samples.then(|| next_token(seen))
+        (0 < row.outputs).then(|| next_token(seen))
     }
 }
 

@@ -231,8 +231,8 @@ impl Pass<'_> {
         let (mut end, mut wanted) = (0, 0);
         for row in rows {
             end += row.tokens.len();
-            if row.samples && 0 < end {
-                let state = &scratch.state[(end - 1) * config.width..end * config.width];
+            for place in end - row.outputs.min(row.tokens.len())..end {
+                let state = &scratch.state[place * config.width..(place + 1) * config.width];
                 let start = scratch.normed.len();
                 scratch.normed.resize(start + config.width, 0.0);
                 normalize(
@@ -256,7 +256,8 @@ fn tokens_of<'a>(row: &BatchRow<'a>) -> impl Iterator<Item = Token<'a>> + use<'a
         tokens,
         start,
         blocks,
-        samples: _,
+        outputs: _,
+        adapter: _,
     } = *row;
     (start..start + tokens.len()).map(move |place| Token { blocks, place })
 }

@@ -6,8 +6,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 
 use engine_core::{BlockPool, TokenId};
 
-use super::CpuBackend;
 use super::kernel::Level;
+use super::{Arithmetic, CpuBackend, CpuOptions, FloatWeights};
 use crate::backend::{Backend, BatchRow, CacheShape};
 use crate::synthetic::SyntheticModel;
 use crate::weights::{Loaded, Model};
@@ -33,7 +33,15 @@ fn forward(model: Model, level: Level, threads: usize, chunks: &[usize]) -> Vec<
     let mut blocks = pool.lend(16).unwrap();
     // Blocks lie in any order in a cache that is in use.
     blocks.reverse();
-    let mut backend = CpuBackend::new(model, shape, NonZeroUsize::new(threads).unwrap());
+    let mut backend = CpuBackend::new(
+        model,
+        CpuOptions {
+            cache: shape,
+            threads: NonZeroUsize::new(threads).unwrap(),
+            arithmetic: Arithmetic::F32,
+            float_weights: FloatWeights::Keep,
+        },
+    );
     backend.level = level;
     let mut start = 0;
     let mut out = Vec::new();
@@ -43,7 +51,8 @@ fn forward(model: Model, level: Level, threads: usize, chunks: &[usize]) -> Vec<
             tokens,
             start,
             blocks: &blocks,
-            samples: true,
+            outputs: 1,
+            adapter: None,
         }]);
         out.extend(logits.rows().map(<[f32]>::to_vec));
         start += length;

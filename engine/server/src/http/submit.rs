@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine_core::{Generation, Sampler, TextStream, TokenId};
+use engine_core::{Generation, GenerationOptions, TokenId};
 use tokio::sync::mpsc;
 
 use crate::runner::{Event, Request, TokenEvent};
@@ -72,9 +72,14 @@ pub(super) async fn submit(
     if !parameters.ignores_end {
         stop_tokens.extend_from_slice(engine.tokenizer.stop_tokens());
     }
-    let sampler = Sampler::new(parameters.sampling.clone());
-    let text = TextStream::new(parameters.stops.iter().cloned());
-    let generation = Generation::new(sampler, text, stop_tokens, answer);
+    let generation = Generation::new(GenerationOptions {
+        sampling: parameters.sampling.clone(),
+        stops: parameters.stops.clone(),
+        stop_tokens,
+        tokens_min: 0,
+        tokens_max: answer,
+        constraint: None,
+    });
     let (events, mut receiver) = mpsc::unbounded_channel();
     let request = Request {
         prompt,

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine_core::{
-    BlockPool, FinishReason, Generation, Limits, Refused, Sampler, SamplingParameters, Scheduler,
-    TextStream,
+    BlockPool, FinishReason, Generation, GenerationOptions, Limits, Refused, SamplingParameters,
+    Scheduler,
 };
 use engine_models::synthetic::SyntheticModel;
 use engine_models::{Backend, BatchRow, Loaded, Logits};
@@ -21,14 +21,18 @@ use crate::metrics::{Finished, Metrics};
 const LETTER: usize = 3 + b'a' as usize;
 const VOCABULARY: usize = 261;
 
-struct Monotone;
+#[derive(Default)]
+struct Monotone {
+    logits: Logits,
+}
 
 impl Backend for Monotone {
-    fn forward(&mut self, rows: &[BatchRow<'_>]) -> Logits {
+    fn forward(&mut self, rows: &[BatchRow<'_>]) -> &Logits {
         let mut logits = vec![0.0; VOCABULARY];
         logits[LETTER] = 1.0;
-        let count = rows.iter().filter(|row| row.samples).count();
-        Logits::new(logits.repeat(count), VOCABULARY)
+        let count = rows.iter().map(|row| row.outputs).sum();
+        self.logits = Logits::new(logits.repeat(count), VOCABULARY);
+        &self.logits
     }
 
     fn device(&self) -> &str {
@@ -52,7 +56,7 @@ fn runner(waiting_max: usize) -> (Runner, mpsc::Sender<Request>) {
     (
         Runner::new(
             scheduler,
-            Box::new(Monotone),
+            Box::new(Monotone::default()),
             Arc::new(tokenizer),
             metrics,
             receiver,
@@ -63,13 +67,14 @@ fn runner(waiting_max: usize) -> (Runner, mpsc::Sender<Request>) {
 
 fn request(tokens_max: usize) -> (Request, mpsc::UnboundedReceiver<Event>) {
     let (events, receiver) = mpsc::unbounded_channel();
-    let sampler = Sampler::new(SamplingParameters::default());
-    let generation = Generation::new(
-        sampler,
-        TextStream::new(["aaaa".to_owned()]),
-        Vec::new(),
+    let generation = Generation::new(GenerationOptions {
+        sampling: SamplingParameters::default(),
+        stops: vec!["aaaa".to_owned()],
+        stop_tokens: Vec::new(),
+        tokens_min: 0,
         tokens_max,
-    );
+        constraint: None,
+    });
     let prompt = vec![5, 6, 7];
     (
         Request {
