@@ -11,10 +11,15 @@ mod rope;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use crate::backend::{Backend, BatchRow, CacheShape, Logits};
-use crate::weights::Model;
+use engine_core::{AdapterId, BlockId};
+
+use crate::adapter::Adapter;
+use crate::backend::{Backend, BatchRow, CacheShape, Logits, MemoryUse, SleepLevel};
+use crate::weights::{LoadError, Model};
 
 use attention::Cache;
 use forward::Scratch;
@@ -60,11 +65,14 @@ pub struct CpuOptions {
 #[derive(Debug)]
 pub struct CpuBackend {
     model: Model,
-    cache: Cache,
+    /// `None` in sleep.
+    cache: Option<Cache>,
+    shape: CacheShape,
     workers: Workers,
     level: Level,
     scratch: Scratch,
     logits: Logits,
+    adapters: HashMap<AdapterId, Arc<Adapter>>,
 }
 
 impl CpuBackend {
@@ -74,37 +82,87 @@ impl CpuBackend {
         let (workers, level) = (Workers::start(options.threads), Level::detect());
         Self {
             model,
-            cache,
+            cache: Some(cache),
+            shape: options.cache,
             workers,
             level,
             scratch: Scratch::default(),
             logits: Logits::default(),
+            adapters: HashMap::new(),
         }
     }
 }
 
 impl Backend for CpuBackend {
     fn forward(&mut self, rows: &[BatchRow<'_>]) -> &Logits {
-        let Self {
-            model,
-            cache,
-            workers,
-            level,
-            scratch,
-            logits,
-        } = self;
-        let mut pass = forward::Pass {
-            model,
-            cache,
-            workers,
-            level: *level,
-            scratch,
+        let Some(cache) = &mut self.cache else {
+            let outputs = rows.iter().map(|row| row.outputs).sum();
+            self.logits
+                .resize(outputs, self.model.config.vocabulary)
+                .fill(0.0);
+            return &self.logits;
         };
-        *logits = pass.run(rows);
-        logits
+        let mut pass = forward::Pass {
+            model: &self.model,
+            cache,
+            workers: &mut self.workers,
+            level: self.level,
+            scratch: &mut self.scratch,
+        };
+        self.logits = pass.run(rows);
+        &self.logits
     }
 
     fn device(&self) -> &str {
         "cpu"
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.shape.block_tokens * self.model.config.cache_bytes_per_token()
+    }
+
+    fn read_block(&self, block: BlockId, bytes: &mut [u8]) {
+        if let Some(cache) = &self.cache {
+            cache.read_block(block, bytes);
+        }
+    }
+
+    fn write_block(&mut self, block: BlockId, bytes: &[u8]) {
+        if let Some(cache) = &mut self.cache {
+            cache.write_block(block, bytes);
+        }
+    }
+
+    fn add_adapter(&mut self, id: AdapterId, adapter: Arc<Adapter>) {
+        self.adapters.insert(id, adapter);
+    }
+
+    fn remove_adapter(&mut self, id: AdapterId) {
+        self.adapters.remove(&id);
+    }
+
+    fn sleep(&mut self, _level: SleepLevel) {
+        self.cache = None;
+        self.scratch = Scratch::default();
+        self.logits = Logits::default();
+    }
+
+    fn wake(&mut self) -> Result<(), LoadError> {
+        if self.cache.is_none() {
+            self.cache = Some(Cache::new(&self.model.config, self.shape));
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let cache = if self.cache.is_some() {
+            self.shape.blocks * self.block_bytes()
+        } else {
+            0
+        };
+        MemoryUse {
+            cache,
+            ..MemoryUse::default()
+        }
     }
 }

@@ -16,7 +16,7 @@ mod tokenizer;
 mod weights;
 
 pub use adapter::{Adapter, AdapterLayer, LowRank};
-pub use backend::{Backend, BatchRow, CacheShape, Logits};
+pub use backend::{Backend, BatchRow, CacheShape, Logits, MemoryUse, SleepLevel};
 pub use chat::{ChatInput, ChatTemplate, InvalidChat};
 pub use config::{Activation, ModelConfig, RopeStyle, Window};
 pub use cpu::{Arithmetic, CpuBackend, CpuOptions, FloatWeights};

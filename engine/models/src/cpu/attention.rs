@@ -14,6 +14,7 @@ use super::parallel::ThreadScratch;
 #[derive(Debug)]
 pub(crate) struct Cache {
     block_tokens: usize,
+    blocks: usize,
     layers: Vec<LayerCache>,
 }
 
@@ -34,6 +35,7 @@ impl Cache {
         };
         Self {
             block_tokens: shape.block_tokens,
+            blocks: shape.blocks,
             layers: (0..config.layers).map(layer).collect(),
         }
     }
@@ -44,6 +46,39 @@ impl Cache {
 
     pub(crate) fn layer_mut(&mut self, layer: usize) -> &mut LayerCache {
         &mut self.layers[layer]
+    }
+
+    /// Copies a block's numbers, layer by layer, keys before values.
+    pub(crate) fn read_block(&self, block: BlockId, bytes: &mut [u8]) {
+        let (numbers, _) = bytes.as_chunks_mut::<4>();
+        let values = self.layers.iter().flat_map(|layer| {
+            let range = self.block_range(block, layer.keys.len());
+            layer.keys[range.clone()].iter().chain(&layer.values[range])
+        });
+        for (bytes, value) in numbers.iter_mut().zip(values) {
+            *bytes = value.to_ne_bytes();
+        }
+    }
+
+    /// Replaces a block's numbers.
+    pub(crate) fn write_block(&mut self, block: BlockId, bytes: &[u8]) {
+        let (numbers, _) = bytes.as_chunks::<4>();
+        let mut numbers = numbers.iter();
+        for index in 0..self.layers.len() {
+            let range = self.block_range(block, self.layers[index].keys.len());
+            let layer = &mut self.layers[index];
+            let values = layer.keys[range.clone()]
+                .iter_mut()
+                .chain(&mut layer.values[range]);
+            for (value, bytes) in values.zip(&mut numbers) {
+                *value = f32::from_ne_bytes(*bytes);
+            }
+        }
+    }
+
+    fn block_range(&self, block: BlockId, length: usize) -> Range<usize> {
+        let numbers = length / self.blocks.max(1);
+        block.index() * numbers..(block.index() + 1) * numbers
     }
 
     /// The slot of a place in a sequence.

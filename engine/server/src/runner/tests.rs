@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine_core::{
-    BlockPool, FinishReason, Generation, GenerationOptions, Limits, Refused, SamplingParameters,
-    Scheduler,
+    AdapterId, BlockId, BlockPool, FinishReason, Generation, GenerationOptions, Limits, Refused,
+    SamplingParameters, Scheduler,
 };
 use engine_models::synthetic::SyntheticModel;
-use engine_models::{Backend, BatchRow, Loaded, Logits};
+use engine_models::{Adapter, Backend, BatchRow, LoadError, Loaded, Logits, MemoryUse, SleepLevel};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,28 @@ impl Backend for Monotone {
 
     fn device(&self) -> &str {
         "test"
+    }
+
+    fn block_bytes(&self) -> usize {
+        0
+    }
+
+    fn read_block(&self, _block: BlockId, _bytes: &mut [u8]) {}
+
+    fn write_block(&mut self, _block: BlockId, _bytes: &[u8]) {}
+
+    fn add_adapter(&mut self, _id: AdapterId, _adapter: Arc<Adapter>) {}
+
+    fn remove_adapter(&mut self, _id: AdapterId) {}
+
+    fn sleep(&mut self, _level: SleepLevel) {}
+
+    fn wake(&mut self) -> Result<(), LoadError> {
+        Ok(())
+    }
+
+    fn memory(&self) -> MemoryUse {
+        MemoryUse::default()
     }
 }
 
