@@ -202,6 +202,7 @@ async fn whole(app: &App, run: &RunId, reply: Reply, output: Value) -> ChatRespo
             finish_reason: Some("stop".to_owned()),
         }],
         usage: Some(usage),
+        system_fingerprint: None,
     }
 }
 

@@ -49,6 +49,7 @@ impl Reply {
             model: self.model.clone(),
             choices,
             usage,
+            system_fingerprint: None,
         };
         // Strings and numbers only: this cannot fail.
         Event::data(serde_json::to_string(&chunk).unwrap_or_default()).encode()
@@ -131,7 +132,7 @@ pub(super) fn chunks(
     let first = ChatDelta {
         role: Some("assistant".to_owned()),
         content: Some(String::new()),
-        tool_calls: None,
+        ..ChatDelta::default()
     };
     let ready = VecDeque::from([reply.chunk(first, None)]);
     let talk = Talk {

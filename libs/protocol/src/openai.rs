@@ -1,12 +1,14 @@
 //! The OpenAI API: what clients send, what engines, agents and the gateway answer.
 //!
-//! Source: the OpenAI API reference (chat completions, completions, models, errors). Fields that we do not
-//! read stay in `rest`, so that a request can be passed on as it came.
+//! Source: the OpenAI API reference (chat completions, completions, embeddings, responses, models, errors). Fields that
+//! we do not read stay in `rest`, so that a request can be passed on as it came.
 
 mod chat;
 mod completion;
+mod embedding;
 mod error;
 mod model;
+mod responses;
 
 pub use chat::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatDelta, ChatMessage, ChatRequest, ChatResponse,
@@ -16,8 +18,18 @@ pub use chat::{
 pub use completion::{
     CompletionChoice, CompletionLogprobs, CompletionRequest, CompletionResponse, Prompt,
 };
+pub use embedding::{
+    Embedding, EmbeddingFormat, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EmbeddingVector,
+};
 pub use error::{ErrorBody, ErrorDetail, ErrorKind};
 pub use model::{Model, ModelList};
+pub use responses::{
+    ContentPartKind, IncompleteDetails, InputItem, InputItemKind, OutputContent, OutputItem,
+    OutputLogprob, OutputText, Reasoning, ReasoningPart, ResponseContent, ResponseError,
+    ResponseEvent, ResponseFormat, ResponseFunctionTool, ResponseInput, ResponseObject,
+    ResponseStatus, ResponseText, ResponseToolChoice, ResponseUsage, ResponsesRequest,
+    SequencedEvent,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +45,17 @@ pub struct Usage {
     /// What part of the prompt came from the prefix cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens_details: Option<PromptTokensDetails>,
+    /// What part of the answer was reasoning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_tokens_details: Option<CompletionTokensDetails>,
+}
+
+/// What the answer's tokens were for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompletionTokensDetails {
+    /// Tokens of reasoning.
+    #[serde(default)]
+    pub reasoning_tokens: u64,
 }
 
 /// Where the prompt's tokens came from.
@@ -50,6 +73,7 @@ impl Usage {
             completion_tokens,
             total_tokens: prompt_tokens + completion_tokens,
             prompt_tokens_details: None,
+            completion_tokens_details: None,
         }
     }
 }

@@ -72,6 +72,9 @@ pub struct ChatMessage {
     /// The call that a `tool` message answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
+    /// What the model thought before it answered (vLLM's extension).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
     /// Everything else.
     #[serde(flatten)]
     pub rest: Map<String, Value>,
@@ -161,6 +164,9 @@ pub struct ChatResponse {
     /// Tokens used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What made the answer: equal fingerprints, seeds and requests give equal answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_fingerprint: Option<String>,
 }
 
 /// One answer.
@@ -193,6 +199,9 @@ pub struct ChatChunk {
     /// Tokens used, in the last event, if asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What makes the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_fingerprint: Option<String>,
 }
 
 /// The delta of one answer.
@@ -221,6 +230,9 @@ pub struct ChatDelta {
     /// New pieces of tool calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCallDelta>>,
+    /// New thoughts (vLLM's extension).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
 }
 
 /// A piece of a tool call.
@@ -255,6 +267,9 @@ pub struct FunctionCallDelta {
 pub struct Logprobs {
     /// One entry a token.
     pub content: Vec<TokenLogprob>,
+    /// Always `None`: there are no refusals apart from the content.
+    #[serde(default)]
+    pub refusal: Option<Vec<TokenLogprob>>,
 }
 
 /// A token and the likeliest alternatives.

@@ -74,6 +74,9 @@ pub struct CompletionResponse {
     /// Tokens used; in a stream only in the last event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What made the answer: equal fingerprints, seeds and requests give equal answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_fingerprint: Option<String>,
 }
 
 /// One completion.

@@ -22,6 +22,15 @@ pub struct Model {
     pub created: i64,
     /// Who serves it.
     pub owned_by: String,
+    /// Where the weights come from, or the name of the model itself (vLLM's extension).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// The model that an adapter adapts (vLLM's extension).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Most tokens of a prompt and its answer (vLLM's extension).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_model_len: Option<u64>,
 }
 
 impl ModelList {
@@ -42,6 +51,9 @@ impl Model {
             object: "model".to_owned(),
             created,
             owned_by: owned_by.into(),
+            root: None,
+            parent: None,
+            max_model_len: None,
         }
     }
 }
