@@ -1,18 +1,36 @@
 //! Architectures as data: what distinguishes the models that one forward function computes.
+//!
+//! A configuration comes out of a GGUF file's metadata (`config/metadata.rs`) or out of a `config.json`
+//! (`config/json.rs`); both end here, checked.
 
-use crate::gguf::GgufFile;
+mod json;
+mod metadata;
+mod rope;
+#[cfg(test)]
+mod tests;
+
 use crate::weights::LoadError;
+
+pub(crate) use rope::Scaling;
 
 const LAYERS_MAX: usize = 1024;
 const WIDTH_MAX: usize = 1 << 17;
 const HEADS_MAX: usize = 1 << 10;
 const CONTEXT_LENGTH_MAX: usize = 1 << 24;
+const VOCABULARY_MAX: usize = 1 << 24;
 
 /// The architectures' names in the files.
 const LLAMA: &str = "llama";
+const MISTRAL: &str = "mistral";
 const QWEN2: &str = "qwen2";
 const QWEN3: &str = "qwen3";
 const GEMMA3: &str = "gemma3";
+const SMOLLM3: &str = "smollm3";
+
+/// One layer in so many has no positions in SmolLM3, and one in so many sees everything in Gemma 3.
+const SMOLLM3_INTERVAL: usize = 4;
+const GEMMA3_INTERVAL: usize = 6;
+const GEMMA3_LOCAL_BASE: f32 = 1e4;
 
 /// Which numbers of a head rotate together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +50,41 @@ pub enum Activation {
     Gelu,
 }
 
-/// Sliding-window attention in most layers.
+/// Sliding-window attention in some layers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Window {
     /// Tokens that a token sees, itself included.
     pub length: usize,
-    /// One in so many layers sees everything.
-    pub global_every: usize,
-    /// The base of rotary positions in the layers with a window.
+    /// The base of [`Positions::Local`].
     pub rope_base: f32,
+}
+
+/// How a layer's heads know where a token stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Positions {
+    /// They turn by the model's base, scale and divisors.
+    Global,
+    /// They turn by the window's base, neither scaled nor divided.
+    Local,
+    /// They do not turn.
+    None,
+}
+
+/// What distinguishes a layer from its neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerKind {
+    /// Whether a token sees no further than the window.
+    pub has_window: bool,
+    /// How heads know where a token stands.
+    pub positions: Positions,
+}
+
+impl LayerKind {
+    /// A layer that sees everything.
+    pub(crate) const PLAIN: Self = Self {
+        has_window: false,
+        positions: Positions::Global,
+    };
 }
 
 /// The shape and the flags of a model.
@@ -80,8 +124,12 @@ pub struct ModelConfig {
     pub embedding_scale: f32,
     /// Products of queries and keys are multiplied by this.
     pub attention_scale: f32,
+    /// Divides the frequency of each pair of a head's numbers in layers that see everything.
+    pub rope_divisors: Option<Vec<f32>>,
     /// Sliding windows, if the model has them.
     pub window: Option<Window>,
+    /// The kind of each layer.
+    pub layer_kinds: Vec<LayerKind>,
 }
 
 impl ModelConfig {
@@ -102,67 +150,30 @@ impl ModelConfig {
 
     /// The window of a layer, if it has one.
     pub fn window_of(&self, layer: usize) -> Option<Window> {
-        self.window
-            .filter(|window| !(layer + 1).is_multiple_of(window.global_every))
+        self.window.filter(|_| self.kind_of(layer).has_window)
     }
 
-    /// Reads the shape out of a file's metadata and checks that it makes sense.
-    pub(crate) fn read(file: &GgufFile, vocabulary: usize) -> Result<Self, LoadError> {
-        let architecture = file
-            .string("general.architecture")
-            .unwrap_or_default()
-            .to_owned();
-        if ![LLAMA, QWEN2, QWEN3, GEMMA3].contains(&architecture.as_str()) {
-            return Err(LoadError::UnsupportedArchitecture { architecture });
-        }
-        let keys = Keys {
-            file,
-            architecture: &architecture,
-        };
-        keys.refuse_features()?;
-        let is_gemma = architecture == GEMMA3;
-        let width = keys.size("embedding_length", WIDTH_MAX)?;
-        let heads = keys.size("attention.head_count", HEADS_MAX)?;
-        let head_width = keys.size_or("attention.key_length", WIDTH_MAX, width / heads)?;
-        let config = Self {
-            layers: keys.size("block_count", LAYERS_MAX)?,
-            width,
-            feed_forward_width: keys.size("feed_forward_length", WIDTH_MAX)?,
-            heads,
-            key_value_heads: keys.size_or("attention.head_count_kv", HEADS_MAX, heads)?,
-            head_width,
-            vocabulary,
-            context_length: keys.size("context_length", CONTEXT_LENGTH_MAX)?,
-            norm_epsilon: keys.float_or("attention.layer_norm_rms_epsilon", 1e-5),
-            rope_style: if architecture == LLAMA {
-                RopeStyle::Interleaved
-            } else {
-                RopeStyle::Halves
-            },
-            rope_width: keys.size_or("rope.dimension_count", WIDTH_MAX, head_width)?,
-            rope_base: keys.float_or("rope.freq_base", if is_gemma { 1e6 } else { 1e4 }),
-            rope_scale: keys.rope_scale()?,
-            activation: if is_gemma {
-                Activation::Gelu
-            } else {
-                Activation::Silu
-            },
-            embedding_scale: if is_gemma { (width as f32).sqrt() } else { 1.0 },
-            attention_scale: 1.0 / (head_width as f32).sqrt(),
-            window: if is_gemma { keys.window()? } else { None },
-            architecture: architecture.clone(),
-        };
-        config.check()
+    /// How a layer's heads know where a token stands.
+    pub fn positions_of(&self, layer: usize) -> Positions {
+        self.kind_of(layer).positions
+    }
+
+    fn kind_of(&self, layer: usize) -> LayerKind {
+        self.layer_kinds
+            .get(layer)
+            .copied()
+            .unwrap_or(LayerKind::PLAIN)
     }
 
     fn check(self) -> Result<Self, LoadError> {
+        let is_positive = |number: f32| number.is_finite() && 0.0 < number;
         let faults = [
             (
-                !self.heads.is_multiple_of(self.key_value_heads),
+                self.key_value_heads == 0 || !self.heads.is_multiple_of(self.key_value_heads),
                 "the query heads are not shared evenly",
             ),
             (
-                self.head_width < self.rope_width,
+                self.head_width < self.rope_width || self.rope_width == 0,
                 "more of a head rotates than there is",
             ),
             (
@@ -178,10 +189,26 @@ impl ModelConfig {
                 !self.rope_base.is_finite() || self.rope_base < 1.0,
                 "the base of the positions is not a number over 1",
             ),
-            // Gemma 3 with 62 layers scales its attention by another number than its heads' width.
             (
-                self.architecture == GEMMA3 && self.layers == 62,
-                "Gemma 3 27B is not supported",
+                !is_positive(self.rope_scale) || !is_positive(self.attention_scale),
+                "the scale of positions or of attention is not a number over 0",
+            ),
+            (
+                self.window.is_some_and(|window| {
+                    window.length == 0 || !(1.0..=f32::MAX).contains(&window.rope_base)
+                }),
+                "the sliding window is impossible",
+            ),
+            (
+                self.rope_divisors
+                    .iter()
+                    .flatten()
+                    .any(|divisor| !is_positive(*divisor)),
+                "a divisor of the positions is not a number over 0",
+            ),
+            (
+                self.layer_kinds.len() != self.layers,
+                "there are not as many kinds of layers as layers",
             ),
         ];
         match faults.iter().find(|(is_fault, _)| *is_fault) {
@@ -191,101 +218,33 @@ impl ModelConfig {
     }
 }
 
-/// The metadata of one architecture.
-struct Keys<'a> {
-    file: &'a GgufFile,
-    architecture: &'a str,
+/// Kinds of layers where one in `interval` is of kind `rare`.
+fn alternate(layers: usize, interval: usize, common: LayerKind, rare: LayerKind) -> Vec<LayerKind> {
+    (1..=layers)
+        .map(|number| {
+            if number.is_multiple_of(interval) {
+                rare
+            } else {
+                common
+            }
+        })
+        .collect()
 }
 
-impl Keys<'_> {
-    fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.architecture)
-    }
+/// Gemma 3's layers with a window.
+const LOCAL: LayerKind = LayerKind {
+    has_window: true,
+    positions: Positions::Local,
+};
 
-    fn size(&self, name: &str, limit: usize) -> Result<usize, LoadError> {
-        let key = self.key(name);
-        match self.file.integer(&key) {
-            None => Err(LoadError::Inconsistent(format!("{key} is missing"))),
-            Some(value) => match usize::try_from(value) {
-                Ok(size) if 0 < size && size <= limit => Ok(size),
-                _ => Err(LoadError::Inconsistent(format!(
-                    "{key} is {value}, which is not 1 to {limit}"
-                ))),
-            },
-        }
-    }
+/// SmolLM3's layers without positions.
+const POSITIONLESS: LayerKind = LayerKind {
+    has_window: false,
+    positions: Positions::None,
+};
 
-    fn size_or(&self, name: &str, limit: usize, default: usize) -> Result<usize, LoadError> {
-        if self.file.value(&self.key(name)).is_some() {
-            return self.size(name, limit);
-        }
-        if default == 0 {
-            return Err(LoadError::Inconsistent(format!(
-                "{} would be 0",
-                self.key(name)
-            )));
-        }
-        Ok(default)
-    }
-
-    fn float_or(&self, name: &str, default: f32) -> f32 {
-        self.file.float(&self.key(name)).unwrap_or(default)
-    }
-
-    fn window(&self) -> Result<Option<Window>, LoadError> {
-        let key = self.key("attention.sliding_window");
-        let length = match self.file.integer(&key) {
-            None | Some(0) => return Ok(None),
-            Some(_) => self.size("attention.sliding_window", CONTEXT_LENGTH_MAX)?,
-        };
-        Ok(Some(Window {
-            length,
-            global_every: 6,
-            rope_base: 1e4,
-        }))
-    }
-
-    fn rope_scale(&self) -> Result<f32, LoadError> {
-        match self.file.string(&self.key("rope.scaling.type")) {
-            None | Some("none") => Ok(1.0),
-            Some("linear") => {
-                let factor = self.float_or("rope.scaling.factor", 1.0);
-                if factor.is_finite() && 0.0 < factor {
-                    Ok(factor)
-                } else {
-                    Ok(1.0)
-                }
-            }
-            Some(other) => Err(LoadError::UnsupportedFeature(format!(
-                "rope scaling of type {other}"
-            ))),
-        }
-    }
-
-    /// Names features that would silently give wrong numbers.
-    fn refuse_features(&self) -> Result<(), LoadError> {
-        let present = |name: &str| {
-            self.file
-                .integer(&self.key(name))
-                .is_some_and(|value| value != 0)
-        };
-        for (name, feature) in [
-            ("expert_count", "mixture of experts"),
-            ("attn_logit_softcapping", "soft-capped attention"),
-        ] {
-            if present(name) {
-                return Err(LoadError::UnsupportedFeature(feature.to_owned()));
-            }
-        }
-        let (key, value) = (
-            self.key("attention.key_length"),
-            self.key("attention.value_length"),
-        );
-        if self.file.integer(&key) != self.file.integer(&value) {
-            return Err(LoadError::UnsupportedFeature(
-                "keys and values of different lengths".to_owned(),
-            ));
-        }
-        Ok(())
-    }
-}
+/// Mistral's and Qwen's layers with a window.
+const WINDOWED: LayerKind = LayerKind {
+    has_window: true,
+    positions: Positions::Global,
+};

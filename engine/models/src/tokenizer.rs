@@ -135,6 +135,14 @@ impl Tokenizer {
         })
     }
 
+    /// Reads the tokenizer and the chat template of a folder.
+    pub(crate) fn open_folder(
+        _folder: &std::path::Path,
+        _vocabulary: usize,
+    ) -> Result<(Self, Option<String>), UnsupportedTokenizer> {
+        Err(UnsupportedTokenizer::Family("tokenizer.json".to_owned()))
+    }
+
     /// Number of tokens.
     pub fn vocabulary(&self) -> usize {
         self.vocabulary.texts.len()

@@ -1,5 +1,10 @@
 //! A model's weights: matrices in place in the mapped file, small vectors as numbers.
 
+mod names;
+mod tensors;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,9 +14,17 @@ use thiserror::Error;
 
 use crate::chat::{ChatTemplate, InvalidChat};
 use crate::config::ModelConfig;
-use crate::gguf::{GgufError, GgufFile, TensorInfo};
-use crate::quant::{TensorKind, dequantize};
+use crate::files::{self, FileError};
+use crate::gguf::{GgufError, GgufFile};
+use crate::quant::TensorKind;
+use crate::safetensors::{self, SafetensorsError};
 use crate::tokenizer::{Tokenizer, UnsupportedTokenizer};
+
+use names::Names;
+pub(crate) use tensors::{Place, Tensors};
+
+/// What a folder's `config.json` may be long.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Why a file does not become a model.
 #[derive(Debug, Error)]
@@ -19,8 +32,16 @@ pub enum LoadError {
     /// The file is not readable as GGUF.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// The safetensors files are not readable.
+    #[error(transparent)]
+    Safetensors(#[from] SafetensorsError),
+    /// A file beside the weights is not readable.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The architecture is unknown.
-    #[error("architecture {architecture:?} is not supported; llama, qwen2, qwen3 and gemma3 are")]
+    #[error(
+        "architecture {architecture:?} is not supported; llama, mistral, qwen2, qwen3, gemma3, smollm3 and bert are"
+    )]
     UnsupportedArchitecture {
         /// Its name in the file.
         architecture: String,
@@ -135,18 +156,27 @@ pub struct Loaded {
     pub tokenizer: Tokenizer,
     /// The chat template, if the file has one.
     pub template: Option<ChatTemplate>,
-    /// The file's size in bytes.
+    /// The size of the weights in bytes.
     pub file_bytes: u64,
     /// The number of parameters.
     pub parameters: u64,
 }
 
 impl Loaded {
-    /// Loads a model file. Matrices stay in the file and are read when they are used.
+    /// Loads a GGUF file, or a folder with `config.json`, `tokenizer.json` and safetensors files. Matrices stay in
+    /// the files and are read when they are used.
     ///
     /// # Errors
     /// [`LoadError`] says whether the file is broken or merely unsupported.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
+        if path.is_dir() {
+            Self::open_folder(path)
+        } else {
+            Self::open_gguf(path)
+        }
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self, LoadError> {
         let file = GgufFile::open(path)?;
         if file.integer("split.count").is_some_and(|count| 1 < count) {
             return Err(LoadError::UnsupportedFeature(
@@ -154,7 +184,9 @@ impl Loaded {
             ));
         }
         let tokenizer = Tokenizer::read(&file)?;
-        let model = Model::read(&file, tokenizer.vocabulary())?;
+        let config = ModelConfig::read(&file, tokenizer.vocabulary())?;
+        let tensors = Tensors::of_gguf(&file);
+        let model = Model::read(&tensors, &Names::gguf(), config)?;
         let template = file
             .string("tokenizer.chat_template")
             .map(ChatTemplate::new)
@@ -164,133 +196,119 @@ impl Loaded {
             tokenizer,
             template,
             file_bytes: file.size(),
-            parameters: file.parameters(),
+            parameters: tensors.parameters(),
+        })
+    }
+
+    fn open_folder(folder: &Path) -> Result<Self, LoadError> {
+        let (model, tensors) = Model::open_folder(folder)?;
+        let (tokenizer, template) = Tokenizer::open_folder(folder, model.config.vocabulary)?;
+        Ok(Self {
+            model,
+            tokenizer,
+            template: template.as_deref().map(ChatTemplate::new).transpose()?,
+            file_bytes: tensors.file_bytes,
+            parameters: tensors.parameters(),
         })
     }
 }
 
 impl Model {
-    fn read(file: &GgufFile, vocabulary: usize) -> Result<Self, LoadError> {
-        let config = ModelConfig::read(file, vocabulary)?;
-        let tensors = Tensors { file };
-        let embedding = tensors.matrix("token_embd.weight", config.vocabulary, config.width)?;
-        let output = if file.tensors().contains_key("output.weight") {
-            tensors.linear("output", config.vocabulary, config.width)?
+    /// Reads `config.json` and the safetensors files of a folder.
+    pub(crate) fn open_folder(folder: &Path) -> Result<(Self, Tensors), LoadError> {
+        let json = files::read_json(&folder.join("config.json"), CONFIG_BYTES_MAX)?;
+        let config = ModelConfig::from_json(&json)?;
+        let tensors = safetensors::open_folder(folder)?;
+        let mut names = Names::safetensors(config.architecture == "gemma3", |name| {
+            tensors.contains(name)
+        });
+        // Where the configuration ties the output to the embedding, a matrix in the file is a leftover.
+        if json["tie_word_embeddings"].as_bool() == Some(true) {
+            names.output.clone_from(&names.embedding);
+        }
+        let model = Self::read(&tensors, &names, config)?;
+        Ok((model, tensors))
+    }
+
+    fn read(tensors: &Tensors, names: &Names, config: ModelConfig) -> Result<Self, LoadError> {
+        let embedding = names.embedding.as_str();
+        let embedding = tensors.matrix(
+            &format!("{embedding}.weight"),
+            config.vocabulary,
+            config.width,
+        )?;
+        let output = if tensors.contains(&format!("{}.weight", names.output)) {
+            tensors.linear(&names.output, config.vocabulary, config.width)?
         } else {
             Linear {
                 matrix: embedding.clone(),
                 bias: None,
             }
         };
+        let reader = LayerReader {
+            tensors,
+            names,
+            config: &config,
+        };
         let layers = (0..config.layers)
-            .map(|index| Layer::read(&tensors, &config, index))
+            .map(|index| reader.layer(index))
             .collect::<Result<_, _>>()?;
-        let output_norm = tensors.vector("output_norm.weight", config.width)?;
+        let output_norm = reader.norm(&names.output_norm, config.width)?;
         let rope_divisors = tensors.optional_vector("rope_freqs.weight", config.rope_width / 2)?;
         Ok(Self {
             embedding,
             layers,
             output_norm,
             output,
-            rope_divisors,
+            rope_divisors: rope_divisors.or_else(|| config.rope_divisors.clone()),
             config,
         })
     }
 }
 
-impl Layer {
-    fn read(tensors: &Tensors<'_>, config: &ModelConfig, index: usize) -> Result<Self, LoadError> {
-        let name = |part: &str| format!("blk.{index}.{part}");
-        let norm =
-            |part: &str, width: usize| tensors.vector(&name(&format!("{part}.weight")), width);
-        let optional_norm = |part: &str, width: usize| {
-            tensors.optional_vector(&name(&format!("{part}.weight")), width)
+struct LayerReader<'a> {
+    tensors: &'a Tensors,
+    names: &'a Names,
+    config: &'a ModelConfig,
+}
+
+impl LayerReader<'_> {
+    fn layer(&self, index: usize) -> Result<Layer, LoadError> {
+        let config = self.config;
+        let Names { parts, layers, .. } = self.names;
+        let name = |part: &str| format!("{layers}{index}.{part}");
+        let optional_norm = |part: Option<&str>, width: usize| match part.map(name) {
+            Some(name) if self.tensors.contains(&format!("{name}.weight")) => {
+                self.norm(&name, width).map(Some)
+            }
+            _ => Ok(None),
         };
-        let linear =
-            |part: &str, rows: usize, columns: usize| tensors.linear(&name(part), rows, columns);
+        let linear = |part: &str, rows: usize, columns: usize| {
+            self.tensors.linear(&name(part), rows, columns)
+        };
         let (width, inner) = (config.width, config.feed_forward_width);
         let (queries, keys) = (config.query_width(), config.key_value_width());
-        Ok(Self {
-            attention_norm: norm("attn_norm", width)?,
-            query: linear("attn_q", queries, width)?,
-            key: linear("attn_k", keys, width)?,
-            value: linear("attn_v", keys, width)?,
-            query_norm: optional_norm("attn_q_norm", config.head_width)?,
-            key_norm: optional_norm("attn_k_norm", config.head_width)?,
-            attention_output: linear("attn_output", width, queries)?,
-            attention_post_norm: optional_norm("post_attention_norm", width)?,
-            feed_forward_norm: norm("ffn_norm", width)?,
-            gate: linear("ffn_gate", inner, width)?,
-            up: linear("ffn_up", inner, width)?,
-            down: linear("ffn_down", width, inner)?,
-            feed_forward_post_norm: optional_norm("post_ffw_norm", width)?,
-        })
-    }
-}
-
-/// Tensors by name, with the shape that they must have.
-struct Tensors<'a> {
-    file: &'a GgufFile,
-}
-
-impl Tensors<'_> {
-    fn info(&self, name: &str) -> Result<&TensorInfo, LoadError> {
-        self.file
-            .tensors()
-            .get(name)
-            .ok_or_else(|| LoadError::Inconsistent(format!("tensor {name} is missing")))
-    }
-
-    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, LoadError> {
-        let info = self.info(name)?;
-        if info.shape != [columns, rows] {
-            let shape = &info.shape;
-            return Err(LoadError::Inconsistent(format!(
-                "tensor {name} is {shape:?}, not {:?}",
-                [columns, rows]
-            )));
-        }
-        let bytes = info.offset..info.offset + info.bytes;
-        Ok(Matrix {
-            data: Arc::clone(self.file.data()),
-            kind: info.kind,
-            bytes,
-            rows,
-            columns,
+        Ok(Layer {
+            attention_norm: self.norm(&name(parts.attention_norm), width)?,
+            query: linear(parts.query, queries, width)?,
+            key: linear(parts.key, keys, width)?,
+            value: linear(parts.value, keys, width)?,
+            query_norm: optional_norm(Some(parts.query_norm), config.head_width)?,
+            key_norm: optional_norm(Some(parts.key_norm), config.head_width)?,
+            attention_output: linear(parts.attention_output, width, queries)?,
+            attention_post_norm: optional_norm(parts.attention_post_norm, width)?,
+            feed_forward_norm: self.norm(&name(parts.feed_forward_norm), width)?,
+            gate: linear(parts.gate, inner, width)?,
+            up: linear(parts.up, inner, width)?,
+            down: linear(parts.down, width, inner)?,
+            feed_forward_post_norm: optional_norm(parts.feed_forward_post_norm, width)?,
         })
     }
 
-    fn linear(&self, name: &str, rows: usize, columns: usize) -> Result<Linear, LoadError> {
-        let matrix = self.matrix(&format!("{name}.weight"), rows, columns)?;
-        Ok(Linear {
-            matrix,
-            bias: self.optional_vector(&format!("{name}.bias"), rows)?,
-        })
-    }
-
-    fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
-        let info = self.info(name)?;
-        if info.shape != [length] {
-            let shape = &info.shape;
-            return Err(LoadError::Inconsistent(format!(
-                "tensor {name} is {shape:?}, not {:?}",
-                [length]
-            )));
-        }
-        let mut values = vec![0.0; length];
-        dequantize(
-            info.kind,
-            &self.file.data()[info.offset..info.offset + info.bytes],
-            &mut values,
-        );
-        Ok(values)
-    }
-
-    fn optional_vector(&self, name: &str, length: usize) -> Result<Option<Vec<f32>>, LoadError> {
-        if self.file.tensors().contains_key(name) {
-            self.vector(name, length).map(Some)
-        } else {
-            Ok(None)
-        }
+    fn norm(&self, name: &str, width: usize) -> Result<Vec<f32>, LoadError> {
+        let mut norm = self.tensors.vector(&format!("{name}.weight"), width)?;
+        norm.iter_mut()
+            .for_each(|weight| *weight += self.names.norm_offset);
+        Ok(norm)
     }
 }
