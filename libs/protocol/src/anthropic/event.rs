@@ -52,25 +52,29 @@ pub enum MessageEvent {
 
 /// What is new in a block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 pub enum BlockDelta {
     /// More text.
-    TextDelta {
+    #[serde(rename = "text_delta")]
+    Text {
         /// The text.
         text: String,
     },
     /// More of a tool's arguments.
-    InputJsonDelta {
+    #[serde(rename = "input_json_delta")]
+    InputJson {
         /// A piece of JSON text.
         partial_json: String,
     },
     /// More thoughts.
-    ThinkingDelta {
+    #[serde(rename = "thinking_delta")]
+    Thinking {
         /// The text.
         thinking: String,
     },
     /// The proof of the thoughts.
-    SignatureDelta {
+    #[serde(rename = "signature_delta")]
+    Signature {
         /// Empty with models that have none.
         signature: String,
     },
@@ -111,7 +115,7 @@ mod tests {
     fn an_event_says_its_type() {
         let event = MessageEvent::ContentBlockDelta {
             index: 1,
-            delta: BlockDelta::InputJsonDelta {
+            delta: BlockDelta::InputJson {
                 partial_json: "{".to_owned(),
             },
         };
