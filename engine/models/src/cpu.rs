@@ -6,6 +6,8 @@
 mod attention;
 mod forward;
 mod kernel;
+mod level;
+mod linear;
 mod parallel;
 mod rope;
 #[cfg(test)]

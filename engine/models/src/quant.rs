@@ -9,6 +9,8 @@ mod tests;
 
 use std::hint;
 
+pub(crate) use blocks::{scale_and_minimum, six_bit_codes};
+
 /// How a tensor's numbers are stored.
 #[expect(
     non_camel_case_types,

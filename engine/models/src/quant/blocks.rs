@@ -110,7 +110,7 @@ pub(super) fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
 /// The scale and the minimum of the `group`-th 32 numbers of a Q4_K or Q5_K block: two half floats, and 6 bits
 /// each for 8 scales and 8 minima, packed into the 12 bytes behind them.
 #[inline(always)]
-fn scale_and_minimum(block: &[u8], group: usize) -> (f32, f32) {
+pub(crate) fn scale_and_minimum(block: &[u8], group: usize) -> (f32, f32) {
     let packed = &block[4..16];
     let (scale, minimum) = if group < 4 {
         (packed[group] & 63, packed[group + 4] & 63)
@@ -132,33 +132,38 @@ fn scale_and_minimum(block: &[u8], group: usize) -> (f32, f32) {
 #[inline(always)]
 pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let unit = half_to_f32([block[208], block[209]]);
-    let (halves, _) = out.as_chunks_mut::<128>();
-    for (part, values) in halves.iter_mut().enumerate() {
-        let low = &block[64 * part..64 * part + 64];
-        let high = &block[128 + 32 * part..128 + 32 * part + 32];
-        let scales = &block[192 + 8 * part..192 + 8 * part + 8];
-        let scale = |index: usize| unit * f32::from(scales[index].cast_signed());
-        for half in 0..2 {
-            let scale = [
-                scale(half),
-                scale(half + 2),
-                scale(half + 4),
-                scale(half + 6),
-            ];
-            for index in 16 * half..16 * half + 16 {
-                let bits = high[index];
-                values[index] = six_bits(low[index] & 15, bits) * scale[0];
-                values[32 + index] = six_bits(low[32 + index] & 15, bits >> 2) * scale[1];
-                values[64 + index] = six_bits(low[index] >> 4, bits >> 4) * scale[2];
-                values[96 + index] = six_bits(low[32 + index] >> 4, bits >> 6) * scale[3];
-            }
+    let codes = six_bit_codes(block);
+    let (groups, _) = out.as_chunks_mut::<16>();
+    for (group, values) in groups.iter_mut().enumerate() {
+        let scale = unit * f32::from(block[192 + group].cast_signed());
+        for (value, code) in values.iter_mut().zip(&codes[16 * group..16 * group + 16]) {
+            *value = (i32::from(*code) - 32) as f32 * scale;
         }
     }
 }
 
+/// The integers of a Q6_K block plus 32, in the order of the numbers; 16 of them share a scale.
 #[inline(always)]
-fn six_bits(low: u8, high: u8) -> f32 {
-    (i32::from(low | ((high & 3) << 4)) - 32) as f32
+pub(crate) fn six_bit_codes(block: &[u8; 210]) -> [u8; 256] {
+    let mut codes = [0; 256];
+    let (parts, _) = codes.as_chunks_mut::<128>();
+    for (part, codes) in parts.iter_mut().enumerate() {
+        let low = &block[64 * part..64 * part + 64];
+        let high = &block[128 + 32 * part..128 + 32 * part + 32];
+        for index in 0..32 {
+            let bits = high[index];
+            codes[index] = six_bits(low[index] & 15, bits);
+            codes[32 + index] = six_bits(low[32 + index] & 15, bits >> 2);
+            codes[64 + index] = six_bits(low[index] >> 4, bits >> 4);
+            codes[96 + index] = six_bits(low[32 + index] >> 4, bits >> 6);
+        }
+    }
+    codes
+}
+
+#[inline(always)]
+const fn six_bits(low: u8, high: u8) -> u8 {
+    low | ((high & 3) << 4)
 }
 
 /// A half float by shifting it into a float and correcting the exponent, subnormals included. Infinities and NaNs

@@ -1,0 +1,238 @@
+//! Activations of some tokens, prepared once and multiplied by several matrices: as floats, and as integers of 8 bits
+//! with a scale for each group of 32.
+
+use std::fmt;
+
+use super::kernels::GROUP_BYTES;
+use super::{BLOCK_TOKENS, Forms, GROUP, Level, Parts, portable};
+
+/// A cache line of a buffer.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// The input of matrix products.
+#[derive(Debug, Default)]
+pub(crate) struct Activations {
+    tokens: usize,
+    columns: usize,
+    forms: Forms,
+    /// A vector a token, filled up to whole groups.
+    floats: Vec<f32>,
+    /// Blocks of [`BLOCK_TOKENS`] tokens, the last one with fewer; each is a run of groups.
+    integers: Vec<Line>,
+}
+
+/// A block of integer activations.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IntegerBlock<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) tokens: usize,
+}
+
+impl Activations {
+    /// Makes room for the input of matrices; what is in it means nothing until all of it is set.
+    pub(crate) fn reset(&mut self, tokens: usize, columns: usize, forms: Forms) {
+        (self.tokens, self.columns, self.forms) = (tokens, columns, forms);
+        let groups = self.groups();
+        if forms.floats {
+            self.floats.resize(tokens * groups * GROUP, 0.0);
+        }
+        if forms.integers {
+            let bytes = tokens * groups * GROUP_BYTES;
+            self.integers.resize(bytes.div_ceil(64), Line([0; 64]));
+        }
+    }
+
+    /// Places to set, from several threads.
+    pub(crate) fn slots(&mut self) -> Slots<'_> {
+        let (tokens, columns, forms) = (self.tokens, self.columns, self.forms);
+        Slots {
+            tokens,
+            columns,
+            groups: columns.div_ceil(GROUP),
+            floats: forms.floats.then(|| Parts::new(&mut self.floats)),
+            integers: forms
+                .integers
+                .then(|| Parts::new(bytes_mut(&mut self.integers))),
+        }
+    }
+
+    /// Takes vectors that lie one behind the other.
+    pub(crate) fn prepare(&mut self, level: Level, input: &[f32], columns: usize, forms: Forms) {
+        self.reset(input.len() / columns.max(1), columns, forms);
+        let slots = self.slots();
+        for (token, values) in input.chunks_exact(columns.max(1)).enumerate() {
+            // SAFETY: one thread sets each token once.
+            unsafe { slots.set(level, token, 0, values) };
+        }
+    }
+
+    pub(crate) const fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    pub(crate) const fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(super) const fn groups(&self) -> usize {
+        self.columns.div_ceil(GROUP)
+    }
+
+    /// Vectors of some tokens, each filled up to whole groups.
+    pub(super) fn float_vectors(&self, tokens: std::ops::Range<usize>) -> &[f32] {
+        assert!(self.forms.floats, "activations are not prepared as floats");
+        let width = self.groups() * GROUP;
+        &self.floats[tokens.start * width..tokens.end * width]
+    }
+
+    pub(super) fn integer_block(&self, block: usize) -> IntegerBlock<'_> {
+        assert!(
+            self.forms.integers,
+            "activations are not prepared as integers"
+        );
+        let first = block * BLOCK_TOKENS;
+        let tokens = BLOCK_TOKENS.min(self.tokens - first);
+        let token_bytes = self.groups() * GROUP_BYTES;
+        let start = first * token_bytes;
+        IntegerBlock {
+            bytes: &bytes(&self.integers)[start..start + tokens * token_bytes],
+            tokens,
+        }
+    }
+}
+
+fn bytes(lines: &[Line]) -> &[u8] {
+    // SAFETY: a line is 64 bytes without padding, and bytes have no alignment.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+}
+
+fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
+    // SAFETY: as above; every byte is valid in a line.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+}
+
+/// Places of activations, which several threads set at the same time.
+pub(crate) struct Slots<'a> {
+    tokens: usize,
+    columns: usize,
+    groups: usize,
+    floats: Option<Parts<'a, f32>>,
+    integers: Option<Parts<'a, u8>>,
+}
+
+impl fmt::Debug for Slots<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Slots")
+            .field("tokens", &self.tokens)
+            .field("columns", &self.columns)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Slots<'_> {
+    /// Sets some columns of a token: those from `first` on, which is a multiple of [`GROUP`], up to a multiple of it
+    /// or to the last column.
+    ///
+    /// # Safety
+    /// No other call sets the same columns of the same token at the same time.
+    pub(crate) unsafe fn set(&self, level: Level, token: usize, first: usize, values: &[f32]) {
+        let end = first + values.len();
+        assert!(
+            token < self.tokens
+                && end <= self.columns
+                && first.is_multiple_of(GROUP)
+                && (end.is_multiple_of(GROUP) || end == self.columns),
+            "activations outside their place"
+        );
+        if let Some(floats) = &self.floats {
+            let start = (token * self.groups) * GROUP + first;
+            let length = values.len().next_multiple_of(GROUP);
+            // SAFETY: the columns belong to this call, and those that fill the last group to nobody else.
+            let part = unsafe { floats.part(start..start + length) };
+            part[..values.len()].copy_from_slice(values);
+            part[values.len()..].fill(0.0);
+        }
+        if let Some(integers) = &self.integers {
+            let (groups, rest) = values.as_chunks::<GROUP>();
+            let place = self.place(token, first / GROUP);
+            // SAFETY: the groups belong to this call and are inside the buffer, as asserted above.
+            unsafe { quantize(level, groups, integers, place) };
+            if !rest.is_empty() {
+                let mut last = [0.0; GROUP];
+                last[..rest.len()].copy_from_slice(rest);
+                let place = self.place(token, self.groups - 1);
+                // SAFETY: as above.
+                unsafe { quantize(level, &[last], integers, place) };
+            }
+        }
+    }
+
+    fn place(&self, token: usize, group: usize) -> Place {
+        let block = token / BLOCK_TOKENS;
+        let width = BLOCK_TOKENS.min(self.tokens - block * BLOCK_TOKENS);
+        let start = block * BLOCK_TOKENS * self.groups * GROUP_BYTES;
+        Place {
+            start: start + group * width * GROUP_BYTES,
+            width,
+            token: token % BLOCK_TOKENS,
+        }
+    }
+}
+
+/// Where a token's group lies.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The first byte of the block's group.
+    start: usize,
+    /// Tokens of the block.
+    width: usize,
+    /// The token's number in the block.
+    token: usize,
+}
+
+/// A group of activations as integers.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(32))]
+pub(super) struct Quantized {
+    pub(super) codes: [i8; GROUP],
+    pub(super) scale: f32,
+    /// The sums of the first and of the second 16 integers.
+    pub(super) sums: [i32; 2],
+}
+
+/// Quantizes groups and writes them to their places, one group behind the other.
+///
+/// # Safety
+/// The groups' places are written by this call alone.
+unsafe fn quantize(level: Level, groups: &[[f32; GROUP]], integers: &Parts<'_, u8>, place: Place) {
+    let Place {
+        start,
+        width,
+        token,
+    } = place;
+    for (number, values) in groups.iter().enumerate() {
+        let group = portable::quantize(values);
+        let start = start + number * width * GROUP_BYTES;
+        let write = |at: usize, bytes: &[u8]| {
+            // SAFETY: the caller promises that nobody else writes here.
+            let part = unsafe { integers.part(start + at..start + at + bytes.len()) };
+            part.copy_from_slice(bytes);
+        };
+        write(token * GROUP, &group.codes.map(i8::cast_unsigned));
+        let [low, high] = group.sums;
+        let scaled = (low + high) as f32 * group.scale;
+        let numbers = [
+            group.scale.to_ne_bytes(),
+            scaled.to_ne_bytes(),
+            (-128 * low).to_ne_bytes(),
+            (-128 * high).to_ne_bytes(),
+        ];
+        for (index, bytes) in numbers.iter().enumerate() {
+            write(width * (GROUP + 4 * index) + 4 * token, bytes);
+        }
+    }
+    let _ = level;
+}

@@ -1,0 +1,60 @@
+//! Tiles: how 16 rows × 32 columns of weights lie in memory.
+//!
+//! Integers come first, then the scales of the 16 rows as 16-bit floats, then what the format has besides. Integers
+//! are in the order of `columns / 4, row, columns % 4`, so that 64 bytes hold 4 columns of all rows. A byte of 4-bit
+//! integers holds column `c` in its low and column `c + 16` in its high half. A byte of 8-bit integers holds the
+//! integer plus 128. Tiles of floats are in the order of `column, row`.
+
+use super::{GROUP, STRIPE_ROWS};
+
+/// Bytes of a tile's integers of 8 bits.
+pub(super) const BYTE_CODES: usize = STRIPE_ROWS * GROUP;
+/// Bytes of a tile's integers of 4 bits.
+pub(super) const NIBBLE_CODES: usize = BYTE_CODES / 2;
+/// Bytes of a 16-bit float for each row.
+pub(super) const ROW_HALVES: usize = 2 * STRIPE_ROWS;
+
+/// How a tile stores weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// `scale · (0..=15 − 8)`.
+    Nibbles,
+    /// `scale · 0..=15 + minimum`.
+    NibblesWithMinimum,
+    /// `scale · −128..=127`.
+    Bytes,
+    /// `scale · −128..=127 + minimum`.
+    BytesWithMinimum,
+    /// `scale · −128..=127`, with a scale for the first 16 columns and one for the others.
+    BytesInHalves,
+    /// 16-bit floats.
+    Half,
+    /// The upper halves of 32-bit floats.
+    Brain,
+    /// 32-bit floats.
+    Single,
+}
+
+impl Format {
+    pub(super) const fn is_integer(self) -> bool {
+        match self {
+            Self::Nibbles
+            | Self::NibblesWithMinimum
+            | Self::Bytes
+            | Self::BytesWithMinimum
+            | Self::BytesInHalves => true,
+            Self::Half | Self::Brain | Self::Single => false,
+        }
+    }
+
+    pub(super) const fn tile_bytes(self) -> usize {
+        match self {
+            Self::Nibbles => NIBBLE_CODES + ROW_HALVES,
+            Self::NibblesWithMinimum => NIBBLE_CODES + 2 * ROW_HALVES,
+            Self::Bytes => BYTE_CODES + ROW_HALVES,
+            Self::BytesWithMinimum | Self::BytesInHalves => BYTE_CODES + 2 * ROW_HALVES,
+            Self::Half | Self::Brain => 2 * STRIPE_ROWS * GROUP,
+            Self::Single => 4 * STRIPE_ROWS * GROUP,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Claims about matrix products: the file's numbers are multiplied, and every instruction set computes the same bits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use memmap2::MmapMut;
+
+use super::{
+    Activations, Forms, GROUP, Gated, Level, Output, Packed, Parts, Product, STRIPE_ROWS, multiply,
+    multiply_gated, pack_all,
+};
+use crate::cpu::{Arithmetic, FloatWeights};
+use crate::quant::{TensorKind, dequantize};
+use crate::weights::{Matrix, Place, Tensors};
+
+const KINDS: [TensorKind; 11] = [
+    TensorKind::F32,
+    TensorKind::F16,
+    TensorKind::BF16,
+    TensorKind::Q4_0,
+    TensorKind::Q4_1,
+    TensorKind::Q5_0,
+    TensorKind::Q5_1,
+    TensorKind::Q8_0,
+    TensorKind::Q4_K,
+    TensorKind::Q5_K,
+    TensorKind::Q6_K,
+];
+
+/// Numbers that only look random.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) as u32
+    }
+
+    /// From −1 to 1.
+    fn float(&mut self) -> f32 {
+        self.next() as f32 / (1_u64 << 30) as f32 - 1.0
+    }
+
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.float()).collect()
+    }
+}
+
+/// The places of 16-bit floats in a block.
+fn halves_of(kind: TensorKind) -> &'static [usize] {
+    match kind {
+        TensorKind::Q4_0 | TensorKind::Q5_0 | TensorKind::Q8_0 => &[0],
+        TensorKind::Q4_1 | TensorKind::Q5_1 | TensorKind::Q4_K | TensorKind::Q5_K => &[0, 2],
+        TensorKind::Q6_K => &[208],
+        TensorKind::F32 | TensorKind::F16 | TensorKind::BF16 => &[],
+    }
+}
+
+/// A row's bytes; with `code`, all integers have all their bits as in it.
+fn random_row(kind: TensorKind, columns: usize, random: &mut Random, code: Option<u8>) -> Vec<u8> {
+    match kind {
+        TensorKind::F32 => (0..columns)
+            .flat_map(|_| random.float().to_le_bytes())
+            .collect(),
+        TensorKind::F16 => (0..columns)
+            .flat_map(|_| half::f16::from_f32(random.float()).to_le_bytes())
+            .collect(),
+        TensorKind::BF16 => (0..columns)
+            .flat_map(|_| half::bf16::from_f32(random.float()).to_le_bytes())
+            .collect(),
+        _ => {
+            let mut bytes: Vec<u8> = (0..kind.row_bytes(columns))
+                .map(|_| code.unwrap_or((random.next() >> 8) as u8))
+                .collect();
+            for block in bytes.chunks_exact_mut(kind.block_bytes()) {
+                for place in halves_of(kind) {
+                    let scale = half::f16::from_f32(random.float() * 0.01);
+                    block[*place..*place + 2].copy_from_slice(&scale.to_le_bytes());
+                }
+            }
+            bytes
+        }
+    }
+}
+
+fn matrix_of(kind: TensorKind, (rows, columns): (usize, usize), bytes: &[u8]) -> Matrix {
+    let mut memory = MmapMut::map_anon(bytes.len().max(1)).unwrap();
+    memory[..bytes.len()].copy_from_slice(bytes);
+    let place = Place {
+        data: Arc::new(memory.make_read_only().unwrap()),
+        kind: Ok(kind),
+        shape: vec![rows, columns],
+        bytes: 0..bytes.len(),
+    };
+    let places = HashMap::from([("matrix".to_owned(), place)]);
+    Tensors::new(places, bytes.len() as u64)
+        .matrix("matrix", rows, columns)
+        .unwrap()
+}
+
+fn random_matrix(kind: TensorKind, shape: (usize, usize), code: Option<u8>) -> Matrix {
+    let mut random = Random(shape.0 as u64 * 31 + shape.1 as u64 + u64::from(kind.to_ggml()));
+    let bytes: Vec<u8> = (0..shape.0)
+        .flat_map(|_| random_row(kind, shape.1, &mut random, code))
+        .collect();
+    matrix_of(kind, shape, &bytes)
+}
+
+fn pack(matrix: &Matrix, arithmetic: Arithmetic, float_weights: FloatWeights) -> Packed {
+    let mut run = |chunks: usize, work: &(dyn Fn(usize) + Sync)| (0..chunks).for_each(work);
+    pack_all(&[matrix], arithmetic, float_weights, &mut run)
+        .unwrap()
+        .remove(0)
+}
+
+/// The product, computed in chunks of some rows.
+fn product(level: Level, matrix: &Packed, input: &[f32], chunk_rows: usize) -> Vec<f32> {
+    let mut activations = Activations::default();
+    activations.prepare(level, input, matrix.columns(), matrix.forms());
+    let mut output = vec![f32::NAN; activations.tokens() * matrix.rows()];
+    let parts = Parts::new(&mut output);
+    let product = Product {
+        matrix,
+        bias: None,
+        input: &activations,
+        output: &parts,
+        mode: Output::Set,
+    };
+    let mut scratch = Vec::new();
+    for first in (0..matrix.rows()).step_by(chunk_rows) {
+        let rows = first..(first + chunk_rows).min(matrix.rows());
+        multiply(level, &product, rows, &mut scratch);
+    }
+    output
+}
+
+/// The product in 64-bit floats, with activations rounded as integers if they become integers.
+fn expected(matrix: &Matrix, input: &[f32], rounds: bool) -> Vec<f64> {
+    let columns = matrix.columns();
+    let mut weights = vec![0.0; matrix.rows() * columns];
+    dequantize(
+        matrix.kind(),
+        matrix.row_bytes(0..matrix.rows()),
+        &mut weights,
+    );
+    let round = |group: &[f32]| {
+        let largest = group
+            .iter()
+            .fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        let scale = f64::from(largest / 127.0).max(1e-300);
+        group
+            .iter()
+            .map(|value| match rounds {
+                true => (f64::from(*value) / scale).round() * scale,
+                false => f64::from(*value),
+            })
+            .collect::<Vec<_>>()
+    };
+    input
+        .chunks_exact(columns)
+        .flat_map(|input| {
+            let input: Vec<f64> = input.chunks(GROUP).flat_map(round).collect();
+            let dot = |row: &[f32]| {
+                row.iter()
+                    .zip(&input)
+                    .map(|(weight, value)| f64::from(*weight) * value)
+                    .sum()
+            };
+            weights.chunks_exact(columns).map(dot).collect::<Vec<f64>>()
+        })
+        .collect()
+}
+
+fn norm<'a>(values: impl Iterator<Item = &'a f64>) -> f64 {
+    values.map(|value| value * value).sum::<f64>().sqrt()
+}
+
+/// The error of a product as a share of its size.
+fn relative_error(got: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    let errors: Vec<f64> = got
+        .iter()
+        .zip(expected)
+        .map(|(got, expected)| f64::from(*got) - expected)
+        .collect();
+    norm(errors.iter()) / norm(expected.iter()).max(1e-30)
+}
+
+#[test]
+fn packed_integers_are_those_of_the_file() {
+    for kind in KINDS {
+        let matrix = random_matrix(kind, (40, 512), None);
+        let packed = pack(&matrix, Arithmetic::Int8, FloatWeights::Keep);
+        let input = Random(7).floats(3 * 512);
+        let got = product(Level::Portable, &packed, &input, STRIPE_ROWS);
+        // Scales of K-quants are rounded to 16 bits.
+        let bound = match kind {
+            TensorKind::Q4_K | TensorKind::Q5_K | TensorKind::Q6_K => 4e-4,
+            _ => 1e-5,
+        };
+        let error = relative_error(&got, &expected(&matrix, &input, packed.forms().integers));
+        assert!(error < bound, "{kind:?}: {error}");
+    }
+}
