@@ -4,6 +4,7 @@
 //! sequences the next step computes, the sampler turns logits into a token, and the rest keeps count.
 
 mod blocks;
+mod chooser;
 mod constraint;
 mod generation;
 mod sampling;
@@ -12,9 +13,12 @@ mod sequence;
 mod text;
 
 pub use blocks::{BlockHash, BlockId, BlockPool, OutOfBlocks};
+pub use chooser::{Chooser, Chosen};
 pub use constraint::{Constraint, ConstraintError, TokenMask};
-pub use generation::{FinishReason, Generation, GenerationOptions, Progress};
-pub use sampling::{InvalidSampling, Sampled, Sampler, SamplingParameters};
+pub use generation::{Answer, FinishReason, Generation, GenerationOptions, Progress};
+pub use sampling::{
+    Allowed, InvalidSampling, PromptLogprob, Sampled, Sampler, SamplingParameters, Scratch,
+};
 pub use scheduler::{Limits, Refused, Row, Scheduler, Step};
 pub use sequence::{Sequence, SequenceId};
 pub use text::{Piece, TextStream};

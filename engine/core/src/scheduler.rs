@@ -36,6 +36,12 @@ pub enum Refused {
         /// The limit on waiting sequences.
         limit: usize,
     },
+    /// The prompts that wait are too long together; later there will be room.
+    #[error("prompts of {limit} tokens wait already")]
+    QueueTokens {
+        /// The limit on the tokens of waiting prompts.
+        limit: usize,
+    },
     /// The sequence can never fit the cache.
     #[error("{length} tokens are more than the cache holds ({limit})")]
     TooLong {

@@ -5,14 +5,16 @@
 pub struct Piece {
     /// Text that can be sent; may be empty while something is held back.
     pub text: String,
-    /// Whether a stop string has been met; the text ends before it.
-    pub stopped: bool,
+    /// The stop string that has been met, by its place among those of the stream; nothing comes behind it.
+    pub stop: Option<usize>,
 }
 
 /// Joins the bytes of tokens to text and watches for stop strings.
 #[derive(Debug, Clone, Default)]
 pub struct TextStream {
     stops: Vec<String>,
+    /// Whether the stop string that is met stays in the text.
+    includes_stop: bool,
     /// The beginning of a character whose end has not come.
     partial: Vec<u8>,
     /// Text that may be the beginning of a stop string.
@@ -20,34 +22,52 @@ pub struct TextStream {
 }
 
 impl TextStream {
-    /// A stream that ends at any of `stops`; empty stop strings mean nothing.
-    pub fn new(stops: impl IntoIterator<Item = String>) -> Self {
-        let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
+    /// A stream that ends at any of `stops`; empty stop strings mean nothing. The one that is met is left out of the
+    /// text unless it `includes_stop`.
+    pub fn new(stops: Vec<String>, includes_stop: bool) -> Self {
         Self {
             stops,
+            includes_stop,
             ..Self::default()
         }
     }
 
-    /// Takes a token's bytes.
+    /// The stop strings.
+    pub fn stops(&self) -> &[String] {
+        &self.stops
+    }
+
+    /// Takes a token's bytes and watches for stop strings.
     pub fn push(&mut self, bytes: &[u8]) -> Piece {
         self.partial.extend_from_slice(bytes);
         self.take_characters();
-        if let Some(end) = self.first_stop() {
+        if let Some((start, stop)) = self.first_stop() {
             let mut text = std::mem::take(&mut self.held);
-            text.truncate(end);
+            let kept = if self.includes_stop {
+                self.stops[stop].len()
+            } else {
+                0
+            };
+            text.truncate(start + kept);
             self.partial.clear();
             return Piece {
                 text,
-                stopped: true,
+                stop: Some(stop),
             };
         }
         let keep = self.possible_stop_length();
         let rest = self.held.split_off(self.held.len() - keep);
         Piece {
             text: std::mem::replace(&mut self.held, rest),
-            stopped: false,
+            stop: None,
         }
+    }
+
+    /// Takes a token's bytes that are no part of any stop string.
+    pub fn push_unwatched(&mut self, bytes: &[u8]) -> String {
+        self.partial.extend_from_slice(bytes);
+        self.take_characters();
+        std::mem::take(&mut self.held)
     }
 
     /// Ends the stream and returns what was held back; half a character becomes U+FFFD.
@@ -85,11 +105,16 @@ impl TextStream {
         }
     }
 
-    fn first_stop(&self) -> Option<usize> {
-        self.stops
+    /// Where the first stop string starts, and which it is; the longest of those that start there.
+    fn first_stop(&self) -> Option<(usize, usize)> {
+        let found = self
+            .stops
             .iter()
-            .filter_map(|stop| self.held.find(stop.as_str()))
-            .min()
+            .enumerate()
+            .filter(|(_, stop)| !stop.is_empty());
+        found
+            .filter_map(|(index, stop)| Some((self.held.find(stop.as_str())?, index)))
+            .min_by_key(|(start, index)| (*start, usize::MAX - self.stops[*index].len()))
     }
 
     /// Length of the longest end of the held text that is the beginning of a stop string.
@@ -111,12 +136,13 @@ mod tests {
 
     #[track_caller]
     fn check(stops: &[&str], tokens: &[&[u8]], expected: &[&str], stopped: bool) {
-        let mut stream = TextStream::new(stops.iter().map(|stop| (*stop).to_owned()));
+        let stops = stops.iter().map(|stop| (*stop).to_owned()).collect();
+        let mut stream = TextStream::new(stops, false);
         let mut pieces = Vec::new();
         for token in tokens {
             let piece = stream.push(token);
             pieces.push(piece.text);
-            if piece.stopped {
+            if piece.stop.is_some() {
                 assert!(stopped, "stopped at {pieces:?}");
                 assert_eq!(pieces, expected);
                 return;
@@ -163,5 +189,13 @@ mod tests {
             true,
         );
         check(&[""], &[b"x"], &["x", ""], false);
+    }
+
+    #[test]
+    fn a_stop_string_may_stay_in_the_text() {
+        let mut stream = TextStream::new(vec!["!".to_owned(), "!!".to_owned()], true);
+        assert_eq!(stream.push_unwatched(b"a!"), "a!");
+        let piece = stream.push(b"b!!c");
+        assert_eq!((piece.text.as_str(), piece.stop), ("b!!", Some(1)));
     }
 }

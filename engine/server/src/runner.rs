@@ -1,14 +1,18 @@
 //! The step loop: schedule, run, sample, settle; on a thread of its own until nobody can send requests any more.
 
+mod request;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use request::{Event, Refusal, Request, TokenEvent};
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use engine_core::{
-    FinishReason, Generation, Refused, Sampled, Scheduler, SequenceId, Step, TokenId,
+    Answer, Chooser, Chosen, Constraint, ConstraintError, Generation, Scheduler, Scratch,
+    SequenceId, Step,
 };
 use engine_models::{Backend, BatchRow, Tokenizer};
 use tokio::sync::mpsc;
@@ -16,48 +20,32 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Finished, Metrics};
 
-/// What a request learns, in this order: `Queued` or `Refused`, then tokens until one finishes it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Event {
-    /// The request will be computed.
-    Queued,
-    /// The request is not taken on.
-    Refused(Refused),
-    /// One more token.
-    Token(TokenEvent),
-}
-
-/// A token of an answer.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct TokenEvent {
-    pub(crate) sampled: Sampled,
-    /// Text that can be sent now; it may belong to earlier tokens.
-    pub(crate) text: String,
-    /// Tokens of the prompt that came from the prefix cache.
-    pub(crate) cached_tokens: usize,
-    pub(crate) finish: Option<FinishReason>,
-}
-
-/// A prompt, how to answer it, and whom to tell.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) prompt: Vec<TokenId>,
-    pub(crate) generation: Generation,
-    /// Most tokens of prompt and answer.
-    pub(crate) length_max: usize,
-    /// At most one event a token, so the length of the context bounds it. A closed channel ends the sequence.
-    pub(crate) events: mpsc::UnboundedSender<Event>,
-}
-
 #[derive(Debug)]
 struct Active {
-    generation: Generation,
+    chooser: Chooser,
+    constraint: Option<Box<dyn Constraint>>,
+    answer: Answer,
+    shows_special: bool,
     events: mpsc::UnboundedSender<Event>,
     arrived: Instant,
     /// When it was first scheduled, and when the first and the last token came.
     started: Option<Instant>,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
+}
+
+impl Active {
+    fn choose(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<Chosen, ConstraintError> {
+        let chosen = self
+            .chooser
+            .choose(logits, self.constraint.as_deref_mut(), scratch)?;
+        if let Some(constraint) = &mut self.constraint
+            && !chosen.is_end
+        {
+            constraint.accept(chosen.sampled.token)?;
+        }
+        Ok(chosen)
+    }
 }
 
 /// The loop and what it works on.
@@ -68,6 +56,7 @@ pub(crate) struct Runner {
     metrics: Arc<Metrics>,
     requests: mpsc::Receiver<Request>,
     active: HashMap<SequenceId, Active>,
+    scratch: Scratch,
     next_id: u64,
 }
 
@@ -86,6 +75,7 @@ impl Runner {
             metrics,
             requests,
             active: HashMap::new(),
+            scratch: Scratch::default(),
             next_id: 0,
         }
     }
@@ -118,12 +108,20 @@ impl Runner {
             prompt,
             generation,
             length_max,
+            shows_special,
             events,
+            ..
         } = request;
+        let Generation {
+            mut chooser,
+            constraint,
+            answer,
+        } = generation;
+        chooser.read_prompt(&prompt);
         let id = SequenceId(self.next_id);
         self.next_id += 1;
         let length = prompt.len();
-        let answer = match self.scheduler.add(id, prompt, length_max) {
+        let reply = match self.scheduler.add(id, prompt, length_max) {
             Ok(()) => {
                 self.metrics.prompt_tokens.inc_by(length as u64);
                 self.metrics.request_prompt.observe(length as f64);
@@ -131,18 +129,21 @@ impl Runner {
             }
             Err(refused) => {
                 self.metrics.rejections.inc();
-                Event::Refused(refused)
+                Event::Refused(refused.into())
             }
         };
-        let is_queued = answer == Event::Queued;
+        let is_queued = reply == Event::Queued;
         // Whoever has gone away already is noticed before the next step.
-        let _ = events.send(answer);
+        let _ = events.send(reply);
         if is_queued {
             let arrived = Instant::now();
             self.active.insert(
                 id,
                 Active {
-                    generation,
+                    chooser,
+                    constraint,
+                    answer,
+                    shows_special,
                     events,
                     arrived,
                     started: None,
@@ -192,16 +193,20 @@ impl Runner {
             .zip(logits.rows())
         {
             if let Some(active) = self.active.get_mut(&row.sequence) {
-                sampled.push((row.sequence, active.generation.sample(logits)));
+                let chosen = active.choose(logits, &mut self.scratch);
+                sampled.push((row.sequence, chosen));
             }
         }
         let tokens: Vec<_> = sampled
             .iter()
-            .map(|(id, sampled)| (*id, sampled.token))
+            .filter_map(|(id, chosen)| Some((*id, chosen.as_ref().ok()?.sampled.token)))
             .collect();
         self.scheduler.settle(&step, &tokens);
-        for (id, sampled) in sampled {
-            self.tell(id, sampled);
+        for (id, chosen) in sampled {
+            match chosen {
+                Ok(chosen) => self.tell(id, chosen),
+                Err(error) => self.fail(id, &error),
+            }
         }
     }
 
@@ -237,7 +242,7 @@ impl Runner {
     }
 
     /// Tells a request about its token, and ends it if that was the last.
-    fn tell(&mut self, id: SequenceId, sampled: Sampled) {
+    fn tell(&mut self, id: SequenceId, chosen: Chosen) {
         let (Some(active), Some(sequence)) =
             (self.active.get_mut(&id), self.scheduler.sequence(id))
         else {
@@ -258,20 +263,37 @@ impl Runner {
             }
             Some(last) => metrics.between_tokens.observe((now - last).as_secs_f64()),
         }
-        let bytes = self.tokenizer.bytes(sampled.token);
-        let progress = active.generation.accept(sampled.token, &bytes);
+        let Chosen { sampled, is_end } = chosen;
+        let progress = if is_end {
+            active.answer.end()
+        } else if active.shows_special {
+            active
+                .answer
+                .accept(&self.tokenizer.visible_bytes(sampled.token))
+        } else {
+            active.answer.accept(&self.tokenizer.bytes(sampled.token))
+        };
         let cached_tokens = sequence.cached_length();
         let event = TokenEvent {
             sampled,
             text: progress.text,
             cached_tokens,
             finish: progress.finish,
+            stop: progress.stop,
         };
         // A client that has gone away is noticed before the next step.
         let _ = active.events.send(Event::Token(event));
         if let Some(reason) = progress.finish {
             self.finish(id, reason.as_str());
         }
+    }
+
+    /// Tells a request that its answer cannot go on.
+    fn fail(&mut self, id: SequenceId, error: &ConstraintError) {
+        if let Some(active) = self.active.get(&id) {
+            let _ = active.events.send(Event::Failed(error.to_string()));
+        }
+        self.finish(id, "error");
     }
 
     fn finish(&mut self, id: SequenceId, finished_reason: &'static str) {
@@ -287,7 +309,7 @@ impl Runner {
                 .observe(active.arrived.elapsed().as_secs_f64());
             metrics
                 .request_generation
-                .observe(active.generation.tokens() as f64);
+                .observe(active.answer.tokens() as f64);
             if let (Some(first), Some(last)) = (active.first_token, active.last_token) {
                 metrics.decode.observe((last - first).as_secs_f64());
             }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use engine_models::{ChatTemplate, Tokenizer};
 use protocol::load::{LoadPhase, LoadReport};
+use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,32 @@ pub(crate) struct Engine {
     pub(crate) template: Option<ChatTemplate>,
     /// Most tokens of a prompt and its answer.
     pub(crate) context_length: usize,
+}
+
+/// Why a request does not reach the step loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum SubmitError {
+    /// Too many requests are on their way; later there will be room.
+    #[error("too many requests wait")]
+    Full,
+    /// The step loop has ended.
+    #[error("the engine stops")]
+    Closed,
+}
+
+impl Engine {
+    /// Hands a request to the step loop, which answers over the request's channel.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing has happened then.
+    pub(crate) fn submit(&self, request: Request) -> Result<(), SubmitError> {
+        self.requests
+            .try_send(request)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => SubmitError::Full,
+                mpsc::error::TrySendError::Closed(_) => SubmitError::Closed,
+            })
+    }
 }
 
 /// The process's state.

@@ -1,12 +1,19 @@
 //! Claims about sampling.
 
-use super::{Sampler, SamplingParameters};
+use super::{Allowed, PromptLogprob, Sampled, Sampler, SamplingParameters, Scratch};
+use crate::constraint::TokenMask;
 
 const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, -1.0, 3.0];
 
+fn sample(sampler: &mut Sampler, logits: &[f32]) -> Sampled {
+    sampler.sample(logits, Allowed::default(), &mut Scratch::default())
+}
+
 fn draws(parameters: SamplingParameters, count: usize) -> Vec<u32> {
     let mut sampler = Sampler::new(parameters);
-    (0..count).map(|_| sampler.sample(&LOGITS).token).collect()
+    (0..count)
+        .map(|_| sample(&mut sampler, &LOGITS).token)
+        .collect()
 }
 
 #[track_caller]
@@ -148,7 +155,8 @@ fn log_probabilities_are_those_of_the_plain_distribution() {
         temperature: 0.5,
         ..SamplingParameters::default()
     };
-    let sampled = Sampler::new(parameters).sample(&[0.0, 0.0, f32::NEG_INFINITY, 0.0, 0.0]);
+    let logits = [0.0, 0.0, f32::NEG_INFINITY, 0.0, 0.0];
+    let sampled = sample(&mut Sampler::new(parameters), &logits);
     let quarter = 0.25_f32.ln();
     assert_eq!(
         sampled.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
@@ -162,6 +170,85 @@ fn log_probabilities_are_those_of_the_plain_distribution() {
     {
         assert!((logprob - quarter).abs() < 1e-6, "{logprob}");
     }
+}
+
+#[test]
+fn repetition_counts_in_the_prompt_and_in_the_answer() {
+    let parameters = SamplingParameters {
+        repetition_penalty: 2.0,
+        ..SamplingParameters::default()
+    };
+    assert_eq!(draws(parameters.clone(), 5), [1, 4, 2, 1, 1]);
+    let mut sampler = Sampler::new(parameters);
+    sampler.read_prompt(&[1, 4, 3]);
+    let drawn: Vec<_> = (0..3)
+        .map(|_| sample(&mut sampler, &LOGITS).token)
+        .collect();
+    assert_eq!(
+        drawn,
+        [2, 1, 1],
+        "what is repeated already costs nothing more"
+    );
+}
+
+/// What greedy sampling and drawing take under a restriction.
+#[track_caller]
+fn check_allowed(logits: &[f32], mask: Option<&[u32]>, banned: &[u32], expected: &[u32]) {
+    let mask = mask.map(|tokens| {
+        let mut mask = TokenMask::none(logits.len());
+        tokens.iter().for_each(|token| mask.allow(*token));
+        mask
+    });
+    let allowed = Allowed {
+        mask: mask.as_ref(),
+        banned,
+    };
+    let mut scratch = Scratch::default();
+    let greedy = Sampler::new(SamplingParameters::default()).sample(logits, allowed, &mut scratch);
+    assert_eq!(greedy.token, expected[0]);
+    for (top_k, top_p) in [(None, 1.0), (Some(4), 1.0), (None, 0.9999)] {
+        let mut sampler = Sampler::new(SamplingParameters {
+            temperature: 1.0,
+            top_k,
+            top_p,
+            ..SamplingParameters::default()
+        });
+        let mut seen: Vec<_> = (0..400)
+            .map(|_| sampler.sample(logits, allowed, &mut scratch).token)
+            .collect();
+        seen.sort_unstable();
+        seen.dedup();
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        assert_eq!(seen, expected, "top_k {top_k:?}, top_p {top_p}");
+    }
+}
+
+#[test]
+fn only_allowed_tokens_come() {
+    check_allowed(&LOGITS, Some(&[2, 3]), &[], &[2, 3]);
+    check_allowed(&LOGITS, None, &[1, 4], &[2, 0, 3]);
+    check_allowed(&LOGITS, Some(&[1, 3]), &[1], &[3]);
+    check_allowed(&LOGITS, Some(&[1]), &[1], &[1]);
+    check_allowed(&[f32::NAN; 5], None, &[], &[0]);
+    check_allowed(&[f32::NAN; 5], Some(&[3]), &[], &[3]);
+    check_allowed(&[0.0; 64], Some(&[40]), &[], &[40]);
+}
+
+#[test]
+fn a_prompt_token_has_its_place_among_all() {
+    let prompt = PromptLogprob::of(&LOGITS, 2, 2);
+    assert_eq!((prompt.token, prompt.rank), (2, 3));
+    assert_eq!(
+        prompt
+            .top
+            .iter()
+            .map(|(token, _)| *token)
+            .collect::<Vec<_>>(),
+        [1, 4]
+    );
+    let total: f32 = LOGITS.iter().map(|logit| logit.exp()).sum();
+    assert!((prompt.logprob - (2.0 - total.ln())).abs() < 1e-5);
 }
 
 #[track_caller]
@@ -193,6 +280,10 @@ fn parameters_outside_their_range_are_named() {
     check_valid(
         |parameters| parameters.frequency_penalty = -2.5,
         Some("frequency_penalty"),
+    );
+    check_valid(
+        |parameters| parameters.repetition_penalty = 0.0,
+        Some("repetition_penalty"),
     );
     check_valid(
         |parameters| parameters.logit_bias = vec![(0, 101.0)],

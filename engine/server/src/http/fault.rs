@@ -7,6 +7,8 @@ use engine_core::{InvalidSampling, Refused};
 use engine_models::InvalidChat;
 use protocol::openai::{ErrorBody, ErrorKind};
 
+use crate::runner::Refusal;
+
 /// When to come back if too many wait, in seconds.
 const RETRY_BUSY: u64 = 1;
 /// When to come back while the model loads, in seconds.
@@ -108,11 +110,27 @@ impl From<InvalidChat> for Fault {
     }
 }
 
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Scheduler(refused) => refused.into(),
+            Refusal::Asleep => Self::unavailable("The engine sleeps; it must be woken first."),
+            Refusal::UnknownAdapter => Self::new(
+                ErrorKind::ModelNotFound,
+                "The adapter is not loaded any more.",
+            ),
+        }
+    }
+}
+
 impl From<Refused> for Fault {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::QueueFull { limit } => Self::busy(format!(
                 "The engine is busy: {limit} requests wait already. Try again later."
+            )),
+            Refused::QueueTokens { limit } => Self::busy(format!(
+                "The engine is busy: prompts of {limit} tokens wait already. Try again later."
             )),
             Refused::TooLong { length, limit } => {
                 Self::context_length(limit, length, 0, "messages")

@@ -157,6 +157,7 @@ fn read(common: &Common<'_>, logprobs: Option<usize>) -> Result<Parameters, Faul
         min_p: rest.number("min_p")?,
         presence_penalty: rest.number("presence_penalty")?,
         frequency_penalty: rest.number("frequency_penalty")?,
+        repetition_penalty: 1.0,
         logit_bias: rest.logit_bias()?,
         seed: seed.map_or_else(random_seed, i64::cast_unsigned),
         logprobs,

@@ -6,7 +6,7 @@ use engine_core::{Generation, GenerationOptions, TokenId};
 use tokio::sync::mpsc;
 
 use crate::runner::{Event, Request, TokenEvent};
-use crate::state::{Engine, State};
+use crate::state::{Engine, State, SubmitError};
 
 use super::fault::Fault;
 use super::parameters::Parameters;
@@ -23,7 +23,8 @@ impl Tokens {
     pub(super) async fn next(&mut self) -> Option<TokenEvent> {
         match self.events.recv().await {
             Some(Event::Token(token)) => Some(token),
-            Some(Event::Queued | Event::Refused(_)) | None => None,
+            Some(Event::Queued | Event::Refused(_) | Event::Prompt(_) | Event::Failed(_))
+            | None => None,
         }
     }
 }
@@ -76,33 +77,32 @@ pub(super) async fn submit(
         sampling: parameters.sampling.clone(),
         stops: parameters.stops.clone(),
         stop_tokens,
-        tokens_min: 0,
         tokens_max: answer,
-        constraint: None,
+        ..GenerationOptions::default()
     });
     let (events, mut receiver) = mpsc::unbounded_channel();
     let request = Request {
         prompt,
         generation,
         length_max: prompt_length + answer,
+        priority: 0,
+        salt: None,
+        adapter: None,
+        prompt_logprobs: None,
+        shows_special: false,
         events,
     };
-    engine
-        .requests
-        .try_send(request)
-        .map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                Fault::busy("The engine is busy. Try again later.")
-            }
-            mpsc::error::TrySendError::Closed(_) => Fault::stopped(),
-        })?;
+    engine.submit(request).map_err(|error| match error {
+        SubmitError::Full => Fault::busy("The engine is busy. Try again later."),
+        SubmitError::Closed => Fault::stopped(),
+    })?;
     match receiver.recv().await {
         Some(Event::Queued) => Ok(Tokens {
             events: receiver,
             prompt_length,
         }),
         Some(Event::Refused(refused)) => Err(refused.into()),
-        Some(Event::Token(_)) | None => Err(Fault::stopped()),
+        Some(Event::Prompt(_) | Event::Token(_) | Event::Failed(_)) | None => Err(Fault::stopped()),
     }
 }
 

@@ -14,7 +14,7 @@ use engine_models::{Adapter, Backend, BatchRow, LoadError, Loaded, Logits, Memor
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Event, Request, Runner};
+use super::{Event, Refusal, Request, Runner};
 use crate::metrics::{Finished, Metrics};
 
 /// The token for the letter `a` in synthetic vocabularies.
@@ -90,12 +90,9 @@ fn runner(waiting_max: usize) -> (Runner, mpsc::Sender<Request>) {
 fn request(tokens_max: usize) -> (Request, mpsc::UnboundedReceiver<Event>) {
     let (events, receiver) = mpsc::unbounded_channel();
     let generation = Generation::new(GenerationOptions {
-        sampling: SamplingParameters::default(),
         stops: vec!["aaaa".to_owned()],
-        stop_tokens: Vec::new(),
-        tokens_min: 0,
         tokens_max,
-        constraint: None,
+        ..GenerationOptions::default()
     });
     let prompt = vec![5, 6, 7];
     (
@@ -103,6 +100,11 @@ fn request(tokens_max: usize) -> (Request, mpsc::UnboundedReceiver<Event>) {
             length_max: prompt.len() + tokens_max,
             prompt,
             generation,
+            priority: 0,
+            salt: None,
+            adapter: None,
+            prompt_logprobs: None,
+            shows_special: false,
             events,
         },
         receiver,
@@ -180,7 +182,9 @@ fn too_many_waiting_requests_are_refused() {
     assert!(runner.receive());
     assert_eq!(
         second_events.try_recv(),
-        Ok(Event::Refused(Refused::QueueFull { limit: 1 }))
+        Ok(Event::Refused(Refusal::Scheduler(Refused::QueueFull {
+            limit: 1
+        })))
     );
     assert_eq!(runner.metrics.rejections.get(), 1);
 }
