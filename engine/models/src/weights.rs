@@ -63,13 +63,17 @@ pub enum LoadError {
 impl LoadError {
     /// Whether the file is sound and merely not for this engine.
     pub const fn is_unsupported(&self) -> bool {
-        matches!(
-            self,
-            Self::UnsupportedArchitecture { .. }
-                | Self::UnsupportedFeature(_)
-                | Self::Tokenizer(_)
-                | Self::Gguf(GgufError::UnsupportedKind { .. } | GgufError::UnsupportedVersion(_))
-        )
+        match self {
+            Self::UnsupportedArchitecture { .. } | Self::UnsupportedFeature(_) => true,
+            Self::Tokenizer(error) => error.is_unsupported(),
+            Self::Gguf(error) => matches!(
+                error,
+                GgufError::UnsupportedKind { .. } | GgufError::UnsupportedVersion(_)
+            ),
+            Self::Safetensors(_) | Self::File(_) | Self::Template(_) | Self::Inconsistent(_) => {
+                false
+            }
+        }
     }
 }
 

@@ -13,6 +13,15 @@ pub(super) struct Symbol {
     pub(super) token: Option<TokenId>,
 }
 
+impl Symbol {
+    pub(super) const fn new(bytes: Range<usize>, token: TokenId) -> Self {
+        Self {
+            bytes,
+            token: Some(token),
+        }
+    }
+}
+
 /// How good a join is: the lowest first.
 pub(super) type Rank = i64;
 

@@ -6,16 +6,15 @@ use engine_core::TokenId;
 
 use crate::gguf::GgufFile;
 
+use super::UnsupportedTokenizer;
+use super::cut::SPACE;
 use super::join::{Rank, Symbol, join};
-use super::{TokenType, UnsupportedTokenizer, Vocabulary};
-
-/// How SentencePiece writes a space.
-const SPACE: char = '\u{2581}';
+use super::vocabulary::{TokenType, Vocabulary};
 
 /// The pieces of a model.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    tokens: HashMap<String, (Rank, TokenId)>,
+    ranks: Vec<Rank>,
     bytes: HashMap<u8, TokenId>,
     unknown: Option<TokenId>,
     adds_space: bool,
@@ -30,40 +29,38 @@ impl Pieces {
         let scores = file
             .floats("tokenizer.ggml.scores")
             .ok_or_else(|| inconsistent("there are no scores"))?;
-        if scores.len() != vocabulary.texts.len() {
+        if scores.len() != vocabulary.len() {
             return Err(inconsistent("there are not as many scores as tokens"));
         }
-        let (mut tokens, mut bytes) = (HashMap::with_capacity(scores.len()), HashMap::new());
-        let all = vocabulary
-            .texts
-            .iter()
-            .zip(&vocabulary.types)
-            .zip(scores)
-            .enumerate();
-        for (index, ((text, kind), score)) in all {
-            let id = index as TokenId;
-            match kind {
-                TokenType::Byte => bytes.extend(byte_of(text).map(|byte| (byte, id))),
-                TokenType::Normal | TokenType::UserDefined => {
-                    tokens.entry(text.clone()).or_insert((rank_of(*score), id));
-                }
-                TokenType::Unknown | TokenType::Control | TokenType::Unused => {}
-            }
-        }
+        let bytes = byte_tokens(vocabulary);
         let unknown = file
             .integer("tokenizer.ggml.unknown_token_id")
             .and_then(|id| TokenId::try_from(id).ok());
         let unknown = unknown.filter(|id| (*id as usize) < scores.len());
         let adds_space = file.bool("tokenizer.ggml.add_space_prefix").unwrap_or(true);
         Ok(Self {
-            tokens,
+            ranks: scores.iter().map(|score| rank_of(*score)).collect(),
             bytes,
             unknown,
             adds_space,
         })
     }
 
-    pub(super) fn encode(&self, text: &str, is_first: bool, out: &mut Vec<TokenId>) {
+    pub(super) fn encode(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &str,
+        is_first: bool,
+        out: &mut Vec<TokenId>,
+    ) {
+        let find = |text: &str| {
+            let token = vocabulary.find(text)?;
+            let is_piece = matches!(
+                vocabulary.kind(token),
+                Some(TokenType::Normal | TokenType::UserDefined)
+            );
+            is_piece.then(|| (self.ranks[token as usize], token))
+        };
         let mut escaped = String::with_capacity(text.len() + 3);
         if self.adds_space && is_first {
             escaped.push(SPACE);
@@ -75,16 +72,13 @@ impl Pieces {
         let symbols = escaped.char_indices().map(|(start, character)| {
             let bytes = start..start + character.len_utf8();
             Symbol {
-                token: self.tokens.get(&escaped[bytes.clone()]).map(|(_, id)| *id),
+                token: find(&escaped[bytes.clone()]).map(|(_, id)| id),
                 bytes,
             }
         });
-        let find = |left: &Symbol, right: &Symbol| {
-            self.tokens
-                .get(&escaped[left.bytes.start..right.bytes.end])
-                .copied()
-        };
-        for symbol in join(symbols.collect(), find) {
+        let pair =
+            |left: &Symbol, right: &Symbol| find(&escaped[left.bytes.start..right.bytes.end]);
+        for symbol in join(symbols.collect(), pair) {
             match symbol.token {
                 Some(token) => out.push(token),
                 None => self.encode_bytes(&escaped[symbol.bytes], out),
@@ -112,8 +106,18 @@ pub(super) fn to_bytes(text: &str) -> Vec<u8> {
     }
 }
 
+/// The tokens of single bytes.
+pub(super) fn byte_tokens(vocabulary: &Vocabulary) -> HashMap<u8, TokenId> {
+    let tokens = vocabulary
+        .iter()
+        .filter(|(_, _, kind)| *kind == TokenType::Byte);
+    tokens
+        .filter_map(|(id, text, _)| Some((byte_of(text)?, id)))
+        .collect()
+}
+
 /// The byte that `<0x0A>` stands for.
-fn byte_of(text: &str) -> Option<u8> {
+pub(super) fn byte_of(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
 }
