@@ -12,16 +12,16 @@ use crate::{process, root};
 
 /// A file inside a package, by name and digest.
 #[derive(Debug)]
-pub(crate) struct PackagedFile {
+pub(crate) struct PackagedFile<'a> {
     /// `name==version`.
-    pub(crate) requirement: &'static str,
+    pub(crate) requirement: &'a str,
     /// Its path in the wheel; `outer.tgz!inner/path` goes into an archive in the wheel.
-    pub(crate) path: &'static str,
+    pub(crate) path: &'a str,
     /// SHA-256 of the file, in hexadecimal digits.
-    pub(crate) sha256: &'static str,
+    pub(crate) sha256: &'a str,
 }
 
-impl PackagedFile {
+impl PackagedFile<'_> {
     /// Puts the file at `target` unless it is there already with the right digest.
     pub(crate) fn fetch(&self, target: &Path) -> Result<()> {
         if target.exists() && digest(target)? == self.sha256 {

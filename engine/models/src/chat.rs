@@ -41,11 +41,15 @@ pub struct ChatInput<'a> {
     pub bos_token: &'a str,
     /// The text of the token that ends a sequence.
     pub eos_token: &'a str,
+    /// Further variables of the template, as `enable_thinking`; they cannot replace the others.
+    #[serde(skip)]
+    pub extra: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A parsed template.
 #[derive(Debug)]
 pub struct ChatTemplate {
+    source: String,
     environment: Environment<'static>,
 }
 
@@ -64,7 +68,15 @@ impl ChatTemplate {
         environment.add_filter("tojson", to_json);
         let parsed = environment.add_template_owned(NAME, source.to_owned());
         parsed.map_err(|error| InvalidChat::Template(error.to_string()))?;
-        Ok(Self { environment })
+        Ok(Self {
+            source: source.to_owned(),
+            environment,
+        })
+    }
+
+    /// The text that the template was parsed from.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Renders a chat. `strftime` formats the time of the request, for templates that name the date.
@@ -79,8 +91,13 @@ impl ChatTemplate {
         let refused = |error: Error| InvalidChat::Refused(innermost(&error));
         let template = self.environment.get_template(NAME).map_err(refused)?;
         let strftime = Value::from_function(move |format: String| strftime(&format));
-        let context =
-            minijinja::context! { strftime_now => strftime, ..Value::from_serialize(input) };
+        let mut variables = input.extra.clone();
+        if let Ok(serde_json::Value::Object(input)) = serde_json::to_value(input) {
+            variables.extend(input);
+        }
+        let context = minijinja::context! {
+            strftime_now => strftime, ..Value::from_serialize(variables)
+        };
         template.render(context).map_err(refused)
     }
 }

@@ -215,6 +215,13 @@ impl Tokenizer {
         tokens
     }
 
+    /// Encodes a text without the beginning and the end that the model expects.
+    pub fn encode_plain(&self, text: &str) -> Vec<TokenId> {
+        let mut tokens = Vec::new();
+        self.encode_into(text, &mut tokens);
+        tokens
+    }
+
     /// Encodes a rendered chat: the template has written the beginning, unless it has not.
     pub fn encode_chat(&self, text: &str) -> Vec<TokenId> {
         let mut tokens = Vec::new();

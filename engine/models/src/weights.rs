@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::chat::{ChatTemplate, InvalidChat};
 use crate::config::ModelConfig;
+use crate::encoder::LoadedEncoder;
 use crate::files::{self, FileError};
 use crate::gguf::{GgufError, GgufFile};
 use crate::quant::TensorKind;
@@ -25,6 +26,7 @@ pub(crate) use tensors::{Place, Tensors};
 
 /// What a folder's `config.json` may be long.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
+const CONFIG: &str = "config.json";
 
 /// Why a file does not become a model.
 #[derive(Debug, Error)]
@@ -166,6 +168,31 @@ pub struct Loaded {
     pub parameters: u64,
 }
 
+/// A model that was opened, of either kind.
+#[derive(Debug)]
+pub enum Opened {
+    /// It continues texts.
+    Generative(Box<Loaded>),
+    /// It turns texts into vectors.
+    Encoder(Box<LoadedEncoder>),
+}
+
+/// Opens a GGUF file, or a folder of either kind.
+///
+/// # Errors
+/// [`LoadError`] says whether the file is broken or merely unsupported.
+pub fn open(path: &Path) -> Result<Opened, LoadError> {
+    let is_encoder = path.is_dir() && {
+        let json = files::read_json(&path.join(CONFIG), CONFIG_BYTES_MAX)?;
+        json["model_type"] == "bert"
+    };
+    if is_encoder {
+        LoadedEncoder::open(path).map(|loaded| Opened::Encoder(Box::new(loaded)))
+    } else {
+        Loaded::open(path).map(|loaded| Opened::Generative(Box::new(loaded)))
+    }
+}
+
 impl Loaded {
     /// Loads a GGUF file, or a folder with `config.json`, `tokenizer.json` and safetensors files. Matrices stay in
     /// the files and are read when they are used.
@@ -220,7 +247,7 @@ impl Loaded {
 impl Model {
     /// Reads `config.json` and the safetensors files of a folder.
     pub(crate) fn open_folder(folder: &Path) -> Result<(Self, Tensors), LoadError> {
-        let json = files::read_json(&folder.join("config.json"), CONFIG_BYTES_MAX)?;
+        let json = files::read_json(&folder.join(CONFIG), CONFIG_BYTES_MAX)?;
         let config = ModelConfig::from_json(&json)?;
         let tensors = safetensors::open_folder(folder)?;
         let mut names = Names::safetensors(config.architecture == "gemma3", |name| {

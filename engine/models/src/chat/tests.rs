@@ -11,6 +11,7 @@ fn render(template: &str) -> Result<String, InvalidChat> {
         add_generation_prompt: true,
         bos_token: "<s>",
         eos_token: "</s>",
+        extra: serde_json::Map::new(),
     };
     ChatTemplate::new(template)?.render(&input, |format| format!("[{format}]"))
 }
