@@ -2,6 +2,47 @@
 //!
 //! Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021).
 
+mod open;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::files::FileError;
+use crate::safetensors::SafetensorsError;
+use crate::weights::LoadError;
+
+pub(crate) use open::{is_interleaved, parts, separate};
+
+/// Why a folder does not become an adapter.
+#[derive(Debug, Error)]
+pub enum AdapterError {
+    /// A file is not readable.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The weights are not readable.
+    #[error(transparent)]
+    Weights(#[from] SafetensorsError),
+    /// A tensor has a shape or a type that it must not have.
+    #[error(transparent)]
+    Tensor(#[from] LoadError),
+    /// The adapter needs something that we do not compute.
+    #[error("the adapter uses {0}, which is not supported")]
+    UnsupportedFeature(String),
+    /// The adapter changes something that the model does not have.
+    #[error("the adapter in {} has {tensor}, which belongs to no part of this model", folder.display())]
+    UnknownTensor {
+        /// The adapter's folder.
+        folder: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// The files contradict each other.
+    #[error("the adapter is inconsistent: {0}")]
+    Inconsistent(String),
+}
 /// A change of one matrix: the product gains `b · (a · input)`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LowRank {

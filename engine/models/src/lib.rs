@@ -12,13 +12,15 @@ mod cpu;
 mod encoder;
 mod files;
 mod gguf;
+#[cfg(test)]
+mod hostile;
 mod quant;
 mod safetensors;
 pub mod synthetic;
 mod tokenizer;
 mod weights;
 
-pub use adapter::{Adapter, AdapterLayer, LowRank};
+pub use adapter::{Adapter, AdapterError, AdapterLayer, LowRank};
 pub use backend::{Backend, BatchRow, CacheShape, Logits, MemoryUse, SleepLevel};
 pub use chat::{ChatInput, ChatTemplate, InvalidChat};
 pub use config::{Activation, LayerKind, ModelConfig, Positions, RopeStyle, Window};

@@ -2,6 +2,8 @@
 //!
 //! They load and answer like real ones, offline and at once; what they say means nothing.
 
+mod adapter;
+
 use std::io;
 use std::path::Path;
 
@@ -9,6 +11,8 @@ use crate::gguf::Value;
 use crate::gguf::writer::Writer;
 use crate::quant::TensorKind;
 use crate::tokenizer::byte_texts;
+
+pub use adapter::SyntheticAdapter;
 
 /// A ChatML template, as SmolLM2 and Qwen have it.
 pub const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";

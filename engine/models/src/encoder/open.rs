@@ -14,6 +14,10 @@ use super::forward::{EncoderLayer, EncoderWeights, LayerNorm};
 use super::product::Dense;
 use super::{Activation, Encoder, EncoderConfig, LoadedEncoder, Pooling};
 
+const WORDS: &str = "embeddings.word_embeddings.weight";
+const PLACES: &str = "embeddings.position_embeddings.weight";
+const SEGMENTS: &str = "embeddings.token_type_embeddings.weight";
+
 const SMALL_BYTES_MAX: u64 = 1 << 20;
 const LAYERS_MAX: usize = 256;
 const WIDTH_MAX: usize = 1 << 14;
@@ -156,14 +160,12 @@ fn pooling(json: &Value) -> Result<Pooling, LoadError> {
 
 impl EncoderWeights {
     fn read(tensors: &Tensors, config: &mut EncoderConfig) -> Result<Self, LoadError> {
-        const WORDS: &str = "embeddings.word_embeddings.weight";
         let prefix = ["", "bert.", "model."]
             .into_iter()
             .find(|prefix| tensors.contains(&format!("{prefix}{WORDS}")))
             .unwrap_or_default();
         let reader = Reader { tensors, prefix };
         let width = config.width;
-        const PLACES: &str = "embeddings.position_embeddings.weight";
         let name = format!("{prefix}{PLACES}");
         let rows = tensors
             .shape(&name)
@@ -172,7 +174,6 @@ impl EncoderWeights {
             rows.ok_or_else(|| LoadError::Inconsistent(format!("tensor {name} is missing")))?;
         config.length_max = config.length_max.min(rows);
         let mut places = reader.numbers(PLACES, &[rows, width])?;
-        const SEGMENTS: &str = "embeddings.token_type_embeddings.weight";
         if let Some(shape) = tensors.shape(&format!("{prefix}{SEGMENTS}")) {
             let segments =
                 reader.numbers(SEGMENTS, &[shape.first().copied().unwrap_or(0), width])?;

@@ -38,11 +38,6 @@ impl Dense {
         }
     }
 
-    /// Bytes of memory.
-    pub(super) const fn bytes(&self) -> usize {
-        size_of_val(self.panels.as_slice()) + size_of_val(self.bias.as_slice())
-    }
-
     /// The products of some vectors, one behind the other.
     pub(super) fn apply(&self, input: &[f32]) -> Vec<f32> {
         let count = input.len() / self.columns;
