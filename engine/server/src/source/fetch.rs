@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::cache::{Entry, remove_if_there, settle};
 use super::client::Client;
@@ -75,10 +75,10 @@ pub(super) async fn fetch_all(
     let missing = missing.fold(0, u64::saturating_add);
     disk::check_room(entry.partial(), missing)?;
     let tally = Tally::new(wanted, progress);
-    let fetches = wanted
-        .iter()
-        .enumerate()
-        .map(|(index, wanted)| fetch_one(client, entry, wanted, (index, &tally)));
+    let mut fetches = Vec::with_capacity(wanted.len());
+    for (index, wanted) in wanted.iter().enumerate() {
+        fetches.push(fetch_one(client, entry, wanted, (index, &tally)).boxed());
+    }
     // In order, so that each note belongs to its file.
     stream::iter(fetches)
         .buffered(FILES_AT_ONCE)

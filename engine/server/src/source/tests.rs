@@ -51,6 +51,15 @@ fn listed(folder: &Path) -> Vec<String> {
     names
 }
 
+#[test]
+fn a_fetch_may_run_on_any_thread() {
+    fn check<T: Send>(_: T) {}
+    check(async {
+        let none = SourceOptions::default();
+        fetch_source("", Path::new(""), &none, &|_, _, _| {}).await
+    });
+}
+
 #[tokio::test]
 async fn a_file_is_fetched_once_and_progress_is_told() {
     let (host, cache) = (Host::with(content()).await, tempfile::tempdir().unwrap());
