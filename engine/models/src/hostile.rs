@@ -1,8 +1,8 @@
 //! Whatever the bytes of a model's files are, opening them ends, in a model or in an error.
 //!
-//! These are properties of all readers together; each reader's own tests name the errors. The short runs are part of
-//! every test run; `cargo nextest run -p engine-models --run-ignored only -E 'test(hostile)'` searches for minutes. The
-//! same checks are fuzz targets in `engine/fuzz`.
+//! These are properties of all readers together; each reader's own tests name the errors. Every test run makes a short
+//! search; `PROPTEST_CASES=20000 cargo test -p engine-models --lib hostile` searches for minutes. The same checks are
+//! fuzz targets in `engine/fuzz`.
 
 use std::fs;
 use std::path::Path;
@@ -13,9 +13,6 @@ use proptest::test_runner::TestRunner;
 use crate::adapter::Adapter;
 use crate::synthetic::{SyntheticAdapter, SyntheticModel};
 use crate::weights::{Loaded, open};
-
-const SHORT: u32 = 96;
-const LONG: u32 = 60_000;
 
 /// A change of a file.
 #[derive(Debug, Clone)]
@@ -79,13 +76,12 @@ fn apply(changes: &[Change], bytes: &mut Vec<u8>, header: usize) {
 }
 
 /// Changes one file of a folder in all ways and calls `visit` each time.
-fn search(cases: u32, folder: &Path, name: &str, visit: impl Fn(&Path)) {
+fn search(folder: &Path, name: &str, visit: impl Fn(&Path)) {
     let path = folder.join(name);
     let bytes = fs::read(&path).unwrap();
     // Numbers behind the header can be anything; what is interesting stands in front.
     let header = bytes.len().min(24_000);
     let config = ProptestConfig {
-        cases,
         failure_persistence: None,
         max_shrink_iters: 64,
         ..ProptestConfig::default()
@@ -133,7 +129,7 @@ fn visit_model(folder: &Path) {
     }
 }
 
-fn search_gguf(cases: u32) {
+fn search_gguf() {
     let folder = tempfile::tempdir().unwrap();
     for architecture in ["llama", "gemma3"] {
         let shape = SyntheticModel {
@@ -141,24 +137,24 @@ fn search_gguf(cases: u32) {
             ..tiny()
         };
         shape.write(&folder.path().join("model.gguf")).unwrap();
-        search(cases, folder.path(), "model.gguf", |folder| {
+        search(folder.path(), "model.gguf", |folder| {
             visit_model(&folder.join("model.gguf"));
         });
     }
 }
 
-fn search_folder(cases: u32, name: &str) {
+fn search_folder(name: &str) {
     for architecture in ["llama-llama3", "gemma3"] {
         let folder = checkpoint(architecture);
         assert!(
             open(folder.path()).is_ok(),
             "the checkpoint itself is sound"
         );
-        search(cases, folder.path(), name, visit_model);
+        search(folder.path(), name, visit_model);
     }
 }
 
-fn search_adapter(cases: u32) {
+fn search_adapter() {
     let model = checkpoint("llama");
     let config = Loaded::open(model.path()).unwrap().model.config().clone();
     let folder = tempfile::tempdir().unwrap();
@@ -166,60 +162,35 @@ fn search_adapter(cases: u32) {
         .write(folder.path(), &config)
         .unwrap();
     for name in ["adapter_config.json", "adapter_model.safetensors"] {
-        search(cases, folder.path(), name, |folder| {
-            drop(Adapter::open(folder, &config))
+        search(folder.path(), name, |folder| {
+            drop(Adapter::open(folder, &config));
         });
     }
 }
 
 #[test]
 fn no_gguf_file_makes_the_loader_panic() {
-    search_gguf(SHORT);
+    search_gguf();
 }
 
 #[test]
 fn no_safetensors_file_makes_the_loader_panic() {
-    search_folder(SHORT, "model.safetensors");
+    search_folder("model.safetensors");
 }
 
 #[test]
 fn no_config_json_makes_the_loader_panic() {
-    search_folder(SHORT, "config.json");
+    search_folder("config.json");
 }
 
 #[test]
 fn no_tokenizer_json_makes_the_loader_panic() {
-    search_folder(SHORT, "tokenizer.json");
+    search_folder("tokenizer.json");
 }
 
 #[test]
 fn no_adapter_makes_the_loader_panic() {
-    search_adapter(SHORT);
-}
-
-#[test]
-#[ignore = "searches for minutes"]
-fn long_search_in_gguf_files() {
-    search_gguf(LONG);
-}
-
-#[test]
-#[ignore = "searches for minutes"]
-fn long_search_in_safetensors_files() {
-    search_folder(LONG, "model.safetensors");
-}
-
-#[test]
-#[ignore = "searches for minutes"]
-fn long_search_in_json_files() {
-    search_folder(LONG, "config.json");
-    search_folder(LONG, "tokenizer.json");
-}
-
-#[test]
-#[ignore = "searches for minutes"]
-fn long_search_in_adapters() {
-    search_adapter(LONG);
+    search_adapter();
 }
 
 /// Files that no change of a sound one leads to.
