@@ -13,6 +13,8 @@ mod activations;
 mod arena;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod dense;
 mod format;
 mod kernels;

@@ -5,6 +5,8 @@ use std::fmt;
 
 use super::kernels::GROUP_BYTES;
 use super::{BLOCK_TOKENS, Forms, GROUP, Level, Parts, portable};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 
 /// A cache line of a buffer.
 #[derive(Debug, Clone, Copy)]
@@ -184,7 +186,7 @@ impl Slots<'_> {
 
 /// Where a token's group lies.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     /// The first byte of the block's group.
     start: usize,
     /// Tokens of the block.
@@ -194,7 +196,7 @@ struct Place {
 }
 
 /// A group of activations as integers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(32))]
 pub(super) struct Quantized {
     pub(super) codes: [i8; GROUP],
@@ -208,13 +210,38 @@ pub(super) struct Quantized {
 /// # Safety
 /// The groups' places are written by this call alone.
 unsafe fn quantize(level: Level, groups: &[[f32; GROUP]], integers: &Parts<'_, u8>, place: Place) {
+    // SAFETY: the caller's promise; levels are only made where the processor has their instructions.
+    unsafe {
+        match level {
+            Level::Portable => write_groups(groups, integers, place, portable::quantize),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::AvxVnni => avx2::quantize(groups, integers, place),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => avx512::quantize(groups, integers, place),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => write_groups(groups, integers, place, portable::quantize),
+        }
+    }
+}
+
+/// Writes groups as `quantize` makes them; inlined into functions that are compiled for wide instructions.
+///
+/// # Safety
+/// The groups' places are written by this call alone.
+#[inline(always)]
+pub(super) unsafe fn write_groups(
+    groups: &[[f32; GROUP]],
+    integers: &Parts<'_, u8>,
+    place: Place,
+    quantize: impl Fn(&[f32; GROUP]) -> Quantized,
+) {
     let Place {
         start,
         width,
         token,
     } = place;
     for (number, values) in groups.iter().enumerate() {
-        let group = portable::quantize(values);
+        let group = quantize(values);
         let start = start + number * width * GROUP_BYTES;
         let write = |at: usize, bytes: &[u8]| {
             // SAFETY: the caller promises that nobody else writes here.
@@ -234,5 +261,4 @@ unsafe fn quantize(level: Level, groups: &[[f32; GROUP]], integers: &Parts<'_, u
             write(width * (GROUP + 4 * index) + 4 * token, bytes);
         }
     }
-    let _ = level;
 }

@@ -6,15 +6,26 @@ use std::arch::x86_64::{
 
 use crate::quant::{TensorKind, dequantize};
 
+use super::activations::{Place, write_groups};
 use super::dense::{Decoded, Dots, LANES, add_lanes};
 use super::format::Format;
 use super::kernels::Kernels;
-use super::portable;
+use super::{GROUP, Parts, portable};
 
 const WIDTH: usize = 8;
 
 pub(super) fn kernels(format: Format) -> Kernels {
     portable::kernels(format)
+}
+
+/// Quantizes groups and writes them to their places.
+///
+/// # Safety
+/// The groups' places are written by this call alone.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn quantize(groups: &[[f32; GROUP]], integers: &Parts<'_, u8>, place: Place) {
+    // SAFETY: the caller promises that nobody else writes to these places.
+    unsafe { write_groups(groups, integers, place, portable::quantize) };
 }
 
 #[target_feature(enable = "avx2,fma")]

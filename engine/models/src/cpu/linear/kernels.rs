@@ -1,9 +1,9 @@
 //! The choice of a kernel: a function that multiplies one stripe with up to 16 tokens.
 
-#[cfg(target_arch = "x86_64")]
-use super::avx2;
 use super::format::Format;
 use super::{BLOCK_TOKENS, Level, STRIPE_ROWS, portable};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 
 /// Bytes of one token's group in a block of activations: 32 integers, the scale, the scaled sum, and −128 times the
 /// sums of both halves.
@@ -47,7 +47,9 @@ impl Kernels {
         match level {
             Level::Portable => portable::kernels(format),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::AvxVnni | Level::Avx512 => avx2::kernels(format),
+            Level::Avx2 | Level::AvxVnni => avx2::kernels(format),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => avx512::kernels(format),
             #[cfg(target_arch = "aarch64")]
             Level::Neon => portable::kernels(format),
         }

@@ -13,6 +13,7 @@ use super::{GROUP, STRIPE_ROWS};
 pub(super) const LARGEST_MIN: f32 = 1e-30;
 
 /// Activations as integers from −127 to 127.
+#[inline(always)]
 pub(super) fn quantize(values: &[f32; GROUP]) -> Quantized {
     let largest = values
         .iter()

@@ -1,5 +1,7 @@
 //! Claims about matrix products: the file's numbers are multiplied, and every instruction set computes the same bits.
 
+mod speed;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -203,5 +205,48 @@ fn packed_integers_are_those_of_the_file() {
         };
         let error = relative_error(&got, &expected(&matrix, &input, packed.forms().integers));
         assert!(error < bound, "{kind:?}: {error}");
+    }
+}
+
+#[test]
+fn every_level_computes_the_same_bits() {
+    let codes = [None, Some(0), Some(0xff), Some(0x80), Some(0x7f)];
+    for kind in KINDS {
+        for (rows, columns) in [(1, 256), (16, 256), (37, 512), (48, 768)] {
+            for code in codes {
+                let matrix = random_matrix(kind, (rows, columns), code);
+                for float_weights in [
+                    FloatWeights::Keep,
+                    FloatWeights::Quantize8,
+                    FloatWeights::Quantize4,
+                ] {
+                    let packed = pack(&matrix, Arithmetic::Int8, float_weights);
+                    check_levels(&packed, kind);
+                }
+            }
+        }
+    }
+}
+
+fn check_levels(matrix: &Packed, kind: TensorKind) {
+    for tokens in [1, 3, 35] {
+        let mut input = Random(tokens).floats(tokens as usize * matrix.columns());
+        // Groups of extreme integers, of zeros, and of numbers too small for a scale.
+        input[..32].fill(-1.0);
+        input[32..64].fill(1.0);
+        input[64..96].fill(0.0);
+        input[96..128].fill(1e-38);
+        let expected = product(Level::Portable, matrix, &input, 1024);
+        for level in Level::supported() {
+            let got = product(level, matrix, &input, 32);
+            let same = got
+                .iter()
+                .zip(&expected)
+                .all(|(got, expected)| got.to_bits() == expected.to_bits());
+            assert!(
+                same,
+                "{kind:?} {level:?} {tokens} tokens: {got:?} is not {expected:?}"
+            );
+        }
     }
 }
