@@ -5,9 +5,11 @@
 //! HTTP from its first moment and says at `/health/load` how far its weights are.
 
 mod args;
+pub mod grammar;
 mod http;
 mod loader;
 mod metrics;
+pub mod parse;
 mod runner;
 mod serve;
 pub mod source;
