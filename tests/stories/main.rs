@@ -9,6 +9,7 @@ mod chat;
 mod cluster;
 mod crash;
 mod disk;
+mod engine_sdks;
 mod failover;
 mod harness;
 mod helm;

@@ -344,6 +344,7 @@ fn the_chat_template_renders_as_the_reference_does() {
             add_generation_prompt: true,
             bos_token: loaded.tokenizer.begin_text(),
             eos_token: loaded.tokenizer.end_text(),
+            extra: serde_json::Map::new(),
         };
         assert_eq!(
             template.render(&input, |_| String::new()).unwrap(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use engine_core::{BlockPool, Limits, Scheduler};
 use engine_models::{
-    Arithmetic, Backend, CacheShape, CpuBackend, CpuOptions, FloatWeights, LoadError, Loaded,
+    Arithmetic, Backend, CacheShape, ChatTemplate, CpuBackend, CpuOptions, FloatWeights, LoadError, Loaded,
 };
 use protocol::load::{LoadFailure, LoadPhase, LoadReport, ModelFacts};
 use tokio::sync::mpsc;
@@ -17,6 +17,8 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::args::EngineArgs;
+use crate::grammar::Grammars;
+use crate::parse::Formats;
 use crate::runner::{Request, Runner};
 use crate::source::{self, FetchOptions, Phase};
 use crate::state::{Engine, State};
@@ -115,6 +117,11 @@ pub(crate) fn start(args: &EngineArgs, state: &Arc<State>, path: &Path) -> Resul
     let block_tokens = NonZeroU32::new(BLOCK_TOKENS).unwrap_or(NonZeroU32::MIN);
     let scheduler = Scheduler::new(limits, BlockPool::new(plan.blocks, block_tokens));
     let tokenizer = Arc::new(loaded.tokenizer);
+    let template = loaded.template.as_ref().map(ChatTemplate::source);
+    let formats = Formats::detect(template, None, None).map_err(|error| Failure {
+        reason: LoadFailure::Unsupported,
+        message: error.to_string(),
+    })?;
     let (requests, received) = mpsc::channel::<Request>(args.max_waiting.max(1));
     info!(
         path = %path.display(), architecture = %facts.architecture, parameters = facts.parameters,
@@ -130,7 +137,9 @@ pub(crate) fn start(args: &EngineArgs, state: &Arc<State>, path: &Path) -> Resul
     );
     let engine = Engine {
         requests,
+        grammars: Arc::new(Grammars::new(Arc::clone(&tokenizer))),
         tokenizer,
+        formats,
         template: loaded.template,
         context_length: plan.context_length,
     };

@@ -8,7 +8,9 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::grammar::Grammars;
 use crate::metrics::Metrics;
+use crate::parse::Formats;
 use crate::runner::Request;
 
 /// A loaded model, ready to take requests.
@@ -17,6 +19,10 @@ pub(crate) struct Engine {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) template: Option<ChatTemplate>,
+    /// Restricts answers.
+    pub(crate) grammars: Arc<Grammars>,
+    /// How the model writes reasoning and calls.
+    pub(crate) formats: Formats,
     /// Most tokens of a prompt and its answer.
     pub(crate) context_length: usize,
 }

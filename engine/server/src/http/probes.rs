@@ -1,44 +1,30 @@
-//! Models, health, metrics, and what is not there.
+//! Health, load, metrics, and what is not there.
+
+use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::Path;
+use axum::extract::State as Extract;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::load::LoadReport;
-use protocol::openai::{ErrorKind, Model, ModelList};
+use protocol::openai::ErrorKind;
+use serde_json::{Value, json};
 
-use super::Shared;
+use crate::state::State;
+
 use super::fault::Fault;
-
-const OWNER: &str = "quarterdeck";
-
-/// All names of the model.
-pub(super) async fn models(axum::extract::State(state): Shared) -> Json<ModelList> {
-    let models = state
-        .names
-        .iter()
-        .map(|name| Model::new(name, state.created, OWNER));
-    Json(ModelList::new(models))
-}
-
-/// One name of the model.
-pub(super) async fn model(
-    axum::extract::State(state): Shared,
-    Path(name): Path<String>,
-) -> Result<Json<Model>, Fault> {
-    if state.names.contains(&name) {
-        return Ok(Json(Model::new(name, state.created, OWNER)));
-    }
-    Err(Fault::unknown_model(&name))
-}
+use super::surface::Surface;
 
 /// The process serves HTTP.
 pub(super) async fn alive() -> &'static str {
     "ok"
 }
 
+/// The same, with nothing to say, for platforms that ask in this way.
+pub(super) async fn ping() {}
+
 /// The model is loaded and requests are welcome.
-pub(super) async fn ready(axum::extract::State(state): Shared) -> Response {
+pub(super) async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
     let status = if state.engine().is_some() {
         StatusCode::OK
     } else {
@@ -48,12 +34,22 @@ pub(super) async fn ready(axum::extract::State(state): Shared) -> Response {
 }
 
 /// How far the weights are.
-pub(super) async fn load(axum::extract::State(state): Shared) -> Json<LoadReport> {
+pub(super) async fn load_report(Extract(state): Extract<Arc<State>>) -> Json<LoadReport> {
     Json(state.report())
 }
 
+/// How many answers are in the making.
+pub(super) async fn load(Extract(surface): Extract<Surface>) -> Json<Value> {
+    Json(json!({"server_load": surface.load()}))
+}
+
+/// The engine's version.
+pub(super) async fn version() -> Json<Value> {
+    Json(json!({"version": env!("CARGO_PKG_VERSION")}))
+}
+
 /// All metrics.
-pub(super) async fn metrics(axum::extract::State(state): Shared) -> Response {
+pub(super) async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
     let text = telemetry::metrics::render(&state.metrics.registry);
     (
         [(header::CONTENT_TYPE, telemetry::metrics::CONTENT_TYPE)],

@@ -2,94 +2,122 @@
 
 use std::sync::Arc;
 
-use engine_core::{Generation, GenerationOptions, TokenId};
+use engine_core::{AdapterId, Constraint, Generation, GenerationOptions, PromptLogprob, TokenId};
 use tokio::sync::mpsc;
 
 use crate::runner::{Event, Request, TokenEvent};
 use crate::state::{Engine, State, SubmitError};
 
 use super::fault::Fault;
-use super::parameters::Parameters;
+use super::sampling::Making;
 
 /// The tokens of one answer as they come. Dropping it ends the sequence.
 #[derive(Debug)]
 pub(super) struct Tokens {
     events: mpsc::UnboundedReceiver<Event>,
     pub(super) prompt_length: usize,
+    /// What the model thought of the prompt, if asked for; complete before the first token.
+    pub(super) prompt_logprobs: Vec<PromptLogprob>,
 }
 
 impl Tokens {
-    /// The next token; `None` if the step loop ended before the answer did.
-    pub(super) async fn next(&mut self) -> Option<TokenEvent> {
-        match self.events.recv().await {
-            Some(Event::Token(token)) => Some(token),
-            Some(Event::Queued | Event::Refused(_) | Event::Prompt(_) | Event::Failed(_))
-            | None => None,
+    /// The next token. A fault ends the answer.
+    pub(super) async fn next(&mut self) -> Result<TokenEvent, Fault> {
+        loop {
+            match self.events.recv().await {
+                Some(Event::Token(token)) => return Ok(token),
+                Some(Event::Prompt(logprobs)) => self.prompt_logprobs = logprobs,
+                Some(Event::Failed(reason)) => {
+                    return Err(Fault::internal(format!(
+                        "The answer cannot go on: {reason}."
+                    )));
+                }
+                Some(Event::Refused(refused)) => return Err(refused.into()),
+                Some(Event::Queued) | None => return Err(Fault::stopped()),
+            }
         }
     }
+}
+
+/// A prompt and one answer to it.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) prompt: Arc<[TokenId]>,
+    pub(super) adapter: Option<AdapterId>,
+    pub(super) constraint: Option<Box<dyn Constraint>>,
+    /// Which answer to the prompt this is: each is made with a seed of its own.
+    pub(super) index: u32,
+    /// What holds the prompt in the request.
+    pub(super) parameter: &'static str,
+}
+
+/// Where a request's model is served.
+#[derive(Debug, Clone)]
+pub(super) struct Served {
+    pub(super) engine: Arc<Engine>,
+    pub(super) adapter: Option<AdapterId>,
 }
 
 /// Finds the engine for a request's model.
-pub(super) fn engine(state: &State, model: &str) -> Result<Arc<Engine>, Fault> {
+pub(super) fn served(state: &State, model: &str) -> Result<Served, Fault> {
     if !state.names.iter().any(|name| name == model) {
         return Err(Fault::unknown_model(model));
     }
-    state.engine().ok_or_else(|| {
-        if state.draining.is_cancelled() {
-            return Fault::stopped();
-        }
-        let report = state.report();
-        Fault::unavailable(
-            format!(
-                "The model is not loaded yet ({:?}). {}",
-                report.phase, report.message
-            )
-            .trim_end(),
-        )
-    })
+    match state.engine() {
+        Some(engine) => Ok(Served {
+            engine,
+            adapter: None,
+        }),
+        None => Err(unavailable(state)),
+    }
 }
 
-/// Submits a prompt. `answer_max` is what the request asks for, or `None` for all that fits; `parameter` names what
-/// holds the prompt.
+/// Why there is no engine.
+fn unavailable(state: &State) -> Fault {
+    if state.draining.is_cancelled() {
+        return Fault::stopped();
+    }
+    let report = state.report();
+    let message = format!(
+        "The model is not loaded yet ({:?}). {}",
+        report.phase, report.message
+    );
+    Fault::unavailable(message.trim_end())
+}
+
+/// Submits a prompt.
 pub(super) async fn submit(
     engine: &Engine,
-    prompt: Vec<TokenId>,
-    parameters: &Parameters,
-    answer_max: Option<usize>,
-    parameter: &str,
+    making: &Making,
+    submission: Submission,
 ) -> Result<Tokens, Fault> {
-    let (limit, prompt_length) = (engine.context_length, prompt.len());
+    let (limit, prompt_length) = (engine.context_length, submission.prompt.len());
     let room = limit.saturating_sub(prompt_length);
-    let answer = answer_max.unwrap_or(room);
-    if room == 0 || room < answer {
+    let answer = making.tokens_max.unwrap_or(room);
+    if room == 0 || room < answer.max(making.tokens_min) {
         return Err(Fault::context_length(
             limit,
             prompt_length,
-            answer.max(1),
-            parameter,
+            answer.max(making.tokens_min).max(1),
+            submission.parameter,
         ));
     }
-    let mut stop_tokens = parameters.stop_tokens.clone();
-    if !parameters.ignores_end {
-        stop_tokens.extend_from_slice(engine.tokenizer.stop_tokens());
-    }
-    let generation = Generation::new(GenerationOptions {
-        sampling: parameters.sampling.clone(),
-        stops: parameters.stops.clone(),
-        stop_tokens,
-        tokens_max: answer,
-        ..GenerationOptions::default()
-    });
     let (events, mut receiver) = mpsc::unbounded_channel();
     let request = Request {
-        prompt,
-        generation,
+        prompt: submission.prompt.to_vec(),
+        generation: generation(
+            engine,
+            making,
+            answer,
+            submission.index,
+            submission.constraint,
+        ),
         length_max: prompt_length + answer,
-        priority: 0,
-        salt: None,
-        adapter: None,
-        prompt_logprobs: None,
-        shows_special: false,
+        priority: making.priority,
+        salt: making.salt.clone(),
+        adapter: submission.adapter,
+        prompt_logprobs: making.prompt_logprobs,
+        shows_special: making.shows_special,
         events,
     };
     engine.submit(request).map_err(|error| match error {
@@ -100,19 +128,34 @@ pub(super) async fn submit(
         Some(Event::Queued) => Ok(Tokens {
             events: receiver,
             prompt_length,
+            prompt_logprobs: Vec::new(),
         }),
         Some(Event::Refused(refused)) => Err(refused.into()),
-        Some(Event::Prompt(_) | Event::Token(_) | Event::Failed(_)) | None => Err(Fault::stopped()),
+        Some(Event::Failed(reason)) => Err(Fault::internal(reason)),
+        Some(Event::Token(_) | Event::Prompt(_)) | None => Err(Fault::stopped()),
     }
 }
 
-/// The most tokens of an answer, out of a request's parameter.
-pub(super) fn answer_max(name: &str, wanted: Option<u32>) -> Result<Option<usize>, Fault> {
-    match wanted {
-        Some(0) => Err(Fault::parameter(
-            name,
-            format!("`{name}` must be at least 1."),
-        )),
-        wanted => Ok(wanted.map(|count| count as usize)),
+fn generation(
+    engine: &Engine,
+    making: &Making,
+    tokens_max: usize,
+    index: u32,
+    constraint: Option<Box<dyn Constraint>>,
+) -> Generation {
+    let mut stop_tokens = making.stop_tokens.clone();
+    if !making.ignores_end {
+        stop_tokens.extend_from_slice(engine.tokenizer.stop_tokens());
     }
+    let mut sampling = making.sampling.clone();
+    sampling.seed = sampling.seed.wrapping_add(u64::from(index));
+    Generation::new(GenerationOptions {
+        sampling,
+        stops: making.stops.clone(),
+        includes_stop: making.includes_stop,
+        stop_tokens,
+        tokens_min: making.tokens_min,
+        tokens_max,
+        constraint,
+    })
 }

@@ -1,7 +1,12 @@
 //! Claims about the HTTP surface, on a synthetic model.
 
+mod admission;
+mod answers;
 mod errors;
 pub(crate) mod fixture;
+mod messages;
+mod responses;
+mod shapes;
 
 use std::collections::HashSet;
 

@@ -26,20 +26,10 @@ async fn check(fixture: &Fixture, path: &str, body: &str, expected: (u16, &str, 
     assert!(error["type"].is_string());
 }
 
-#[tokio::test]
-async fn malformed_chats_name_the_parameter() {
-    let fixture = Fixture::start();
-    let path = "/v1/chat/completions";
-    check(&fixture, path, "", (400, "invalid_request", None)).await;
-    check(&fixture, path, "[1]", (400, "invalid_request", None)).await;
-    check(
-        &fixture,
-        path,
-        "{\"model\": \"tiny\"",
-        (400, "invalid_request", None),
-    )
-    .await;
-    for (more, parameter) in [
+/// Parameters that make a chat invalid, and the one that is named.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn malformed() -> Vec<(Value, &'static str)> {
+    vec![
         (json!({"messages": null}), "messages"),
         (json!({"messages": []}), "messages"),
         (json!({"messages": "hi"}), "messages"),
@@ -62,8 +52,10 @@ async fn malformed_chats_name_the_parameter() {
             json!({"max_tokens": 4, "max_completion_tokens": 0}),
             "max_completion_tokens",
         ),
-        (json!({"n": 2}), "n"),
-        (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
+        (json!({"n": 0}), "n"),
+        (json!({"n": 33}), "n"),
+        (json!({"stop": vec!["a"; 17]}), "stop"),
+        (json!({"stop": ""}), "stop"),
         (json!({"stop": 5}), "stop"),
         (json!({"stop": "x".repeat(1025)}), "stop"),
         (json!({"top_logprobs": 3}), "top_logprobs"),
@@ -75,12 +67,63 @@ async fn malformed_chats_name_the_parameter() {
         (json!({"frequency_penalty": "x"}), "frequency_penalty"),
         (json!({"logit_bias": {"x": 1}}), "logit_bias"),
         (
-            json!({"response_format": {"type": "json_object"}}),
+            json!({"response_format": {"type": "xml"}}),
             "response_format",
         ),
+        (
+            json!({"response_format": {"type": "json_object"}, "guided_regex": "a"}),
+            "guided_regex",
+        ),
+        (json!({"guided_regex": "("}), "guided_regex"),
+        (
+            json!({"structured_outputs": {"json": 5}}),
+            "structured_outputs",
+        ),
+        (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+        (
+            json!({"chat_template_kwargs": {"messages": []}}),
+            "chat_template_kwargs",
+        ),
+        (
+            json!({"continue_final_message": true}),
+            "continue_final_message",
+        ),
+        (json!({"min_tokens": 5}), "min_tokens"),
+        (
+            json!({"stream_options": {"include_usage": true}}),
+            "stream_options",
+        ),
+        (json!({"prompt_logprobs": 21}), "prompt_logprobs"),
+        (
+            json!({"prompt_logprobs": 1, "stream": true}),
+            "prompt_logprobs",
+        ),
+        (json!({"cache_salt": ""}), "cache_salt"),
+        (json!({"repetition_penalty": 0}), "repetition_penalty"),
+        (json!({"use_beam_search": true}), "use_beam_search"),
+        (json!({"bad_words": ["x"]}), "bad_words"),
+        (json!({"modalities": ["audio"]}), "modalities"),
         (json!({"tool_choice": "required"}), "tool_choice"),
         (json!({"stream": "yes"}), "stream"),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn malformed_chats_name_the_parameter() {
+    let fixture = Fixture::start();
+    let path = "/v1/chat/completions";
+    check(&fixture, path, "", (400, "invalid_request", None)).await;
+    check(&fixture, path, "[1]", (400, "invalid_request", None)).await;
+    let deep = format!("{{\"messages\": {}", "[".repeat(10_000));
+    check(&fixture, path, &deep, (400, "invalid_request", None)).await;
+    check(
+        &fixture,
+        path,
+        "{\"model\": \"tiny\"",
+        (400, "invalid_request", None),
+    )
+    .await;
+    for (more, parameter) in malformed() {
         let body = with(chat("hi", 4), more).to_string();
         check(
             &fixture,
@@ -102,9 +145,13 @@ async fn malformed_completions_name_the_parameter() {
         (json!({"prompt": []}), "prompt"),
         (json!({"prompt": [99999]}), "prompt"),
         (json!({"prompt": {"a": 1}}), "prompt"),
-        (json!({"logprobs": 6}), "logprobs"),
-        (json!({"echo": true}), "echo"),
-        (json!({"best_of": 2}), "best_of"),
+        (json!({"logprobs": 21}), "logprobs"),
+        (json!({"echo": "yes"}), "echo"),
+        (json!({"best_of": 2, "n": 3}), "best_of"),
+        (json!({"best_of": 2, "stream": true}), "best_of"),
+        (json!({"suffix": "x"}), "suffix"),
+        (json!({"max_tokens": 0}), "max_tokens"),
+        (json!({"n": 32, "prompt": ["a", "b", "c", "d", "e"]}), "n"),
     ] {
         let body = with(json!({"model": "tiny", "prompt": "a"}), more).to_string();
         check(

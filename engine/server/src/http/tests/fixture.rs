@@ -56,10 +56,23 @@ impl Fixture {
 
     /// As [`Self::start`], with more flags. The thread of the step loop ends with the fixture.
     pub(super) fn start_with(flags: &[&str]) -> Self {
+        Self::start_model(&SyntheticModel::default(), flags)
+    }
+
+    /// An engine with a context that holds tools, whose descriptions take a token a byte here.
+    pub(super) fn roomy() -> Self {
+        let model = SyntheticModel {
+            context_length: 2048,
+            ..SyntheticModel::default()
+        };
+        Self::start_model(&model, &[])
+    }
+
+    fn start_model(model: &SyntheticModel, flags: &[&str]) -> Self {
         let fixture = Self::loading();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
-        SyntheticModel::default().write(&path).unwrap();
+        model.write(&path).unwrap();
         let runner = loader::start(
             &args("file:///unused", folder.path(), flags),
             &fixture.state,
@@ -80,7 +93,7 @@ impl Fixture {
         }
     }
 
-    async fn send(&self, request: Request<Body>) -> Response {
+    pub(super) async fn send(&self, request: Request<Body>) -> Response {
         self.router.clone().oneshot(request).await.unwrap()
     }
 
@@ -111,6 +124,21 @@ impl Fixture {
         assert_eq!(headers["content-type"], "text/event-stream");
         let events = EventParser::new(1 << 20).push(text.as_bytes()).unwrap();
         events.into_iter().map(|event| event.data).collect()
+    }
+
+    /// The chunks of a stream that ends in OpenAI's mark.
+    pub(super) async fn post_chunks(&self, path: &str, body: &Value) -> Vec<Value> {
+        let mut events = self.post_stream(path, body).await;
+        assert_eq!(events.pop().as_deref(), Some("[DONE]"));
+        let parse = |event: &String| serde_json::from_str(event).unwrap();
+        events.iter().map(parse).collect()
+    }
+
+    /// The typed events of a stream.
+    pub(super) async fn post_events(&self, path: &str, body: &Value) -> Vec<Value> {
+        let events = self.post_stream(path, body).await;
+        let parse = |event: &String| serde_json::from_str(event).unwrap();
+        events.iter().map(parse).collect()
     }
 
     pub(super) async fn get(&self, path: &str) -> (StatusCode, String) {

@@ -53,6 +53,7 @@ pub struct ResponseObject {
     /// Always `disabled`: a prompt that does not fit is refused.
     pub truncation: String,
     /// Tokens used, once complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<ResponseUsage>,
     /// As in the request.
     pub metadata: Map<String, Value>,
