@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     condition::Condition,
-    reference::SecretKeyRef,
+    reference::{NameRef, SecretKeyRef},
     resources::{Resources, Volume},
-    schema::MODEL_NAME,
+    schema::{MEBIBYTES, MODEL_NAME},
 };
 
 /// What is served and how.
@@ -50,6 +50,16 @@ use crate::{
         "rule": "self.engine.type == 'External' ? !has(self.source) : true",
         "message": "an External engine serves no weights of yours; remove spec.source",
         "fieldPath": ".source"
+    },
+    {
+        "rule": "self.engine.type == 'External' ? !has(self.adapters) || size(self.adapters) == 0 : true",
+        "message": "an External engine loads no adapters of yours; remove spec.adapters",
+        "fieldPath": ".adapters"
+    },
+    {
+        "rule": "self.engine.type == 'External' ? !has(self.quantization) : true",
+        "message": "an External engine has its own number formats; remove spec.quantization",
+        "fieldPath": ".quantization"
     }
 ]))]
 pub struct ModelSpec {
@@ -79,6 +89,13 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4096))]
     pub max_concurrent_sequences: Option<u32>,
+    /// Number formats that weights are brought into when they are loaded; those of the file if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
+    /// LoRA adapters that requests may name, as MODEL:ADAPTER.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub adapters: Vec<Adapter>,
     /// What one engine is promised and may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -90,14 +107,111 @@ pub struct ModelSpec {
 /// Where weights are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.secretRef) || self.uri.matches('^(hf|oci|s3)://')",
+        "message": "only hf://, oci:// and s3:// sources take credentials; remove secretRef",
+        "fieldPath": ".secretRef"
+    },
+    {
+        "rule": "!has(self.endpoint) || self.uri.matches('^(hf|s3)://')",
+        "message": "only hf:// and s3:// sources have an endpoint; remove it",
+        "fieldPath": ".endpoint"
+    },
+    {
+        "rule": "!has(self.region) || self.uri.startsWith('s3://')",
+        "message": "only s3:// sources have a region; remove it",
+        "fieldPath": ".region"
+    }
+]))]
 pub struct Source {
-    /// A GGUF file: pypi://PACKAGE@VERSION/FILE, hf://OWNER/REPOSITORY/FILE, https://HOST/FILE or file:///PATH.
+    /// A GGUF file or a folder of safetensors: pypi://PACKAGE@VERSION[/FILE], hf://OWNER/REPOSITORY[@REVISION][/FILE],
+    /// oci://REGISTRY/REPOSITORY[:TAG|@DIGEST], s3://BUCKET/KEY, https://HOST/FILE or file:///PATH.
+    #[schemars(length(min = 8, max = 1024), extend("x-kubernetes-validations" = [
+        {
+            "rule": "self.matches('^(pypi|hf|oci|s3|file|http|https)://.+$')",
+            "message": "must start with pypi://, hf://, oci://, s3://, file://, http:// or https://"
+        },
+        {
+            "rule": "!self.startsWith('oci://') || self.matches('^oci://[^/]+/[^@]+(@sha256:[0-9a-f]{64})?(#.*)?$')",
+            "message": "must be oci://REGISTRY/REPOSITORY[:TAG], or with @sha256: and 64 hexadecimal digits"
+        },
+        {
+            "rule": "!self.startsWith('hf://') || self.matches('^hf://[^/]+/[^/]+(/.*)?$')",
+            "message": "must be hf://OWNER/REPOSITORY[@REVISION][/FILE]"
+        },
+        {
+            "rule": "!self.startsWith('http') || !self.matches('^https?://[^/]*@')",
+            "message": "must not hold a password; use a source that takes credentials by secretRef"
+        }
+    ]))]
+    pub uri: String,
+    /// SHA-256 in hexadecimal; weights with another one are refused. That of a folder is the digest of the lines which
+    /// sha256sum prints for its files, sorted by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
+    pub sha256: Option<String>,
+    /// The Secret with the source's credentials, also for adapters. Its keys are HF_TOKEN for hf://, AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN for s3://, and .dockerconfigjson for oci://.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<NameRef>,
+    /// Address of the model hub or the object store, which have none of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 1024), extend("x-kubernetes-validations" = [{
-        "rule": "self.matches('^(pypi|hf|file|http|https)://.+$')",
-        "message": "must start with pypi://, hf://, file://, http:// or https://"
+        "rule": "self.matches('^https?://[^/?#@]+(/[^?#]*)?$')",
+        "message": "must be an http or https URL without query or password, as https://s3.example"
+    }]))]
+    pub endpoint: Option<String>,
+    /// Region of the object store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[a-z0-9-]+$"))]
+    pub region: Option<String>,
+}
+
+/// Number formats of weights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Quantization {
+    /// The format of weights that come as floats.
+    pub weights: WeightFormat,
+}
+
+/// A number format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WeightFormat {
+    /// Eight bits a weight.
+    #[serde(rename = "INT8")]
+    Int8,
+    /// Four bits a weight.
+    #[serde(rename = "INT4")]
+    Int4,
+}
+
+/// A LoRA adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Adapter {
+    /// The name in requests, after the model's name and a colon.
+    #[schemars(
+        length(min = 1, max = 64),
+        regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    )]
+    pub name: String,
+    /// Where its weights are.
+    pub source: AdapterSource,
+}
+
+/// Where an adapter's weights are. Credentials and endpoint are those of the model's source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AdapterSource {
+    /// A folder with adapter_config.json and adapter_model.safetensors, in the schemes of spec.source.uri.
+    #[schemars(length(min = 8, max = 1024), extend("x-kubernetes-validations" = [{
+        "rule": "self.matches('^(pypi|hf|oci|s3|file|http|https)://.+$')",
+        "message": "must start with pypi://, hf://, oci://, s3://, file://, http:// or https://"
     }]))]
     pub uri: String,
-    /// SHA-256 of the file in hexadecimal; a file with another digest is refused.
+    /// SHA-256 as in spec.source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
     pub sha256: Option<String>,
@@ -113,6 +227,11 @@ pub struct Source {
         "fieldPath": ".external"
     },
     {
+        "rule": "!has(self.native) || self.type == 'Native'",
+        "message": "spec.engine.native belongs to type Native, and only to it",
+        "fieldPath": ".native"
+    },
+    {
         "rule": "self.type == oldSelf.type",
         "message": "an engine's type cannot change; make another Model and move the Route to it",
         "fieldPath": ".type"
@@ -125,6 +244,65 @@ pub struct Engine {
     /// The provider; only with type External.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
+    /// How our engine computes; only with type Native.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<Native>,
+}
+
+/// How our engine computes. What is not given is chosen by the engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Native {
+    /// Memory for keys and values, as "2Gi"; in whole MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = MEBIBYTES))]
+    pub kv_cache: Option<String>,
+    /// Memory that keeps keys and values which no longer fit the above, as "4Gi"; in whole MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = MEBIBYTES))]
+    pub host_cache: Option<String>,
+    /// INT8 is fast; F32 gives the same bits whatever else is computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<Arithmetic>,
+    /// Most tokens that a step computes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub step_tokens: Option<u32>,
+    /// How the model writes tool calls; found out from its chat template if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_format: Option<ToolCallFormat>,
+    /// The tag around the model's thoughts, as think.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = "^[A-Za-z][A-Za-z0-9_-]*$"))]
+    pub reasoning_tag: Option<String>,
+    /// Tokens that are guessed ahead from the text so far; answers stay the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub speculative_ngram: Option<u32>,
+}
+
+/// What an engine computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Arithmetic {
+    /// Integers of eight bits.
+    #[serde(rename = "INT8")]
+    Int8,
+    /// Floats of 32 bits.
+    #[serde(rename = "F32")]
+    F32,
+}
+
+/// How a model writes tool calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ToolCallFormat {
+    /// JSON between tool_call tags, as Hermes and Qwen write it.
+    Hermes,
+    /// JSON alone, as Llama 3 writes it.
+    Llama3Json,
+    /// A list after a mark, as Mistral writes it.
+    Mistral,
+    /// Calls as Python writes them.
+    Pythonic,
 }
 
 /// Who computes.

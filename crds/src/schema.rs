@@ -4,6 +4,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// A quantity without sign or exponent.
 pub(crate) const QUANTITY: &str = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$";
+/// A quantity that is a whole number of MiB.
+pub(crate) const MEBIBYTES: &str = "^[1-9][0-9]{0,6}(Mi|Gi)$";
 /// A duration, as 90s or 1h30m.
 pub(crate) const DURATION: &str = "^([0-9]+(ms|s|m|h))+$";
 /// A decimal number without sign.

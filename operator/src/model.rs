@@ -3,7 +3,9 @@
 mod build;
 mod dereference;
 mod status;
+mod tuning;
 mod validate;
+mod weights;
 
 #[cfg(test)]
 mod tests;

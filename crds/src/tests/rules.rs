@@ -123,7 +123,14 @@ fn a_source_has_a_scheme_that_the_engine_knows() {
         ("https://host.example/file.gguf", true),
         ("http://host.example/file.gguf", true),
         ("file:///srv/file.gguf", true),
-        ("s3://bucket/key", false),
+        ("s3://bucket/key", true),
+        ("oci://registry.example/team/model:v1", true),
+        ("oci://registry.example/model@sha256:0123", false),
+        ("oci://registry.example", false),
+        ("hf://owner/repository", true),
+        ("hf://owner", false),
+        ("https://user:pass@host.example/file.gguf", false),
+        ("gs://bucket/key", false),
         ("/srv/file.gguf", false),
         ("https://", false),
     ] {
@@ -133,6 +140,81 @@ fn a_source_has_a_scheme_that_the_engine_knows() {
             (!is_good).then_some("spec.source.uri"),
         );
     }
+}
+
+#[test]
+fn credentials_and_endpoints_belong_to_sources_that_take_them() {
+    let digest = "ab".repeat(32);
+    let pinned = format!("oci://registry.example/model:v1@sha256:{digest}");
+    let secret = json!({"name": "keys"});
+    for (source, expected) in [
+        (json!({"uri": "hf://o/r", "secretRef": secret}), None),
+        (
+            json!({"uri": "s3://b/k", "secretRef": secret, "region": "eu-1"}),
+            None,
+        ),
+        (json!({"uri": pinned, "secretRef": secret}), None),
+        (
+            json!({"uri": "hf://o/r", "endpoint": "https://hub.example"}),
+            None,
+        ),
+        (
+            json!({"uri": "pypi://a@1/b", "secretRef": secret}),
+            Some("remove secretRef"),
+        ),
+        (
+            json!({"uri": "oci://r.example/m", "endpoint": "https://x"}),
+            Some("remove it"),
+        ),
+        (
+            json!({"uri": "hf://o/r", "region": "eu"}),
+            Some("remove it"),
+        ),
+        (
+            json!({"uri": "hf://o/r", "endpoint": "https://u:p@hub.example"}),
+            Some("without query or password"),
+        ),
+    ] {
+        check("Model", &json!({"source": source}), expected);
+    }
+}
+
+#[test]
+fn adapters_and_tuning_belong_to_our_engine() {
+    let adapter = json!({"name": "sql", "source": {"uri": "hf://o/sql"}});
+    let native = json!({"kvCache": "2Gi", "arithmetic": "F32", "toolCallFormat": "Hermes"});
+    let external = json!({"type": "External", "external": {"baseURL": "https://llm.example/v1"}});
+    let source = json!({"uri": "hf://o/r"});
+    let model = |adapters: &Value, engine: &Value| json!({"source": source, "adapters": adapters, "engine": engine});
+    check(
+        "Model",
+        &model(&json!([adapter]), &json!({"native": native})),
+        None,
+    );
+    let wrong = json!({"name": "sql", "source": {"uri": "ftp://o/sql"}});
+    check(
+        "Model",
+        &model(&json!([wrong]), &json!({})),
+        Some("must start with"),
+    );
+    let mut with_native = external.clone();
+    with_native["native"] = native;
+    check(
+        "Model",
+        &json!({"engine": with_native}),
+        Some("spec.engine.native"),
+    );
+    check(
+        "Model",
+        &json!({"engine": external, "adapters": [adapter]}),
+        Some("remove spec.adapters"),
+    );
+    let quantization = json!({"weights": "INT8"});
+    check(
+        "Model",
+        &json!({"engine": external, "quantization": quantization}),
+        Some("remove spec.quantization"),
+    );
 }
 
 #[test]

@@ -11,9 +11,9 @@ use k8s_openapi::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
             Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-            ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource,
-            PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecurityContext,
-            Service, ServicePort, ServiceSpec, Volume, VolumeMount,
+            ObjectFieldSelector, PersistentVolumeClaim, PodSecurityContext, PodSpec,
+            PodTemplateSpec, Probe, SeccompProfile, SecurityContext, Service, ServicePort,
+            ServiceSpec,
         },
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
@@ -21,11 +21,11 @@ use k8s_openapi::{
 use kube::api::ObjectMeta;
 use protocol::snapshot::content_hash;
 
+use super::tuning::tuning;
 use super::validate::{ENGINE_PORT, NativeEngine, ValidEngine, ValidModel};
+use super::weights::{WEIGHTS_PATH, environment, mounts, volumes};
 use crate::{context::Settings, quantities};
 
-/// Where an engine keeps fetched weights.
-const WEIGHTS_PATH: &str = "/var/lib/quarterdeck/weights";
 /// The group that owns volumes, so that a process that is not root can write to them.
 pub(crate) const VOLUME_GROUP: i64 = 65_532;
 /// Seconds for the streams under way when an engine is asked to stop.
@@ -49,7 +49,11 @@ pub(super) fn build(model: &ValidModel, settings: &Settings) -> Option<Children>
         return None;
     };
     let pod = pod_spec(model, engine, settings);
-    let revision = content_hash(&pod);
+    // Other credentials make another revision: an engine that was refused starts anew with them.
+    let revision = match &engine.credentials {
+        None => content_hash(&pod),
+        Some(credentials) => content_hash(&(&pod, credentials)),
+    };
     Some(Children {
         claim: PersistentVolumeClaim {
             metadata: metadata(model, &claim_name(&model.key.name)),
@@ -167,7 +171,7 @@ fn pod_spec(model: &ValidModel, engine: &NativeEngine, settings: &Settings) -> P
             name: "engine".to_owned(),
             image: Some(settings.image.clone()),
             args: Some(arguments(model, engine)),
-            env: Some(vec![pod_ip()]),
+            env: Some(environment(engine)),
             ports: Some(vec![ContainerPort {
                 name: Some("http".to_owned()),
                 container_port: i32::from(ENGINE_PORT),
@@ -179,21 +183,10 @@ fn pod_spec(model: &ValidModel, engine: &NativeEngine, settings: &Settings) -> P
             startup_probe: Some(probe("/health", 1, 120)),
             liveness_probe: Some(probe("/health", 10, 3)),
             readiness_probe: Some(probe("/health/ready", 1, 2)),
-            volume_mounts: Some(vec![VolumeMount {
-                name: "weights".to_owned(),
-                mount_path: WEIGHTS_PATH.to_owned(),
-                ..VolumeMount::default()
-            }]),
+            volume_mounts: Some(mounts(engine)),
             ..Container::default()
         }],
-        volumes: Some(vec![Volume {
-            name: "weights".to_owned(),
-            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                claim_name: claim_name(&model.key.name),
-                read_only: None,
-            }),
-            ..Volume::default()
-        }]),
+        volumes: Some(volumes(model, engine)),
         ..PodSpec::default()
     }
 }
@@ -217,6 +210,7 @@ fn arguments(model: &ValidModel, engine: &NativeEngine) -> Vec<String> {
     if let Some(sequences) = engine.max_concurrent_sequences {
         add("--max-sequences", &sequences.to_string());
     }
+    arguments.extend(tuning(engine));
     arguments
 }
 

@@ -48,20 +48,16 @@ pub(super) fn dereference(model: &Model, context: &Context) -> World {
 /// The Secrets that a Model names.
 pub(crate) fn secrets(model: &Model, caches: &Caches) -> Secrets {
     let namespace = model.namespace().unwrap_or_default();
-    let reference = model
-        .spec
-        .engine
-        .external
-        .as_ref()
-        .and_then(|external| external.credentials_ref.as_ref());
-    reference
-        .iter()
-        .map(|reference| {
-            (
-                reference.name.clone(),
-                caches.secret_data(&namespace, &reference.name),
-            )
-        })
+    let external = model.spec.engine.external.as_ref();
+    let provider = external.and_then(|external| external.credentials_ref.as_ref());
+    let source = model.spec.source.as_ref();
+    let source = source.and_then(|source| source.secret_ref.as_ref());
+    let names = provider
+        .map(|reference| &reference.name)
+        .into_iter()
+        .chain(source.map(|reference| &reference.name));
+    names
+        .map(|name| (name.clone(), caches.secret_data(&namespace, name)))
         .collect()
 }
 

@@ -291,7 +291,9 @@ fn failure(report: &LoadReport) -> Verdict {
         ),
         Some(LoadFailure::SourceUnauthorized) => Verdict::stuck(
             Reason::SourceUnauthorized,
-            said("the source asks for credentials; use a source that needs none"),
+            said(
+                "the source asks for credentials; name a Secret with them in spec.source.secretRef",
+            ),
         ),
         Some(LoadFailure::SourceUnreachable) | None => Verdict::waits(
             Reason::SourceUnreachable,
@@ -314,7 +316,7 @@ fn failure(report: &LoadReport) -> Verdict {
         Some(LoadFailure::Unsupported) => Verdict::stuck(
             Reason::Unsupported,
             said(
-                "the file is not served by this engine; choose a GGUF file of a supported architecture",
+                "the weights are not served by this engine; choose a supported architecture and format",
             ),
         ),
     }

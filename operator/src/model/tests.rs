@@ -156,6 +156,118 @@ fn an_engine_gets_the_flags_of_its_model() {
 }
 
 #[test]
+fn what_a_model_says_about_computing_becomes_flags() {
+    let model = model(&json!({
+        "source": {"uri": "hf://o/r"},
+        "quantization": {"weights": "INT4"},
+        "adapters": [
+            {"name": "sql", "source": {"uri": "s3://b/sql", "sha256": "ab"}},
+            {"name": "poem", "source": {"uri": "hf://o/poem"}}
+        ],
+        "engine": {"native": {
+            "kvCache": "2Gi", "hostCache": "512Mi", "arithmetic": "INT8", "stepTokens": 256,
+            "toolCallFormat": "Llama3Json", "reasoningTag": "think", "speculativeNgram": 4
+        }}
+    }));
+    let pod = children(&model)
+        .deployment
+        .spec
+        .template
+        .spec
+        .expect("a pod");
+    let arguments = pod.containers[0].args.clone().expect("arguments").join(" ");
+    let (_, tuning) = arguments
+        .split_once("weights ")
+        .expect("flags after the folder");
+    assert_eq!(
+        tuning,
+        "--quantize q4 --arithmetic int8 --kv-cache-mib 2048 --host-cache-mib 512 --step-tokens 256 \
+         --tool-call-format llama3-json --reasoning-tag think --speculative-ngram 4 \
+         --lora sql=s3://b/sql#sha256=ab --lora poem=hf://o/poem"
+    );
+}
+
+/// The environment and the volumes of a source's Pod, or what is wrong with its Secret.
+fn access(source: &Value, keys: Option<&[&str]>) -> Result<Value, String> {
+    let data = keys.map(|keys| {
+        let pairs = keys
+            .iter()
+            .map(|key| ((*key).to_owned(), "hidden".to_owned()));
+        pairs.collect()
+    });
+    let secrets: Secrets = BTreeMap::from([("keys".to_owned(), data)]);
+    let valid = validate(&model(&json!({"source": source})), &secrets);
+    let valid = valid.map_err(|invalid| invalid.to_string())?;
+    let children = build(&valid, &settings()).expect("children");
+    let pod = serde_json::to_value(children.deployment).expect("JSON");
+    assert!(!pod.to_string().contains("hidden"), "{pod}");
+    let pod = &pod["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let without_first = |list: &Value| list.as_array().expect("a list")[1..].to_vec();
+    Ok(json!([
+        without_first(&container["env"]),
+        without_first(&container["volumeMounts"]),
+        without_first(&pod["volumes"])
+    ]))
+}
+
+#[test]
+fn credentials_reach_the_engine_in_its_environment_or_a_file() {
+    let secret = |key: &str| json!({"name": key, "valueFrom": {"secretKeyRef": {"name": "keys", "key": key}}});
+    let plain = |name: &str, value: &str| json!({"name": name, "value": value});
+    let hub = json!({"uri": "hf://o/r", "secretRef": {"name": "keys"}, "endpoint": "https://hub.example"});
+    let expected = json!([
+        [
+            plain("HF_ENDPOINT", "https://hub.example"),
+            secret("HF_TOKEN")
+        ],
+        [],
+        []
+    ]);
+    assert_eq!(access(&hub, Some(&["HF_TOKEN"])), Ok(expected));
+    let bucket = json!({"uri": "s3://b/k", "secretRef": {"name": "keys"}, "endpoint": "https://s3.example", "region": "eu"});
+    let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+    let mut session = secret("AWS_SESSION_TOKEN");
+    session["valueFrom"]["secretKeyRef"]["optional"] = json!(true);
+    let variables = json!([
+        plain("AWS_ENDPOINT_URL", "https://s3.example"),
+        plain("AWS_REGION", "eu"),
+        secret(keys[0]),
+        secret(keys[1]),
+        session
+    ]);
+    assert_eq!(access(&bucket, Some(&keys)), Ok(json!([variables, [], []])));
+    let registry = json!({"uri": "oci://registry.example/m:1", "secretRef": {"name": "keys"}});
+    let path = "/etc/quarterdeck/registry";
+    let items = json!([{"key": ".dockerconfigjson", "path": "config.json"}]);
+    let expected = json!([
+        [plain("REGISTRY_AUTH_FILE", &format!("{path}/config.json"))],
+        [{"name": "registry", "mountPath": path, "readOnly": true}],
+        [{"name": "registry", "secret": {"secretName": "keys", "items": items}}]
+    ]);
+    assert_eq!(
+        access(&registry, Some(&[".dockerconfigjson"])),
+        Ok(expected)
+    );
+    let fault = |source: &Value, keys: Option<&[&str]>| access(source, keys).expect_err("a fault");
+    assert!(fault(&hub, None).contains("`keys` that spec.source.secretRef names does not exist"));
+    assert!(fault(&bucket, Some(&keys[..1])).contains("has no key `AWS_SECRET_ACCESS_KEY`"));
+}
+
+#[test]
+fn other_credentials_start_engines_anew() {
+    let model = model(&json!({"source": {"uri": "hf://o/r", "secretRef": {"name": "keys"}}}));
+    let revision = |token: &str| {
+        let data = BTreeMap::from([("HF_TOKEN".to_owned(), token.to_owned())]);
+        let secrets = BTreeMap::from([("keys".to_owned(), Some(data))]);
+        let valid = validate(&model, &secrets).expect("valid");
+        build(&valid, &settings()).expect("children").revision
+    };
+    assert_eq!(revision("a"), revision("a"));
+    assert_ne!(revision("a"), revision("b"));
+}
+
+#[test]
 fn a_revision_changes_with_the_pod_and_not_with_the_count() {
     let one = children(&native(1)).revision;
     assert_eq!(one, children(&native(3)).revision);

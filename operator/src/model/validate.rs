@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use crds::{
     Model,
     condition::Reason,
-    model::{EngineKind, Source},
+    model::{Adapter, EngineKind, Native, Quantization, Source},
     reference::SecretKeyRef,
     resources::{Resources, Volume},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use protocol::secret::SecretString;
+use protocol::{secret::SecretString, snapshot::content_hash};
 use thiserror::Error;
 
 use crate::{executor::owned_by, queue::Key};
 
+/// The key of a Secret with docker's config.json.
+pub(crate) const DOCKER_CONFIG: &str = ".dockerconfigjson";
 /// The port that engines listen on.
 pub(crate) const ENGINE_PORT: u16 = 8000;
 
@@ -79,6 +81,11 @@ pub(crate) enum ValidEngine {
 #[derive(Debug, Clone)]
 pub(crate) struct NativeEngine {
     pub(crate) source: Source,
+    /// The hash of the credentials for the source, so that engines start anew with other ones.
+    pub(crate) credentials: Option<String>,
+    pub(crate) quantization: Option<Quantization>,
+    pub(crate) adapters: Vec<Adapter>,
+    pub(crate) native: Native,
     pub(crate) replicas: i32,
     pub(crate) context_length: Option<u32>,
     pub(crate) max_concurrent_sequences: Option<u32>,
@@ -92,14 +99,7 @@ pub(crate) fn validate(model: &Model, secrets: &Secrets) -> Result<ValidModel, I
     let spec = &model.spec;
     let served_name = spec.served_name.clone().unwrap_or_else(|| key.name.clone());
     let engine = match spec.engine.kind {
-        EngineKind::Native => ValidEngine::Native(Box::new(NativeEngine {
-            source: spec.source.clone().ok_or(InvalidModel::NoSource)?,
-            replicas: spec.replicas,
-            context_length: spec.context_length,
-            max_concurrent_sequences: spec.max_concurrent_sequences,
-            resources: spec.resources.clone(),
-            cache: spec.cache.clone(),
-        })),
+        EngineKind::Native => ValidEngine::Native(Box::new(native(model, secrets)?)),
         EngineKind::External => {
             let external = spec
                 .engine
@@ -127,6 +127,59 @@ pub(crate) fn validate(model: &Model, secrets: &Secrets) -> Result<ValidModel, I
         aliases: spec.aliases.clone(),
         engine,
     })
+}
+
+fn native(model: &Model, secrets: &Secrets) -> Result<NativeEngine, InvalidModel> {
+    let spec = &model.spec;
+    let source = spec.source.clone().ok_or(InvalidModel::NoSource)?;
+    Ok(NativeEngine {
+        credentials: source_credentials(&source, secrets)?,
+        source,
+        quantization: spec.quantization.clone(),
+        adapters: spec.adapters.clone(),
+        native: spec.engine.native.clone().unwrap_or_default(),
+        replicas: spec.replicas,
+        context_length: spec.context_length,
+        max_concurrent_sequences: spec.max_concurrent_sequences,
+        resources: spec.resources.clone(),
+        cache: spec.cache.clone(),
+    })
+}
+
+/// The keys of a source's Secret: those it must have, and those it may have.
+pub(crate) fn credential_keys(uri: &str) -> (&'static [&'static str], &'static [&'static str]) {
+    match uri.split_once("://") {
+        Some(("hf", _)) => (&["HF_TOKEN"], &[]),
+        Some(("s3", _)) => (
+            &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+            &["AWS_SESSION_TOKEN"],
+        ),
+        Some(("oci", _)) => (&[DOCKER_CONFIG], &[]),
+        _ => (&[], &[]),
+    }
+}
+
+/// Checks that a source's Secret has its keys, and returns a hash of what they hold.
+fn source_credentials(source: &Source, secrets: &Secrets) -> Result<Option<String>, BadCredential> {
+    let Some(reference) = &source.secret_ref else {
+        return Ok(None);
+    };
+    let (needed, optional) = credential_keys(&source.uri);
+    let mut held: Vec<(&str, String)> = Vec::new();
+    for key in needed {
+        let reference = SecretKeyRef {
+            name: reference.name.clone(),
+            key: (*key).to_owned(),
+        };
+        let found = credential(&reference, "spec.source.secretRef", secrets)?;
+        held.push((*key, found.expose().to_owned()));
+    }
+    let data = secrets.get(&reference.name).and_then(Option::as_ref);
+    for key in optional {
+        let found = data.and_then(|data| data.get(*key));
+        held.extend(found.map(|text| (*key, text.clone())));
+    }
+    Ok(Some(content_hash(&held)))
 }
 
 /// The credential that a reference names.
