@@ -47,7 +47,9 @@ impl Kernels {
         match level {
             Level::Portable => portable::kernels(format),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::AvxVnni => avx2::kernels(format),
+            Level::Avx2 => avx2::kernels(format),
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => avx2::vnni_kernels(format),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => avx512::kernels(format),
             #[cfg(target_arch = "aarch64")]

@@ -323,7 +323,7 @@ fn kernel_speed() {
                 Arithmetic::Int8,
                 FloatWeights::Keep,
             );
-            for level in Level::supported().into_iter().rev().take(1) {
+            for level in Level::supported().into_iter().skip(1) {
                 let speed = [1, 2, 4, 8, 16, 64].map(|tokens| {
                     let input = Random(1).floats(tokens * columns);
                     let mut activations = Activations::default();
