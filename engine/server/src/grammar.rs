@@ -65,6 +65,8 @@ pub enum GrammarSpec {
         /// What must be followed by one of the structures that begin with it.
         triggers: Vec<String>,
     },
+    /// One of several, of which at most one may be [`Self::ToolCalls`].
+    Either(Vec<Self>),
 }
 
 /// Tool calls that an answer may or must make.

@@ -21,6 +21,7 @@ pub(super) fn check(spec: &GrammarSpec) -> Result<(), GrammarError> {
         GrammarSpec::Choice(choices) => choices.iter().map(String::len).sum(),
         GrammarSpec::StructuralTag { triggers, .. } => triggers.iter().map(String::len).sum(),
         GrammarSpec::JsonSchema { .. } | GrammarSpec::ToolCalls(_) => 0,
+        GrammarSpec::Either(specs) => return specs.iter().try_for_each(check),
     };
     let mut total = bytes;
     for schema in schemas(spec) {
@@ -46,7 +47,8 @@ fn schemas(spec: &GrammarSpec) -> Vec<&Value> {
         GrammarSpec::JsonObject
         | GrammarSpec::Regex(_)
         | GrammarSpec::Choice(_)
-        | GrammarSpec::Lark(_) => Vec::new(),
+        | GrammarSpec::Lark(_)
+        | GrammarSpec::Either(_) => Vec::new(),
     }
 }
 

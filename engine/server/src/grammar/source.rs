@@ -35,7 +35,10 @@ fn answer(spec: &GrammarSpec, environment: &TokEnv) -> Result<TopLevelGrammar, G
         }
         GrammarSpec::Regex(pattern) => Ok(TopLevelGrammar::from_regex(pattern)),
         GrammarSpec::Lark(source) => Ok(TopLevelGrammar::from_lark(source.clone())),
-        GrammarSpec::Choice(_) | GrammarSpec::ToolCalls(_) | GrammarSpec::StructuralTag { .. } => {
+        GrammarSpec::Choice(_)
+        | GrammarSpec::ToolCalls(_)
+        | GrammarSpec::StructuralTag { .. }
+        | GrammarSpec::Either(_) => {
             let mut draft = Draft::default();
             let body = rule(spec, environment, &mut draft)?;
             draft.rule("start", &body);
@@ -61,7 +64,26 @@ fn rule(
             structures,
             triggers,
         } => structural(structures, triggers, draft)?,
+        GrammarSpec::Either(specs) => either(specs, environment, draft)?,
     })
+}
+
+fn either(
+    specs: &[GrammarSpec],
+    environment: &TokEnv,
+    draft: &mut Draft,
+) -> Result<String, GrammarError> {
+    let mut names = Vec::new();
+    for spec in specs {
+        let body = rule(spec, environment, draft)?;
+        let name = format!("option_{}", draft.next_index());
+        draft.rule(&name, &body);
+        names.push(name);
+    }
+    if names.is_empty() {
+        return Err(GrammarError::invalid("there is nothing to choose from"));
+    }
+    Ok(names.join(" | "))
 }
 
 fn any_object() -> Value {

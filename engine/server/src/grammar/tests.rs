@@ -36,7 +36,10 @@ pub(super) fn accepts(tokenizer: &Tokenizer, matching: &mut Matching, text: &str
         };
         let is_allowed = mask.allows(token);
         if !is_allowed {
-            println!("{:?} is not allowed", String::from_utf8_lossy(&tokenizer.bytes(token)));
+            println!(
+                "{:?} is not allowed",
+                String::from_utf8_lossy(&tokenizer.bytes(token))
+            );
             return false;
         }
         assert_eq!(matching.allowed_prefix(&[token]), 1, "{text:?}");

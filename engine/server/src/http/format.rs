@@ -190,7 +190,7 @@ fn parsed(schema: Value) -> Value {
 fn check(name: &str, format: &GrammarSpec) -> Result<(), Fault> {
     let invalid = |message: String| Err(Fault::parameter(name, message));
     let bytes = match format {
-        GrammarSpec::JsonObject | GrammarSpec::ToolCalls(_) => 0,
+        GrammarSpec::JsonObject | GrammarSpec::ToolCalls(_) | GrammarSpec::Either(_) => 0,
         GrammarSpec::JsonSchema { schema, .. } if !schema.is_object() && !schema.is_boolean() => {
             return invalid("A JSON schema is an object.".to_owned());
         }

@@ -40,10 +40,7 @@ pub(super) struct Sampler {
     pub(super) tokenizer: Arc<Tokenizer>,
     closing: Vec<TokenId>,
     random: StdRng,
-    pub(super) masks: usize,
-    pub(super) mask_time: Duration,
-    pub(super) mask_time_max: Duration,
-    pub(super) mask_times: Vec<Duration>,
+    mask_times: Vec<Duration>,
 }
 
 impl Sampler {
@@ -58,9 +55,6 @@ impl Sampler {
             tokenizer,
             closing,
             random: StdRng::seed_from_u64(seed),
-            masks: 0,
-            mask_time: Duration::ZERO,
-            mask_time_max: Duration::ZERO,
             mask_times: Vec::new(),
         }
     }
@@ -77,11 +71,7 @@ impl Sampler {
                 Ok(mask) => mask.clone(),
                 Err(error) => return Ended::TooHard(error),
             };
-            let took = start.elapsed();
-            self.masks += 1;
-            self.mask_time += took;
-            self.mask_time_max = self.mask_time_max.max(took);
-            self.mask_times.push(took);
+            self.mask_times.push(start.elapsed());
             let token = self.draw(&mask, 2 * count > tokens_max);
             if let Err(error) = matching.accept(token) {
                 return Ended::TooHard(error);
@@ -93,6 +83,21 @@ impl Sampler {
             answer.extend(self.tokenizer.bytes(token));
         }
         Ended::Capped
+    }
+
+    /// Prints how long masks took.
+    pub(super) fn report(&mut self) {
+        self.mask_times.sort_unstable();
+        let count = self.mask_times.len();
+        let sum: Duration = self.mask_times.iter().sum();
+        let at = |share: f64| self.mask_times[((count as f64 * share) as usize).min(count - 1)];
+        let mean = sum / u32::try_from(count).unwrap();
+        println!(
+            "{count} masks: mean {mean:?}, p50 {:?}, p99 {:?}, max {:?}",
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        );
     }
 
     fn draw(&mut self, mask: &TokenMask, is_late: bool) -> TokenId {

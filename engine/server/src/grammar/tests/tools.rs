@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use engine_core::Constraint;
 use serde_json::{Value, json};
 
 use crate::parse::{Formats, Message, Output, OutputOptions, TOOL_FORMATS, Tool, ToolChoice};
@@ -168,6 +169,21 @@ fn a_model_may_think_before_it_calls() {
 }
 
 #[test]
+fn an_answer_may_be_calls_or_json() {
+    let answer = GrammarSpec::JsonSchema {
+        schema: json!({"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": false}),
+        strict: true,
+    };
+    let calls = calls("hermes", ToolChoice::Required, true, true);
+    let now = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
+    check(
+        &GrammarSpec::Either(vec![calls, answer]),
+        &[now, "{\"a\": 1}", "{}"],
+        &["words", "{\"b\": 1}"],
+    );
+}
+
+#[test]
 fn a_tool_without_a_schema_takes_any_object() {
     let tokenizer = byte_tokenizer();
     let grammars = Grammars::new(Arc::clone(&tokenizer));
@@ -216,6 +232,10 @@ fn whatever_a_grammar_of_calls_lets_through_the_parser_reads() {
                     .matching(&spec, is_open.then(|| reasoning(true)).as_ref())
                     .unwrap();
                 total += 1;
+                let thought = if is_open { "So</think>" } else { "" };
+                for token in sampler.tokenizer.encode_plain(thought) {
+                    matching.accept(token).unwrap();
+                }
                 let Ended::Complete(text) = sampler.answer(&mut matching, 400) else {
                     continue;
                 };
@@ -229,6 +249,7 @@ fn whatever_a_grammar_of_calls_lets_through_the_parser_reads() {
                     },
                 );
                 let mut message = Message::default();
+                message.extend(output.push(thought));
                 message.extend(output.push(&text));
                 message.extend(output.finish());
                 assert!(
