@@ -100,37 +100,6 @@ pub struct SourceOptions {
     pub registry_plain_http: Vec<String>,
 }
 
-/// What [`fetch_with`] needs beside the address.
-#[derive(Debug, Clone, Default)]
-pub struct FetchOptions {
-    /// Digest that the file must have, in hexadecimal.
-    pub sha256: Option<String>,
-    /// Endpoint of the model hub, for `hf://` sources.
-    pub hub_endpoint: Option<String>,
-    /// Token for the model hub.
-    pub hub_token: Option<String>,
-}
-
-/// As [`fetch_source`], with the options of the hub only.
-///
-/// # Errors
-/// As [`fetch_source`].
-pub async fn fetch_with(
-    uri: &str,
-    cache_dir: &Path,
-    options: &FetchOptions,
-    progress: Progress<'_>,
-) -> Result<PathBuf, FetchError> {
-    let options = SourceOptions {
-        sha256: options.sha256.clone(),
-        hub_endpoint: options.hub_endpoint.clone(),
-        hub_token: options.hub_token.clone().map(SecretString::new),
-        ..SourceOptions::default()
-    };
-    let fetched = fetch_source(uri, cache_dir, &options, progress).await?;
-    Ok(fetched.path().to_owned())
-}
-
 /// Fetches weights and returns where they lie; at once if the cache has them.
 ///
 /// # Errors
