@@ -2,10 +2,12 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::task::JoinSet;
 
@@ -78,21 +80,6 @@ impl Counts {
             }
         }
     }
-
-    fn add(&mut self, other: Self) {
-        let Self {
-            answered,
-            refused,
-            cut,
-            faults,
-        } = other;
-        for (kind, count) in answered {
-            *self.answered.entry(kind).or_insert(0) += count;
-        }
-        self.refused += refused;
-        self.cut += cut;
-        self.faults += faults;
-    }
 }
 
 /// Loads the server for a while.
@@ -104,27 +91,25 @@ pub(super) async fn run(
 ) -> Result<Counts> {
     let client = clients::client()?;
     let end = Instant::now() + duration;
+    let counts = Arc::new(Mutex::new(Counts::default()));
     let mut workers = JoinSet::new();
     for number in 0..clients as u64 {
-        let client = client.clone();
+        let (client, counts) = (client.clone(), Arc::clone(&counts));
         let mut random = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number));
         workers.spawn(async move {
-            let mut counts = Counts::default();
             while Instant::now() < end {
                 let request = draw(&mut random);
                 let outcome = send(&client, port, &request).await;
                 let is_refused = outcome == Outcome::Refused;
-                counts.note(request.kind, outcome);
+                counts.lock().note(request.kind, outcome);
                 if is_refused {
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
-            counts
         });
     }
-    let mut all = Counts::default();
-    while let Some(counts) = workers.join_next().await {
-        all.add(counts.context("waiting for a client")?);
+    while let Some(ended) = workers.join_next().await {
+        ended.context("waiting for a client")?;
     }
-    Ok(all)
+    Ok(std::mem::take(&mut *counts.lock()))
 }
