@@ -318,7 +318,8 @@ fn multiply_stripe(
                 first: tokens.start % BLOCK_TOKENS,
                 count: tokens.len(),
             };
-            kernel(&stripe, sums);
+            // SAFETY: levels are only made where the processor has their instructions.
+            unsafe { kernel(&stripe, sums) };
         }
         Kernels::Floats(kernel) => {
             let stripe = FloatStripe {
@@ -327,7 +328,8 @@ fn multiply_stripe(
                 input: input.float_vectors(tokens.clone()),
                 count: tokens.len(),
             };
-            kernel(&stripe, sums);
+            // SAFETY: levels are only made where the processor has their instructions.
+            unsafe { kernel(&stripe, sums) };
         }
     }
 }

@@ -39,40 +39,26 @@ const SINGLE: u8 = 2;
 
 /// Kernels for processors with AVX2, FMA and F16C.
 pub(super) fn kernels(format: Format) -> Kernels {
-    // SAFETY (all calls): this level is only made where the processor has these instructions.
     match format {
-        Format::Nibbles => Kernels::Integers(|s, sums| unsafe { plain::<NIBBLES>(s, sums) }),
-        Format::NibblesWithMinimum => {
-            Kernels::Integers(|s, sums| unsafe { plain::<NIBBLES_WITH_MINIMUM>(s, sums) })
-        }
-        Format::Bytes => Kernels::Integers(|s, sums| unsafe { plain::<BYTES>(s, sums) }),
-        Format::BytesWithMinimum => {
-            Kernels::Integers(|s, sums| unsafe { plain::<BYTES_WITH_MINIMUM>(s, sums) })
-        }
-        Format::BytesInHalves => {
-            Kernels::Integers(|s, sums| unsafe { plain::<BYTES_IN_HALVES>(s, sums) })
-        }
-        Format::Half => Kernels::Floats(|s, sums| unsafe { floats::<HALF>(s, sums) }),
-        Format::Brain => Kernels::Floats(|s, sums| unsafe { floats::<BRAIN>(s, sums) }),
-        Format::Single => Kernels::Floats(|s, sums| unsafe { floats::<SINGLE>(s, sums) }),
+        Format::Nibbles => Kernels::Integers(plain::<NIBBLES>),
+        Format::NibblesWithMinimum => Kernels::Integers(plain::<NIBBLES_WITH_MINIMUM>),
+        Format::Bytes => Kernels::Integers(plain::<BYTES>),
+        Format::BytesWithMinimum => Kernels::Integers(plain::<BYTES_WITH_MINIMUM>),
+        Format::BytesInHalves => Kernels::Integers(plain::<BYTES_IN_HALVES>),
+        Format::Half => Kernels::Floats(floats::<HALF>),
+        Format::Brain => Kernels::Floats(floats::<BRAIN>),
+        Format::Single => Kernels::Floats(floats::<SINGLE>),
     }
 }
 
 /// Kernels for processors that have AVX-VNNI besides.
 pub(super) fn vnni_kernels(format: Format) -> Kernels {
-    // SAFETY (all calls): this level is only made where the processor has these instructions.
     match format {
-        Format::Nibbles => Kernels::Integers(|s, sums| unsafe { vnni::<NIBBLES>(s, sums) }),
-        Format::NibblesWithMinimum => {
-            Kernels::Integers(|s, sums| unsafe { vnni::<NIBBLES_WITH_MINIMUM>(s, sums) })
-        }
-        Format::Bytes => Kernels::Integers(|s, sums| unsafe { vnni::<BYTES>(s, sums) }),
-        Format::BytesWithMinimum => {
-            Kernels::Integers(|s, sums| unsafe { vnni::<BYTES_WITH_MINIMUM>(s, sums) })
-        }
-        Format::BytesInHalves => {
-            Kernels::Integers(|s, sums| unsafe { vnni::<BYTES_IN_HALVES>(s, sums) })
-        }
+        Format::Nibbles => Kernels::Integers(vnni::<NIBBLES>),
+        Format::NibblesWithMinimum => Kernels::Integers(vnni::<NIBBLES_WITH_MINIMUM>),
+        Format::Bytes => Kernels::Integers(vnni::<BYTES>),
+        Format::BytesWithMinimum => Kernels::Integers(vnni::<BYTES_WITH_MINIMUM>),
+        Format::BytesInHalves => Kernels::Integers(vnni::<BYTES_IN_HALVES>),
         Format::Half | Format::Brain | Format::Single => kernels(format),
     }
 }

@@ -30,22 +30,15 @@ const BRAIN: u8 = 1;
 const SINGLE: u8 = 2;
 
 pub(super) fn kernels(format: Format) -> Kernels {
-    // SAFETY (all calls): this level is only made where the processor has these instructions.
     match format {
-        Format::Nibbles => Kernels::Integers(|s, sums| unsafe { integers::<NIBBLES>(s, sums) }),
-        Format::NibblesWithMinimum => {
-            Kernels::Integers(|s, sums| unsafe { integers::<NIBBLES_WITH_MINIMUM>(s, sums) })
-        }
-        Format::Bytes => Kernels::Integers(|s, sums| unsafe { integers::<BYTES>(s, sums) }),
-        Format::BytesWithMinimum => {
-            Kernels::Integers(|s, sums| unsafe { integers::<BYTES_WITH_MINIMUM>(s, sums) })
-        }
-        Format::BytesInHalves => {
-            Kernels::Integers(|s, sums| unsafe { integers::<BYTES_IN_HALVES>(s, sums) })
-        }
-        Format::Half => Kernels::Floats(|s, sums| unsafe { floats::<HALF>(s, sums) }),
-        Format::Brain => Kernels::Floats(|s, sums| unsafe { floats::<BRAIN>(s, sums) }),
-        Format::Single => Kernels::Floats(|s, sums| unsafe { floats::<SINGLE>(s, sums) }),
+        Format::Nibbles => Kernels::Integers(integers::<NIBBLES>),
+        Format::NibblesWithMinimum => Kernels::Integers(integers::<NIBBLES_WITH_MINIMUM>),
+        Format::Bytes => Kernels::Integers(integers::<BYTES>),
+        Format::BytesWithMinimum => Kernels::Integers(integers::<BYTES_WITH_MINIMUM>),
+        Format::BytesInHalves => Kernels::Integers(integers::<BYTES_IN_HALVES>),
+        Format::Half => Kernels::Floats(floats::<HALF>),
+        Format::Brain => Kernels::Floats(floats::<BRAIN>),
+        Format::Single => Kernels::Floats(floats::<SINGLE>),
     }
 }
 
@@ -174,7 +167,7 @@ unsafe fn tokens<const FORMAT: u8, const T: usize>(
             let scaled_sums = numbers.add(4 * width).cast::<f32>();
             let low_offsets = numbers.add(8 * width).cast::<i32>();
             let high_offsets = numbers.add(12 * width).cast::<i32>();
-            for token in 0..T {
+            for (token, result) in results.iter_mut().enumerate() {
                 let value = |index: usize| {
                     _mm512_set1_epi32(values.add(8 * token + index).read_unaligned())
                 };
@@ -193,20 +186,18 @@ unsafe fn tokens<const FORMAT: u8, const T: usize>(
                 }
                 let token_scale = _mm512_set1_ps(scales.add(token).read_unaligned());
                 let factor = _mm512_mul_ps(scale, token_scale);
-                let mut result = results[token];
                 if FORMAT == BYTES_IN_HALVES {
-                    result = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), factor, result);
+                    *result = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), factor, *result);
                     let factor = _mm512_mul_ps(other, token_scale);
-                    result = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), factor, result);
+                    *result = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), factor, *result);
                 } else {
                     let dot = _mm512_cvtepi32_ps(_mm512_add_epi32(low, high));
-                    result = _mm512_fmadd_ps(dot, factor, result);
+                    *result = _mm512_fmadd_ps(dot, factor, *result);
                     if FORMAT != BYTES {
                         let sum = _mm512_set1_ps(scaled_sums.add(token).read_unaligned());
-                        result = _mm512_fmadd_ps(other, sum, result);
+                        *result = _mm512_fmadd_ps(other, sum, *result);
                     }
                 }
-                results[token] = result;
             }
             tile = tile.add(tile_bytes(FORMAT));
             block = block.add(width * GROUP_BYTES);

@@ -35,11 +35,11 @@ pub(super) struct FloatStripe<'a> {
     pub(super) count: usize,
 }
 
-/// How to multiply a stripe.
+/// How to multiply a stripe: functions for processors that have a level's instructions.
 #[derive(Clone, Copy)]
 pub(super) enum Kernels {
-    Integers(fn(&IntegerStripe<'_>, &mut Sums)),
-    Floats(fn(&FloatStripe<'_>, &mut Sums)),
+    Integers(unsafe fn(&IntegerStripe<'_>, &mut Sums)),
+    Floats(unsafe fn(&FloatStripe<'_>, &mut Sums)),
 }
 
 impl Kernels {

@@ -35,13 +35,13 @@ pub(super) fn quantize(values: &[f32; GROUP]) -> Quantized {
 pub(super) fn kernels(format: Format) -> Kernels {
     match format {
         Format::Nibbles => Kernels::Integers(|stripe, sums| {
-            integers::<{ NIBBLE_CODES + ROW_HALVES }>(stripe, sums, nibbles)
+            integers::<{ NIBBLE_CODES + ROW_HALVES }>(stripe, sums, nibbles);
         }),
         Format::NibblesWithMinimum => Kernels::Integers(|stripe, sums| {
             integers::<{ NIBBLE_CODES + 2 * ROW_HALVES }>(stripe, sums, nibbles_with_minimum);
         }),
         Format::Bytes => Kernels::Integers(|stripe, sums| {
-            integers::<{ BYTE_CODES + ROW_HALVES }>(stripe, sums, bytes)
+            integers::<{ BYTE_CODES + ROW_HALVES }>(stripe, sums, bytes);
         }),
         Format::BytesWithMinimum => Kernels::Integers(|stripe, sums| {
             integers::<{ BYTE_CODES + 2 * ROW_HALVES }>(stripe, sums, bytes_with_minimum);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use memmap2::MmapMut;
 
 use super::{
-    Activations, Forms, GROUP, Gated, Level, Output, Packed, Parts, Product, STRIPE_ROWS, multiply,
+    Activations, GROUP, Gated, Level, Output, Packed, Parts, Product, STRIPE_ROWS, multiply,
     multiply_gated, pack_all,
 };
 use crate::cpu::{Arithmetic, FloatWeights};
@@ -248,5 +248,166 @@ fn check_levels(matrix: &Packed, kind: TensorKind) {
                 "{kind:?} {level:?} {tokens} tokens: {got:?} is not {expected:?}"
             );
         }
+    }
+}
+
+#[test]
+fn a_token_is_computed_alike_alone_and_among_others() {
+    for kind in KINDS {
+        for arithmetic in [Arithmetic::Int8, Arithmetic::F32] {
+            let packed = pack(
+                &random_matrix(kind, (80, 512), None),
+                arithmetic,
+                FloatWeights::Keep,
+            );
+            let input = Random(3).floats(41 * 512);
+            let level = Level::detect();
+            let together = product(level, &packed, &input, 32);
+            for token in [0, 7, 15, 16, 39, 40] {
+                let alone = product(level, &packed, &input[token * 512..(token + 1) * 512], 80);
+                assert_eq!(
+                    alone,
+                    together[token * 80..(token + 1) * 80],
+                    "{kind:?} {arithmetic:?}"
+                );
+            }
+            for tokens in 1..20 {
+                let some = product(level, &packed, &input[..tokens * 512], 48);
+                assert_eq!(some, together[..tokens * 80], "{kind:?} {arithmetic:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn columns_need_not_fill_groups_where_weights_are_floats() {
+    for kind in [TensorKind::F32, TensorKind::F16, TensorKind::BF16] {
+        for (float_weights, bound) in [
+            (FloatWeights::Keep, 1e-6),
+            (FloatWeights::Quantize8, 0.01),
+            (FloatWeights::Quantize4, 0.1),
+        ] {
+            for columns in [1, 31, 33, 100] {
+                let matrix = random_matrix(kind, (19, columns), None);
+                let packed = pack(&matrix, Arithmetic::Int8, float_weights);
+                let input = Random(5).floats(3 * columns);
+                for level in Level::supported() {
+                    let got = product(level, &packed, &input, 16);
+                    let expected = expected(&matrix, &input, packed.forms().integers);
+                    let error = relative_error(&got, &expected);
+                    assert!(
+                        error < bound,
+                        "{kind:?} {float_weights:?} {columns} columns {level:?}: {error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn floats_in_the_file_are_multiplied_as_they_are() {
+    for kind in KINDS {
+        let matrix = random_matrix(kind, (21, 512), None);
+        let packed = pack(&matrix, Arithmetic::F32, FloatWeights::Keep);
+        let input = Random(9).floats(5 * 512);
+        for level in Level::supported() {
+            let error = relative_error(
+                &product(level, &packed, &input, 16),
+                &expected(&matrix, &input, false),
+            );
+            assert!(error < 1e-6, "{kind:?} {level:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_product_adds_its_bias_and_what_is_there() {
+    let packed = pack(
+        &random_matrix(TensorKind::Q4_1, (40, 256), None),
+        Arithmetic::Int8,
+        FloatWeights::Keep,
+    );
+    let (level, input) = (Level::detect(), Random(2).floats(2 * 256));
+    let plain = product(level, &packed, &input, 64);
+    let bias: Vec<f32> = (0..40).map(|row| row as f32).collect();
+    let mut output = vec![1000.0; 80];
+    let mut activations = Activations::default();
+    activations.prepare(level, &input, 256, packed.forms());
+    let parts = Parts::new(&mut output);
+    let product = Product {
+        matrix: &packed,
+        bias: Some(&bias),
+        input: &activations,
+        output: &parts,
+        mode: Output::Add,
+    };
+    multiply(level, &product, 0..40, &mut Vec::new());
+    for (place, (got, plain)) in output.iter().zip(&plain).enumerate() {
+        assert_eq!(*got, 1000.0 + (plain + bias[place % 40]));
+    }
+}
+
+#[test]
+fn a_gated_product_is_the_combination_of_two() {
+    for (kind, arithmetic) in [
+        (TensorKind::Q4_K, Arithmetic::Int8),
+        (TensorKind::F16, Arithmetic::Int8),
+        (TensorKind::Q8_0, Arithmetic::F32),
+    ] {
+        let gate = pack(
+            &random_matrix(kind, (96, 256), None),
+            arithmetic,
+            FloatWeights::Keep,
+        );
+        let up = pack(
+            &random_matrix(kind, (96, 256), Some(0x53)),
+            arithmetic,
+            FloatWeights::Keep,
+        );
+        let down = pack(
+            &random_matrix(TensorKind::Q4_1, (16, 96), None),
+            arithmetic,
+            FloatWeights::Keep,
+        );
+        let (level, input) = (Level::detect(), Random(4).floats(21 * 256));
+        let combined: Vec<f32> = product(level, &gate, &input, 96)
+            .iter()
+            .zip(product(level, &up, &input, 96))
+            .map(|(gate, up)| gate.max(0.0) * up)
+            .collect();
+        let expected = product(level, &down, &combined, 16);
+
+        let (mut activations, mut hidden) = (Activations::default(), Activations::default());
+        activations.prepare(level, &input, 256, gate.forms());
+        hidden.reset(21, 96, down.forms());
+        let slots = hidden.slots();
+        let gated = Gated {
+            gate: &gate,
+            up: &up,
+            gate_bias: None,
+            up_bias: None,
+            input: &activations,
+            combine: &|gate, up| {
+                gate.iter_mut()
+                    .zip(up)
+                    .for_each(|(gate, up)| *gate = gate.max(0.0) * up);
+            },
+            output: &slots,
+        };
+        let mut scratch = Vec::new();
+        multiply_gated(level, &gated, 0..64, &mut scratch);
+        multiply_gated(level, &gated, 64..96, &mut scratch);
+        let mut output = vec![0.0; 21 * 16];
+        let parts = Parts::new(&mut output);
+        let product = Product {
+            matrix: &down,
+            bias: None,
+            input: &hidden,
+            output: &parts,
+            mode: Output::Set,
+        };
+        multiply(level, &product, 0..16, &mut scratch);
+        assert_eq!(output, expected, "{kind:?} {arithmetic:?}");
     }
 }
