@@ -187,3 +187,25 @@ async fn a_hostile_list_is_refused() {
         assert!(matches!(error, FetchError::Broken(_)), "{error}");
     }
 }
+
+#[tokio::test]
+async fn an_object_of_another_length_than_listed_is_refused() {
+    for wrong in [content().len() - 1, content().len() + 1] {
+        let cache = tempfile::tempdir().unwrap();
+        let host = Host::start(move |ask, _| {
+            let objects = object("a b/config.json", 2) + &object("a b/model.safetensors", wrong);
+            match ask.path.as_str() {
+                "/models" => Reply::body(format!("<ListBucketResult>{objects}</ListBucketResult>")),
+                "/models/a%20b/config.json" => Reply::file(ask, b"{}", "\"1\""),
+                _ => Reply::file(ask, &content(), "\"1\""),
+            }
+        })
+        .await;
+        let error = fetch("s3://models/a b", cache.path(), &options(&host, SECRET))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, FetchError::Broken(_)), "{error}");
+        assert!(error.to_string().contains("were announced"), "{error}");
+        assert!(listed(cache.path()).is_empty());
+    }
+}
