@@ -18,6 +18,8 @@ mod avx512;
 mod dense;
 mod format;
 mod kernels;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod portable;
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The choice of a kernel: a function that multiplies one stripe with up to 16 tokens.
 
 use super::format::Format;
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::{BLOCK_TOKENS, Level, STRIPE_ROWS, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
@@ -53,7 +55,7 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => avx512::kernels(format),
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => portable::kernels(format),
+            Level::Neon => neon::kernels(format),
         }
     }
 }
