@@ -4,16 +4,16 @@
 //! content and its hash until it is lent again, so the prefix cache costs nothing; the block that was freed first
 //! is lent first.
 
+mod hash;
 #[cfg(test)]
 mod tests;
+
+pub use hash::BlockHash;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
-use sha2::{Digest, Sha256};
 use thiserror::Error;
-
-use crate::TokenId;
 
 /// A page of the key-value cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,25 +24,6 @@ impl BlockId {
     #[inline]
     pub const fn index(self) -> usize {
         self.0 as usize
-    }
-}
-
-/// Names the content of a full block: its tokens and, through the chain, all tokens before them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BlockHash([u8; 32]);
-
-impl BlockHash {
-    /// Hashes a block's tokens behind the block before it. The digest is cryptographic, because a collision
-    /// would show one user's context to another.
-    pub fn chain(previous: Option<&Self>, tokens: &[TokenId]) -> Self {
-        let mut digest = Sha256::new();
-        if let Some(previous) = previous {
-            digest.update(previous.0);
-        }
-        for token in tokens {
-            digest.update(token.to_le_bytes());
-        }
-        Self(digest.finalize().into())
     }
 }
 
@@ -77,6 +58,8 @@ pub struct BlockPool {
     oldest: Option<BlockId>,
     newest: Option<BlockId>,
     free: usize,
+    /// Content that was forgotten because its block was lent.
+    evicted: Vec<(BlockId, BlockHash)>,
 }
 
 impl BlockPool {
@@ -89,6 +72,7 @@ impl BlockPool {
             oldest: None,
             newest: None,
             free: 0,
+            evicted: Vec::new(),
         };
         for index in 0..blocks {
             pool.push_free(BlockId(index));
@@ -99,6 +83,11 @@ impl BlockPool {
     /// Tokens that a block holds.
     pub const fn block_tokens(&self) -> usize {
         self.block_tokens.get() as usize
+    }
+
+    /// As [`Self::block_tokens`], as the number that it was made with.
+    pub const fn block_tokens_nonzero(&self) -> NonZeroU32 {
+        self.block_tokens
     }
 
     /// Tokens that the whole pool holds.
@@ -124,12 +113,30 @@ impl BlockPool {
         tokens.div_ceil(self.block_tokens())
     }
 
+    /// Blocks, free or not.
+    pub const fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether there are no blocks at all.
+    pub const fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// The block that holds what `hash` names.
+    pub fn find(&self, hash: &BlockHash) -> Option<BlockId> {
+        self.cached.get(hash).copied()
+    }
+
     /// The blocks that hold the longest known prefix of `hashes`.
     pub fn find_prefix(&self, hashes: &[BlockHash]) -> Vec<BlockId> {
-        hashes
-            .iter()
-            .map_while(|hash| self.cached.get(hash).copied())
-            .collect()
+        hashes.iter().map_while(|hash| self.find(hash)).collect()
+    }
+
+    /// How many of these blocks have no owner.
+    pub fn count_free(&self, blocks: &[BlockId]) -> usize {
+        let is_free = |id: &&BlockId| self.blocks[id.index()].owners == 0;
+        blocks.iter().filter(is_free).count()
     }
 
     /// Adds an owner to each block, taking it off the free list if it had none.
@@ -163,6 +170,7 @@ impl BlockPool {
                 && self.cached.get(&hash) == Some(&id)
             {
                 self.cached.remove(&hash);
+                self.evicted.push((id, hash));
             }
             lent.push(id);
         }
@@ -171,11 +179,27 @@ impl BlockPool {
 
     /// Says that an owned block is full and holds what `hash` names. A full block is never written again, so a
     /// second name for it means nothing; of several blocks with one content the first is the one that is found.
-    pub fn seal(&mut self, id: BlockId, hash: BlockHash) {
+    /// Whether this one is, is what comes back.
+    pub fn seal(&mut self, id: BlockId, hash: BlockHash) -> bool {
         let block = &mut self.blocks[id.index()];
-        if block.hash.is_none() {
-            block.hash = Some(hash);
-            self.cached.entry(hash).or_insert(id);
+        if block.hash.is_some() {
+            return false;
+        }
+        block.hash = Some(hash);
+        *self.cached.entry(hash).or_insert(id) == id
+    }
+
+    /// Takes what was forgotten since the last call.
+    pub fn take_evicted(&mut self) -> Vec<(BlockId, BlockHash)> {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// Forgets all content; blocks keep their owners.
+    pub fn forget_all(&mut self) {
+        self.cached.clear();
+        self.evicted.clear();
+        for block in &mut self.blocks {
+            block.hash = None;
         }
     }
 
@@ -189,6 +213,12 @@ impl BlockPool {
                 self.push_free(id);
             }
         }
+    }
+
+    /// How many owners a block has.
+    #[cfg(test)]
+    pub(crate) fn owners(&self, id: BlockId) -> u32 {
+        self.blocks[id.index()].owners
     }
 
     fn push_free(&mut self, id: BlockId) {

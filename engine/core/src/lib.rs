@@ -4,23 +4,27 @@
 //! sequences the next step computes, the sampler turns logits into a token, and the rest keeps count.
 
 mod blocks;
+mod cache;
 mod chooser;
 mod constraint;
 mod generation;
 mod sampling;
 mod scheduler;
 mod sequence;
+mod speculation;
 mod text;
 
 pub use blocks::{BlockHash, BlockId, BlockPool, OutOfBlocks};
+pub use cache::{Cache, CacheEvent, HostSlot, Tier, Transfer};
 pub use chooser::{Chooser, Chosen};
 pub use constraint::{Constraint, ConstraintError, TokenMask};
 pub use generation::{Answer, FinishReason, Generation, GenerationOptions, Progress};
 pub use sampling::{
     Allowed, InvalidSampling, PromptLogprob, Sampled, Sampler, SamplingParameters, Scratch,
 };
-pub use scheduler::{Limits, Refused, Row, Scheduler, Step};
-pub use sequence::{Sequence, SequenceId};
+pub use scheduler::{Refused, Row, Scheduler, SchedulerOptions, SchedulingPolicy, Step};
+pub use sequence::{CachedTokens, NewSequence, Sequence, SequenceId};
+pub use speculation::Speculation;
 pub use text::{Piece, TextStream};
 
 /// A token's place in the vocabulary.

@@ -1,213 +1,298 @@
 //! The step loop: schedule, run, sample, settle; on a thread of its own until nobody can send requests any more.
+//!
+//! It has two sides. This side, the host's, decides steps, makes text of tokens and tells clients. The other one, the
+//! device's ([`device`]), computes and chooses tokens. While the device computes a step, the host decides the next one
+//! and handles what came of the last: a token that is not known yet is filled in by the device. A sequence that turns
+//! out to have ended has wasted one row at most. With speculation a step needs to know all tokens before it, so there
+//! is nothing to do ahead, and both sides take turns.
 
+mod active;
+mod command;
+mod device;
+mod event_log;
+mod job;
+mod lane;
+mod masks;
 mod request;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use command::{Command, Message};
+pub(crate) use event_log::EventLog;
 pub(crate) use request::{Event, Refusal, Request, TokenEvent};
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
 
 use engine_core::{
-    Answer, Chooser, Chosen, Constraint, ConstraintError, Generation, Scheduler, Scratch,
-    SequenceId, Step,
+    AdapterId, FinishReason, Generation, NewSequence, Refused, Scheduler, SequenceId, Step,
 };
-use engine_models::{Backend, BatchRow, Tokenizer};
+use engine_models::{Backend, Tokenizer};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
-use crate::metrics::{Finished, Metrics};
+use crate::metrics::{Finished, Metrics, Position, Reason};
 
-#[derive(Debug)]
-struct Active {
-    chooser: Chooser,
-    constraint: Option<Box<dyn Constraint>>,
-    answer: Answer,
-    shows_special: bool,
-    events: mpsc::UnboundedSender<Event>,
-    arrived: Instant,
-    /// When it was first scheduled, and when the first and the last token came.
-    started: Option<Instant>,
-    first_token: Option<Instant>,
-    last_token: Option<Instant>,
+use active::Active;
+use device::Device;
+use job::{Begun, Job, JobRow, Outcome};
+use lane::{Lane, LaneEnded};
+
+/// What the loop works with.
+pub(crate) struct RunnerOptions {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) messages: mpsc::Receiver<Message>,
+    /// Takes the changes of the prefix cache, if anybody wants them.
+    pub(crate) events: Option<Arc<EventLog>>,
+    /// Whether the device's side works ahead.
+    pub(crate) is_ahead: bool,
+    /// Adapters that the backend has already.
+    pub(crate) adapters: HashMap<AdapterId, String>,
+    /// Most adapters, for the metrics.
+    pub(crate) adapters_max: usize,
 }
 
-impl Active {
-    fn choose(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<Chosen, ConstraintError> {
-        let chosen = self
-            .chooser
-            .choose(logits, self.constraint.as_deref_mut(), scratch)?;
-        if let Some(constraint) = &mut self.constraint
-            && !chosen.is_end
-        {
-            constraint.accept(chosen.sampled.token)?;
-        }
-        Ok(chosen)
-    }
-}
-
-/// The loop and what it works on.
+/// The loop.
 pub(crate) struct Runner {
     scheduler: Scheduler,
-    backend: Box<dyn Backend>,
+    lane: Lane,
     tokenizer: Arc<Tokenizer>,
     metrics: Arc<Metrics>,
-    requests: mpsc::Receiver<Request>,
+    messages: mpsc::Receiver<Message>,
+    events: Option<Arc<EventLog>>,
     active: HashMap<SequenceId, Active>,
-    scratch: Scratch,
+    /// What the device has yet to hear.
+    begun: Vec<Begun>,
+    ended: Vec<SequenceId>,
+    /// Jobs that were submitted and not waited for; at most one between two steps.
+    in_flight: usize,
+    adapters: HashMap<AdapterId, String>,
+    retired: Vec<AdapterId>,
+    adapters_max: usize,
+    is_asleep: bool,
     next_id: u64,
 }
 
 impl Runner {
-    pub(crate) fn new(
-        scheduler: Scheduler,
-        backend: Box<dyn Backend>,
-        tokenizer: Arc<Tokenizer>,
-        metrics: Arc<Metrics>,
-        requests: mpsc::Receiver<Request>,
-    ) -> Self {
-        Self {
+    pub(crate) fn new(options: RunnerOptions) -> Self {
+        let RunnerOptions {
             scheduler,
             backend,
             tokenizer,
             metrics,
-            requests,
+            messages,
+            events,
+            is_ahead,
+            adapters,
+            adapters_max,
+        } = options;
+        let device = Device::new(backend, 1);
+        let lane = if is_ahead {
+            Lane::ahead(device)
+        } else {
+            Lane::inline(device)
+        };
+        Self {
+            scheduler,
+            lane,
+            tokenizer,
+            metrics,
+            messages,
+            events,
             active: HashMap::new(),
-            scratch: Scratch::default(),
+            begun: Vec::new(),
+            ended: Vec::new(),
+            in_flight: 0,
+            adapters,
+            retired: Vec::new(),
+            adapters_max,
+            is_asleep: false,
             next_id: 0,
         }
     }
 
-    /// Computes until all senders of requests are gone and everything is answered, or until `abort`.
-    pub(crate) fn run(mut self, abort: &CancellationToken) {
-        while self.receive() && !abort.is_cancelled() {
-            self.drop_abandoned();
-            self.step();
-            self.publish();
+    /// Computes until all senders of requests are gone and everything is answered, or until `abort`. False if the
+    /// device's side died.
+    pub(crate) fn run(mut self, abort: &CancellationToken) -> bool {
+        loop {
+            let went = self.receive().and_then(|goes_on| {
+                if !goes_on || abort.is_cancelled() {
+                    return Ok(false);
+                }
+                self.drop_abandoned()?;
+                self.step()?;
+                self.publish();
+                Ok(true)
+            });
+            match went {
+                Ok(true) => {}
+                Ok(false) => return true,
+                Err(LaneEnded) => {
+                    error!("the device's thread has ended");
+                    return false;
+                }
+            }
         }
     }
 
     /// Takes on what has arrived; waits if there is nothing else to do. False when there never will be.
-    fn receive(&mut self) -> bool {
-        if self.active.is_empty() {
-            match self.requests.blocking_recv() {
-                Some(request) => self.add(request),
-                None => return false,
+    fn receive(&mut self) -> Result<bool, LaneEnded> {
+        if self.active.is_empty() || self.is_asleep {
+            self.land()?;
+            self.publish();
+            match self.messages.blocking_recv() {
+                Some(message) => self.take(message)?,
+                // Whoever waits for a sleeping engine waits for nothing.
+                None => return Ok(false),
             }
         }
-        while let Ok(request) = self.requests.try_recv() {
-            self.add(request);
+        while let Ok(message) = self.messages.try_recv() {
+            self.take(message)?;
         }
-        true
+        Ok(true)
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), LaneEnded> {
+        match message {
+            Message::Request(request) => self.add(*request),
+            Message::Command(command) => self.obey(command)?,
+        }
+        Ok(())
     }
 
     fn add(&mut self, request: Request) {
+        if let Err(refusal) = self.admit(&request) {
+            let _ = request.events.send(Event::Refused(refusal));
+            return;
+        }
         let Request {
             prompt,
             generation,
             length_max,
+            priority,
+            salt,
+            adapter,
+            prompt_logprobs,
             shows_special,
             events,
-            ..
         } = request;
         let Generation {
             mut chooser,
             constraint,
             answer,
         } = generation;
-        chooser.read_prompt(&prompt);
         let id = SequenceId(self.next_id);
         self.next_id += 1;
+        chooser.read_prompt(&prompt);
         let length = prompt.len();
-        let reply = match self.scheduler.add(id, prompt, length_max) {
-            Ok(()) => {
-                self.metrics.prompt_tokens.inc_by(length as u64);
-                self.metrics.request_prompt.observe(length as f64);
-                Event::Queued
-            }
-            Err(refused) => {
-                self.metrics.rejections.inc();
-                Event::Refused(refused.into())
-            }
-        };
-        let is_queued = reply == Event::Queued;
-        // Whoever has gone away already is noticed before the next step.
-        let _ = events.send(reply);
-        if is_queued {
-            let arrived = Instant::now();
-            self.active.insert(
-                id,
-                Active {
-                    chooser,
-                    constraint,
-                    answer,
-                    shows_special,
-                    events,
-                    arrived,
-                    started: None,
-                    first_token: None,
-                    last_token: None,
-                },
-            );
+        let added = self.scheduler.add(
+            id,
+            NewSequence {
+                prompt,
+                length_max,
+                priority,
+                salt,
+                adapter,
+                wants_prompt_logits: prompt_logprobs.is_some(),
+            },
+        );
+        if let Err(refused) = added {
+            self.count_refused(refused);
+            let _ = events.send(Event::Refused(refused.into()));
+            return;
         }
+        self.metrics.prompt_tokens.inc_by(length as u64);
+        self.metrics.request_prompt.observe(length as f64);
+        self.begun.push(Begun {
+            id,
+            chooser,
+            constraint,
+            prompt_logprobs: prompt_logprobs.unwrap_or(0),
+        });
+        let active = Active::new(
+            answer,
+            shows_special,
+            adapter,
+            prompt_logprobs.is_some(),
+            events,
+        );
+        active.send(Event::Queued);
+        self.active.insert(id, active);
+    }
+
+    fn admit(&self, request: &Request) -> Result<(), Refusal> {
+        if self.is_asleep {
+            return Err(Refusal::Asleep);
+        }
+        match request.adapter {
+            Some(id) if !self.adapters.contains_key(&id) => Err(Refusal::UnknownAdapter),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn count_refused(&self, refused: Refused) {
+        let reason = match refused {
+            Refused::QueueFull { .. } => Reason::QUEUED_REQUESTS,
+            Refused::QueueTokens { .. } => Reason::QUEUED_TOKENS,
+            Refused::TooLong { .. } | Refused::EmptyPrompt => return,
+        };
+        self.metrics.rejections.get_or_create(&reason).inc();
     }
 
     /// Ends sequences whose clients have gone away.
-    fn drop_abandoned(&mut self) {
+    fn drop_abandoned(&mut self) -> Result<(), LaneEnded> {
+        let is_closed = |(_, active): &(&SequenceId, &Active)| active.events.is_closed();
         let abandoned: Vec<_> = self
             .active
             .iter()
-            .filter(|(_, active)| active.events.is_closed())
+            .filter(is_closed)
             .map(|(id, _)| *id)
             .collect();
         for id in abandoned {
-            self.finish(id, "abort");
+            self.finish(id, Finished::new("abort"))?;
         }
+        Ok(())
     }
 
-    fn step(&mut self) {
-        let step = self.scheduler.schedule();
-        if step.rows.is_empty() {
-            return;
+    /// Submits the next step, then handles what came of the last one, if the device works ahead, or of this one.
+    fn step(&mut self) -> Result<(), LaneEnded> {
+        let is_submitted = self.submit()?;
+        let keeps = usize::from(is_submitted && self.lane.is_ahead());
+        while keeps < self.in_flight {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Handles what came of all that is in flight.
+    fn land(&mut self) -> Result<(), LaneEnded> {
+        while 0 < self.in_flight {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Decides a step and hands it to the device. False if there is nothing to compute.
+    fn submit(&mut self) -> Result<bool, LaneEnded> {
+        let mut step = self.scheduler.schedule();
+        self.metrics.preemptions.inc_by(step.preempted.len() as u64);
+        if step.rows.is_empty() && step.transfers.is_empty() {
+            return Ok(false);
         }
         self.note_start(&step);
-        let rows = step.rows.iter().filter_map(|row| {
-            let sequence = self.scheduler.sequence(row.sequence)?;
-            let tokens = &sequence.tokens()[row.start..row.start + row.length];
-            Some(BatchRow {
-                tokens,
-                start: row.start,
-                blocks: sequence.blocks(),
-                outputs: row.outputs,
-                adapter: None,
-            })
-        });
-        let logits = self.backend.forward(&rows.collect::<Vec<_>>());
-        let mut sampled = Vec::new();
-        for (row, logits) in step
-            .rows
-            .iter()
-            .filter(|row| 0 < row.outputs)
-            .zip(logits.rows())
-        {
-            if let Some(active) = self.active.get_mut(&row.sequence) {
-                let chosen = active.choose(logits, &mut self.scratch);
-                sampled.push((row.sequence, chosen));
-            }
-        }
-        let tokens: Vec<_> = sampled
-            .iter()
-            .filter_map(|(id, chosen)| Some((*id, chosen.as_ref().ok()?.sampled.token)))
-            .collect();
-        self.scheduler.settle(&step, &tokens);
-        for (id, chosen) in sampled {
-            match chosen {
-                Ok(chosen) => self.tell(id, chosen),
-                Err(error) => self.fail(id, &error),
-            }
-        }
+        let job = Job {
+            begun: std::mem::take(&mut self.begun),
+            ended: std::mem::take(&mut self.ended),
+            rows: JobRow::of_step(&mut step, &self.scheduler),
+            transfers: step.transfers,
+        };
+        self.lane.submit(job)?;
+        self.in_flight += 1;
+        Ok(true)
     }
 
     fn note_start(&mut self, step: &Step) {
@@ -218,109 +303,146 @@ impl Runner {
         metrics
             .batch_max
             .set(metrics.batch_max.get().max(sequences));
-        metrics.preemptions.inc_by(step.preempted.len() as u64);
+        let has_host = self.scheduler.cache().has_host();
         for row in &step.rows {
-            let (Some(active), Some(sequence)) = (
+            if let (Some(active), Some(sequence)) = (
                 self.active.get_mut(&row.sequence),
                 self.scheduler.sequence(row.sequence),
-            ) else {
-                continue;
-            };
-            if active.started.is_none() {
-                let now = Instant::now();
-                active.started = Some(now);
-                metrics.queued.observe((now - active.arrived).as_secs_f64());
-                metrics
-                    .prefix_queries
-                    .inc_by(sequence.prompt_length() as u64);
-                metrics.prefix_hits.inc_by(sequence.cached_length() as u64);
-                metrics
-                    .prompt_tokens_cached
-                    .inc_by(sequence.cached_length() as u64);
+            ) {
+                active.start(sequence, has_host, metrics);
             }
         }
     }
 
-    /// Tells a request about its token, and ends it if that was the last.
-    fn tell(&mut self, id: SequenceId, chosen: Chosen) {
+    /// Waits for what came of the oldest job and tells the requests.
+    fn settle(&mut self) -> Result<(), LaneEnded> {
+        let outcomes = self.lane.wait()?;
+        self.in_flight -= 1;
+        // First the scheduler hears everything, then the clients, so that nobody waits for their texts.
+        for outcome in &outcomes {
+            if outcome.samples {
+                let tokens: Vec<_> = outcome
+                    .chosen
+                    .iter()
+                    .map(|chosen| chosen.sampled.token)
+                    .collect();
+                self.scheduler.settle(outcome.id, &tokens, outcome.drafts);
+            }
+        }
+        for outcome in outcomes {
+            self.tell(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, outcome: Outcome) -> Result<(), LaneEnded> {
+        self.note_drafts(&outcome);
+        let id = outcome.id;
         let (Some(active), Some(sequence)) =
             (self.active.get_mut(&id), self.scheduler.sequence(id))
         else {
+            return Ok(());
+        };
+        active.tell_prompt(outcome.prompt, outcome.samples);
+        for chosen in outcome.chosen {
+            let finish = active.tell(chosen, sequence, &self.tokenizer, &self.metrics);
+            if let Some(reason) = finish {
+                return self.finish(id, finished(reason));
+            }
+        }
+        if let Some(failure) = outcome.failure {
+            active.send(Event::Failed(failure.to_string()));
+            return self.finish(id, Finished::new("error"));
+        }
+        Ok(())
+    }
+
+    fn note_drafts(&self, outcome: &Outcome) {
+        if outcome.drafts_computed == 0 {
             return;
-        };
+        }
         let metrics = &self.metrics;
-        let now = Instant::now();
-        metrics.generation_tokens.inc();
-        match active.last_token.replace(now) {
-            None => {
-                metrics
-                    .first_token
-                    .observe((now - active.arrived).as_secs_f64());
-                metrics
-                    .prefill
-                    .observe((now - active.started.unwrap_or(now)).as_secs_f64());
-                active.first_token = Some(now);
-            }
-            Some(last) => metrics.between_tokens.observe((now - last).as_secs_f64()),
-        }
-        let Chosen { sampled, is_end } = chosen;
-        let progress = if is_end {
-            active.answer.end()
-        } else if active.shows_special {
-            active
-                .answer
-                .accept(&self.tokenizer.visible_bytes(sampled.token))
-        } else {
-            active.answer.accept(&self.tokenizer.bytes(sampled.token))
-        };
-        let cached_tokens = sequence.cached_length();
-        let event = TokenEvent {
-            sampled,
-            text: progress.text,
-            cached_tokens,
-            finish: progress.finish,
-            stop: progress.stop,
-        };
-        // A client that has gone away is noticed before the next step.
-        let _ = active.events.send(Event::Token(event));
-        if let Some(reason) = progress.finish {
-            self.finish(id, reason.as_str());
-        }
-    }
-
-    /// Tells a request that its answer cannot go on.
-    fn fail(&mut self, id: SequenceId, error: &ConstraintError) {
-        if let Some(active) = self.active.get(&id) {
-            let _ = active.events.send(Event::Failed(error.to_string()));
-        }
-        self.finish(id, "error");
-    }
-
-    fn finish(&mut self, id: SequenceId, finished_reason: &'static str) {
-        self.scheduler.remove(id);
-        if let Some(active) = self.active.remove(&id) {
-            let metrics = &self.metrics;
+        let accepted = outcome.chosen.len().saturating_sub(1);
+        metrics.drafts.inc();
+        metrics.draft_tokens.inc_by(outcome.drafts_computed as u64);
+        metrics.accepted_tokens.inc_by(accepted as u64);
+        for position in 0..u32::try_from(accepted).unwrap_or(0) {
             metrics
-                .success
-                .get_or_create(&Finished { finished_reason })
+                .accepted_by_position
+                .get_or_create(&Position { position })
                 .inc();
-            metrics
-                .whole_request
-                .observe(active.arrived.elapsed().as_secs_f64());
-            metrics
-                .request_generation
-                .observe(active.answer.tokens() as f64);
-            if let (Some(first), Some(last)) = (active.first_token, active.last_token) {
-                metrics.decode.observe((last - first).as_secs_f64());
-            }
         }
     }
 
-    fn publish(&self) {
+    /// Ends a sequence; its blocks are free at once.
+    fn finish(&mut self, id: SequenceId, finished: Finished) -> Result<(), LaneEnded> {
+        let preemptions = self
+            .scheduler
+            .sequence(id)
+            .map_or(0, engine_core::Sequence::preemptions);
+        self.scheduler.remove(id);
+        // A sequence that never reached the device has nothing there.
+        let begun = self.begun.len();
+        self.begun.retain(|begun| begun.id != id);
+        if begun == self.begun.len() {
+            self.ended.push(id);
+        }
+        if let Some(active) = self.active.remove(&id) {
+            active.finish(finished, preemptions, &self.metrics);
+        }
+        if !self.retired.is_empty() {
+            self.remove_retired()?;
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) {
         let metrics = &self.metrics;
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let (waiting, deferred) = (self.scheduler.waiting(), self.scheduler.deferred());
         metrics.running.set(count(self.scheduler.running()));
-        metrics.waiting.set(count(self.scheduler.waiting()));
+        metrics.waiting.set(count(waiting));
+        for (reason, number) in [
+            (Reason::CAPACITY, waiting - deferred),
+            (Reason::DEFERRED, deferred),
+        ] {
+            metrics
+                .waiting_by_reason
+                .get_or_create(&reason)
+                .set(count(number));
+        }
         metrics.cache_usage.set(self.scheduler.pool().usage());
+        if !self.adapters.is_empty() {
+            metrics.set_loras(self.adapters_max, &self.adapter_counts());
+        }
+        if let Some(events) = &self.events {
+            events.append(self.scheduler.take_events());
+        }
     }
+
+    /// How many sequences run and wait with each adapter.
+    fn adapter_counts(&self) -> BTreeMap<String, (usize, usize)> {
+        let mut counts = BTreeMap::<String, (usize, usize)>::new();
+        for (id, active) in &self.active {
+            let name = active
+                .adapter
+                .and_then(|adapter| self.adapters.get(&adapter));
+            let Some(name) = name else { continue };
+            let runs = self
+                .scheduler
+                .sequence(*id)
+                .is_some_and(|sequence| !sequence.blocks().is_empty());
+            let count = counts.entry(name.clone()).or_default();
+            if runs {
+                count.0 += 1;
+            } else {
+                count.1 += 1;
+            }
+        }
+        counts
+    }
+}
+
+const fn finished(reason: FinishReason) -> Finished {
+    Finished::new(reason.as_str())
 }

@@ -50,11 +50,12 @@ pub async fn run(args: EngineArgs, shutdown: CancellationToken) -> Result<(), En
         .chain(&args.aliases)
         .cloned()
         .collect();
+    let has_admin = args.admin;
     let created = jiff::Timestamp::now().as_second();
     serve(
         listener,
         args,
-        Arc::new(State::new(names, created, shutdown)),
+        Arc::new(State::new(names, created, shutdown).with_admin(has_admin)),
     )
     .await
 }
@@ -90,14 +91,14 @@ async fn compute(
     shutdown: CancellationToken,
     abort: CancellationToken,
 ) -> Result<(), EngineError> {
-    let runner = tokio::select! {
-        runner = loader::load(&args, &state) => runner,
+    let work = tokio::select! {
+        work = loader::load(&args, &state) => work,
         () = shutdown.cancelled() => return Ok(()),
     };
     drop(state);
-    let looped = tokio::task::spawn_blocking(move || runner.run(&abort));
+    let looped = tokio::task::spawn_blocking(move || work.run(&abort));
     let ended = looped.await;
-    if ended.is_ok() && shutdown.is_cancelled() {
+    if matches!(ended, Ok(true)) && shutdown.is_cancelled() {
         Ok(())
     } else {
         Err(EngineError::StepLoop)

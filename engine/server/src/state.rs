@@ -1,56 +1,26 @@
 //! What the HTTP handlers, the loader and the step loop share.
 
+mod adapters;
+mod encoder;
+mod engine;
+
+pub(crate) use adapters::{AdapterFault, AdapterInfo, Adapters};
+pub(crate) use encoder::{EmbedError, EncoderHandle, EncoderLoop};
+pub(crate) use engine::{ControlError, Engine, EngineParts, SubmitError};
+
 use std::sync::{Arc, OnceLock};
 
-use engine_models::{ChatTemplate, Tokenizer};
 use protocol::load::{LoadPhase, LoadReport};
-use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::grammar::Grammars;
 use crate::metrics::Metrics;
-use crate::parse::Formats;
-use crate::runner::Request;
 
-/// A loaded model, ready to take requests.
+/// What a process serves: one model, of one of two kinds.
 #[derive(Debug)]
-pub(crate) struct Engine {
-    pub(crate) requests: mpsc::Sender<Request>,
-    pub(crate) tokenizer: Arc<Tokenizer>,
-    pub(crate) template: Option<ChatTemplate>,
-    /// Restricts answers.
-    pub(crate) grammars: Arc<Grammars>,
-    /// How the model writes reasoning and calls.
-    pub(crate) formats: Formats,
-    /// Most tokens of a prompt and its answer.
-    pub(crate) context_length: usize,
-}
-
-/// Why a request does not reach the step loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum SubmitError {
-    /// Too many requests are on their way; later there will be room.
-    #[error("too many requests wait")]
-    Full,
-    /// The step loop has ended.
-    #[error("the engine stops")]
-    Closed,
-}
-
-impl Engine {
-    /// Hands a request to the step loop, which answers over the request's channel.
-    ///
-    /// # Errors
-    /// [`SubmitError`]; nothing has happened then.
-    pub(crate) fn submit(&self, request: Request) -> Result<(), SubmitError> {
-        self.requests
-            .try_send(request)
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => SubmitError::Full,
-                mpsc::error::TrySendError::Closed(_) => SubmitError::Closed,
-            })
-    }
+enum Served {
+    Engine(Arc<Engine>),
+    Encoder(Arc<EncoderHandle>),
 }
 
 /// The process's state.
@@ -62,8 +32,10 @@ pub(crate) struct State {
     pub(crate) created: i64,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: CancellationToken,
+    /// Whether the administrative routes are served: sleep, cache, adapters.
+    pub(crate) has_admin: bool,
     report: watch::Sender<LoadReport>,
-    engine: OnceLock<Arc<Engine>>,
+    served: OnceLock<Served>,
 }
 
 impl State {
@@ -75,17 +47,37 @@ impl State {
             created,
             metrics,
             draining,
+            has_admin: false,
             report,
-            engine: OnceLock::new(),
+            served: OnceLock::new(),
         }
     }
 
-    /// The engine, once it is loaded and while it takes requests.
+    /// As it was, with the administrative routes or without.
+    #[must_use]
+    pub(crate) fn with_admin(mut self, has_admin: bool) -> Self {
+        self.has_admin = has_admin;
+        self
+    }
+
+    /// The engine, once a generative model is loaded and while it takes requests.
     pub(crate) fn engine(&self) -> Option<Arc<Engine>> {
-        self.engine
-            .get()
-            .cloned()
-            .filter(|_| !self.draining.is_cancelled())
+        match self.served.get() {
+            Some(Served::Engine(engine)) if !self.draining.is_cancelled() => {
+                Some(Arc::clone(engine))
+            }
+            Some(Served::Engine(_) | Served::Encoder(_)) | None => None,
+        }
+    }
+
+    /// The encoder, once a model for embeddings is loaded and while it takes requests.
+    pub(crate) fn encoder(&self) -> Option<Arc<EncoderHandle>> {
+        match self.served.get() {
+            Some(Served::Encoder(encoder)) if !self.draining.is_cancelled() => {
+                Some(Arc::clone(encoder))
+            }
+            Some(Served::Engine(_) | Served::Encoder(_)) | None => None,
+        }
     }
 
     pub(crate) fn report(&self) -> LoadReport {
@@ -112,9 +104,16 @@ impl State {
         });
     }
 
-    /// Makes the engine known; only the first one counts.
-    pub(crate) fn set_engine(&self, engine: Engine, report: LoadReport) {
-        if self.engine.set(Arc::new(engine)).is_ok() {
+    /// Makes the engine known; only the first model counts.
+    pub(crate) fn set_engine(&self, engine: Arc<Engine>, report: LoadReport) {
+        if self.served.set(Served::Engine(engine)).is_ok() {
+            self.set_report(report);
+        }
+    }
+
+    /// Makes the encoder known; only the first model counts.
+    pub(crate) fn set_encoder(&self, encoder: Arc<EncoderHandle>, report: LoadReport) {
+        if self.served.set(Served::Encoder(encoder)).is_ok() {
             self.set_report(report);
         }
     }

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod anthropic;
 pub mod follow;
 pub mod key;
+pub mod kv_events;
 pub mod load;
 pub mod openai;
 pub mod runs;

@@ -1,12 +1,13 @@
 //! Claims about the block pool, in rows and in random histories.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, prop_oneof, proptest};
 
 use super::{BlockHash, BlockId, BlockPool, OutOfBlocks};
+use crate::AdapterId;
 
 fn pool(blocks: u32, block_tokens: u32) -> BlockPool {
     BlockPool::new(blocks, NonZeroU32::new(block_tokens).unwrap())
@@ -61,6 +62,36 @@ fn a_hash_names_all_tokens_before_the_block_too() {
     );
 }
 
+#[test]
+fn salts_and_adapters_keep_prefixes_apart() {
+    let roots = [
+        BlockHash::root(None, None),
+        BlockHash::root(Some("a"), None),
+        BlockHash::root(Some("b"), None),
+        BlockHash::root(None, Some(AdapterId(1))),
+        BlockHash::root(Some("a"), Some(AdapterId(1))),
+        BlockHash::root(Some(""), None),
+    ];
+    let hashes: HashSet<_> = roots
+        .iter()
+        .map(|root| BlockHash::chain(root.as_ref(), &[1]))
+        .collect();
+    assert_eq!(hashes.len(), roots.len());
+}
+
+#[test]
+fn what_is_forgotten_is_told_once() {
+    let mut pool = pool(1, 1);
+    let hash = BlockHash::chain(None, &[7]);
+    let lent = pool.lend(1).unwrap();
+    assert!(pool.seal(lent[0], hash));
+    pool.release(&lent);
+    assert_eq!(pool.take_evicted(), []);
+    pool.lend(1).unwrap();
+    assert_eq!(pool.take_evicted(), [(lent[0], hash)]);
+    assert_eq!(pool.take_evicted(), []);
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Lend(usize),
@@ -100,7 +131,9 @@ proptest! {
                 Act::Release(index) if index < loans.len() => pool.release(&loans.swap_remove(index)),
                 Act::Seal(index, content) if index < loans.len() => {
                     if let Some(first) = loans[index].first() {
-                        pool.seal(*first, BlockHash::chain(None, &[content]));
+                        let hash = BlockHash::chain(None, &[content]);
+                        let is_found = pool.seal(*first, hash);
+                        assert!(!is_found || pool.find(&hash) == Some(*first));
                     }
                 }
                 Act::Share(_) | Act::Release(_) | Act::Seal(..) => {}
