@@ -10,6 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use thiserror::Error;
 
 use crate::chat::{ChatTemplate, InvalidChat};
@@ -106,6 +108,20 @@ impl Matrix {
     pub(crate) fn row_bytes(&self, rows: Range<usize>) -> &[u8] {
         let row = self.kind.row_bytes(self.columns);
         &self.data[self.bytes.start + rows.start * row..self.bytes.start + rows.end * row]
+    }
+
+    /// Gives the memory of the file's pages back to the system, where it can be: they are read again when they are
+    /// used.
+    pub(crate) fn release(&self) {
+        #[cfg(unix)]
+        #[expect(unsafe_code, reason = "the system reads the pages again")]
+        // SAFETY: matrices lie in files that are mapped for reading, so no written page is lost. A system that refuses
+        // keeps the pages.
+        drop(unsafe {
+            let (start, length) = (self.bytes.start, self.bytes.len());
+            self.data
+                .unchecked_advise_range(UncheckedAdvice::DontNeed, start, length)
+        });
     }
 }
 

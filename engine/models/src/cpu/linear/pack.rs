@@ -27,7 +27,7 @@ struct Plan<'a> {
     format: Format,
 }
 
-/// Makes matrices ready to multiply, all in one stretch of memory.
+/// Makes matrices ready to multiply, all in one stretch of memory. The file's pages are given back.
 ///
 /// # Errors
 /// The system has no memory left.
@@ -79,6 +79,7 @@ pub(crate) fn pack_all(
             plan.pack(stripe, unsafe { memory.part(start..start + bytes) });
         }
     });
+    plans.iter().for_each(|plan| plan.matrix.release());
     let tiles = arena.finish();
     Ok(plans
         .iter()

@@ -3,9 +3,10 @@
 mod speed;
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::Arc;
 
-use memmap2::MmapMut;
+use memmap2::Mmap;
 
 use super::{
     Activations, GROUP, Gated, Level, Output, Packed, Parts, Product, STRIPE_ROWS, multiply,
@@ -89,10 +90,12 @@ fn random_row(kind: TensorKind, columns: usize, random: &mut Random, code: Optio
 }
 
 fn matrix_of(kind: TensorKind, (rows, columns): (usize, usize), bytes: &[u8]) -> Matrix {
-    let mut memory = MmapMut::map_anon(bytes.len().max(1)).unwrap();
-    memory[..bytes.len()].copy_from_slice(bytes);
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    // SAFETY: nobody else has this file.
+    let data = unsafe { Mmap::map(&file) }.unwrap();
     let place = Place {
-        data: Arc::new(memory.make_read_only().unwrap()),
+        data: Arc::new(data),
         kind: Ok(kind),
         shape: vec![rows, columns],
         bytes: 0..bytes.len(),
