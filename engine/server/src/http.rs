@@ -3,13 +3,16 @@
 //! All chat APIs are translated into one request (`chat`) and read one stream of pieces (`choice`); what differs is
 //! how requests are read and how pieces are written.
 
+mod admin;
 mod chat;
 mod choice;
 mod completion;
 mod decode;
+mod embeddings;
 mod events;
 mod fault;
 mod format;
+mod kv_events;
 mod logprobs;
 mod messages;
 mod models;
@@ -44,6 +47,7 @@ pub(crate) fn router(state: Arc<State>) -> Router {
     let surface = Surface::new(state);
     Router::new()
         .merge(answers(&surface))
+        .merge(administration(&surface))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{model}", get(models::one))
         .route("/tokenize", post(tokens::tokenize))
@@ -55,6 +59,8 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/version", get(probes::version))
         .route("/load", get(probes::load))
         .route("/metrics", get(probes::metrics))
+        .route("/is_sleeping", get(admin::is_sleeping))
+        .route("/kv_events", get(kv_events::stream))
         .fallback(probes::no_such_path)
         .method_not_allowed_fallback(probes::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -72,10 +78,22 @@ fn answers(surface: &Surface) -> Router<Surface> {
     Router::new()
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/completions", post(completion::create))
+        .route("/v1/embeddings", post(embeddings::create))
         .route("/v1/responses", post(responses::create))
         .route("/v1/responses/{id}", get(responses::not_stored))
         .merge(anthropic)
         .layer(from_fn_with_state(surface.clone(), surface::count))
+}
+
+/// The routes of operators.
+fn administration(surface: &Surface) -> Router<Surface> {
+    Router::new()
+        .route("/sleep", post(admin::sleep))
+        .route("/wake_up", post(admin::wake))
+        .route("/reset_prefix_cache", post(admin::reset_prefix_cache))
+        .route("/v1/load_lora_adapter", post(admin::load_adapter))
+        .route("/v1/unload_lora_adapter", post(admin::unload_adapter))
+        .layer(from_fn_with_state(surface.clone(), admin::guard))
 }
 
 /// Works on a thread that may take its time: long texts take milliseconds, and other requests must not wait for them.

@@ -23,7 +23,7 @@ use super::{events, identifier, now};
 
 use body::CompletionBody;
 
-pub(super) use body::check_tokens;
+pub(super) use body::{check_tokens, texts_or_tokens};
 pub(super) use start::decode as decode_tokens;
 
 /// Completes each prompt, at once or as it comes.

@@ -29,13 +29,27 @@ pub(super) async fn one(
 
 fn all(state: &State) -> Vec<Model> {
     let root = state.names.first().cloned();
-    let length = state.engine().map(|engine| engine.context_length as u64);
+    let engine = state.engine();
+    let length = match (&engine, state.encoder()) {
+        (Some(engine), _) => Some(engine.context_length as u64),
+        (None, Some(encoder)) => Some(encoder.length_max as u64),
+        (None, None) => None,
+    };
     let named = |name: &String| Model {
         root: root.clone(),
         max_model_len: length,
         ..Model::new(name, state.created, OWNER)
     };
-    state.names.iter().map(named).collect()
+    let adapters = engine
+        .as_ref()
+        .map_or_else(Vec::new, |engine| engine.adapters.list());
+    let adapted = adapters.into_iter().map(|adapter| Model {
+        root: Some(adapter.path.display().to_string()),
+        parent: root.clone(),
+        max_model_len: length,
+        ..Model::new(adapter.name, state.created, OWNER)
+    });
+    state.names.iter().map(named).chain(adapted).collect()
 }
 
 /// What makes the answers: the program's version and the model.

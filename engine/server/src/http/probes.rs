@@ -25,7 +25,7 @@ pub(super) async fn ping() {}
 
 /// The model is loaded and requests are welcome.
 pub(super) async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
-    let status = if state.engine().is_some() {
+    let status = if state.engine().is_some() || state.encoder().is_some() {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE

@@ -58,22 +58,34 @@ pub(super) struct Served {
     pub(super) adapter: Option<AdapterId>,
 }
 
-/// Finds the engine for a request's model.
+/// Finds the engine, and the adapter, for a request's model: the model itself, an adapter, or `model:adapter`.
 pub(super) fn served(state: &State, model: &str) -> Result<Served, Fault> {
-    if !state.names.iter().any(|name| name == model) {
-        return Err(Fault::unknown_model(model));
+    let engine = state.engine();
+    if state.names.iter().any(|name| name == model) {
+        return match engine {
+            Some(engine) => Ok(Served {
+                engine,
+                adapter: None,
+            }),
+            None if state.encoder().is_some() => Err(makes_embeddings(model)),
+            None => Err(not_served(state)),
+        };
     }
-    match state.engine() {
-        Some(engine) => Ok(Served {
-            engine,
-            adapter: None,
-        }),
-        None => Err(unavailable(state)),
-    }
+    let adapter = engine.and_then(|engine| Some((engine.adapters.find(model)?, engine)));
+    let (adapter, engine) = adapter.ok_or_else(|| Fault::unknown_model(model))?;
+    Ok(Served {
+        engine,
+        adapter: Some(adapter),
+    })
 }
 
-/// Why there is no engine.
-fn unavailable(state: &State) -> Fault {
+fn makes_embeddings(model: &str) -> Fault {
+    let message = format!("The model `{model}` makes embeddings and no text. Use /v1/embeddings.");
+    Fault::parameter("model", message)
+}
+
+/// Why there is no model: it is on its way, or the process ends.
+pub(super) fn not_served(state: &State) -> Fault {
     if state.draining.is_cancelled() {
         return Fault::stopped();
     }
@@ -83,6 +95,14 @@ fn unavailable(state: &State) -> Fault {
         report.phase, report.message
     );
     Fault::unavailable(message.trim_end())
+}
+
+/// Counts a request's parameters.
+pub(super) fn observe(state: &State, making: &Making) {
+    state.metrics.params_n.observe(f64::from(making.answers));
+    if let Some(tokens) = making.tokens_max {
+        state.metrics.params_max_tokens.observe(tokens as f64);
+    }
 }
 
 /// Submits a prompt.

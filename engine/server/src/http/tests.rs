@@ -1,7 +1,9 @@
 //! Claims about the HTTP surface, on a synthetic model.
 
+mod admin;
 mod admission;
 mod answers;
+mod embeddings;
 mod errors;
 pub(crate) mod fixture;
 mod messages;

@@ -58,6 +58,13 @@ pub(super) const CHAT: &[Row] = &[
 /// Of completions alone.
 pub(super) const COMPLETION: &[Row] = &[("suffix", &[Word("")])];
 
+/// Of embeddings alone.
+pub(super) const EMBEDDINGS: &[Row] = &[
+    ("truncate_prompt_tokens", &[]),
+    ("normalize", &[Bool(true)]),
+    ("embed_dtype", &[Word("float32")]),
+];
+
 /// Of responses alone.
 pub(super) const RESPONSES: &[Row] = &[
     ("background", &[Bool(false)]),

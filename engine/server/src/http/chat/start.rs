@@ -15,7 +15,7 @@ use super::super::choice::Choice;
 use super::super::fault::Fault;
 use super::super::format;
 use super::super::offload;
-use super::super::submit::{Served, Submission, served, submit};
+use super::super::submit::{Served, Submission, observe, served, submit};
 use super::ChatBody;
 use super::prompt::{Rendered, TemplateOptions, render};
 
@@ -44,6 +44,7 @@ pub(in crate::http) async fn start(state: &State, body: ChatBody) -> Result<Chat
         shows_special,
     } = prepared;
     making.shows_special |= shows_special;
+    observe(state, &making);
     let prompt: Arc<[_]> = rendered.tokens.into();
     let (engine, making) = (&engine, &making);
     let submitted = (0..).zip(answers).map(|(index, (constraint, output))| {
@@ -155,7 +156,7 @@ fn prepare(engine: &Engine, body: &ChatBody, answers: u32) -> Result<Prepared, F
 }
 
 /// What the answers must look like, with the name of the parameter that says so. A call that must be made leaves no
-/// room for another format.
+/// room for another format; one that may be made stands beside it.
 fn specification(
     body: &ChatBody,
     calls: ToolCalls,
@@ -165,7 +166,18 @@ fn specification(
     if calls.is_restricted() && (must_call || format.is_none()) {
         return Ok(Some(("tools", GrammarSpec::ToolCalls(calls))));
     }
-    Ok(format)
+    let may_call = !calls.tools.is_empty() && calls.choice != ToolChoice::None;
+    Ok(format.map(|(name, format)| match format {
+        GrammarSpec::JsonObject | GrammarSpec::JsonSchema { .. } if may_call => {
+            let calls = ToolCalls {
+                choice: ToolChoice::Required,
+                ..calls
+            };
+            let either = vec![GrammarSpec::ToolCalls(calls), format];
+            (name, GrammarSpec::Either(either))
+        }
+        format => (name, format),
+    }))
 }
 
 fn template_options(body: &ChatBody) -> TemplateOptions {

@@ -105,7 +105,7 @@ pub(super) fn encode(
 }
 
 /// One list of tokens for each text or list of tokens; `parameter` names them.
-fn texts_or_tokens(
+pub(in crate::http) fn texts_or_tokens(
     input: &Prompt,
     count_max: usize,
     parameter: &str,

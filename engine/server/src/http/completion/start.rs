@@ -10,7 +10,7 @@ use crate::state::{Engine, State};
 
 use super::super::choice::Choice;
 use super::super::fault::Fault;
-use super::super::submit::{Served, Submission, served, submit};
+use super::super::submit::{Served, Submission, observe, served, submit};
 use super::super::{format, offload};
 use super::CompletionBody;
 use super::body::encode;
@@ -55,6 +55,7 @@ pub(super) async fn start(state: &State, body: CompletionBody) -> Result<Complet
     let (preparing, answers) = (Arc::clone(&engine), making.answers);
     let prepared = offload(move || prepare(&preparing, &body, answers)).await??;
     let (prompts, constraints) = prepared;
+    observe(state, &making);
     let (engine, making) = (&engine, &making);
     let prompts: Vec<Arc<[TokenId]>> = prompts.into_iter().map(Arc::from).collect();
     let answers = prompts

@@ -13,6 +13,7 @@ use engine_models::synthetic::SyntheticModel;
 use http_body_util::BodyExt;
 use protocol::sse::Parser as EventParser;
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -46,6 +47,7 @@ pub(crate) fn args(source: &str, cache: &Path, more: &[&str]) -> EngineArgs {
 pub(super) struct Fixture {
     pub(super) state: Arc<State>,
     router: Router,
+    _folder: Option<TempDir>,
 }
 
 impl Fixture {
@@ -69,27 +71,39 @@ impl Fixture {
     }
 
     fn start_model(model: &SyntheticModel, flags: &[&str]) -> Self {
-        let fixture = Self::loading();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
         model.write(&path).unwrap();
-        let runner = loader::start(
-            &args("file:///unused", folder.path(), flags),
-            &fixture.state,
-            &path,
-        )
-        .unwrap();
-        thread::spawn(move || runner.run(&CancellationToken::new()));
+        Self {
+            // An engine that wakes reads its file again.
+            _folder: Some(folder),
+            ..Self::start_file(&path, flags)
+        }
+    }
+
+    /// As [`Self::start`], with the model in a file or a folder.
+    pub(super) fn start_file(path: &Path, flags: &[&str]) -> Self {
+        let cache = Path::new("/nonexistent");
+        let args = args("file:///unused", cache, flags);
+        let fixture = Self::serving(args.admin);
+        let work = loader::start(&args, &fixture.state, path).unwrap();
+        thread::spawn(move || work.run(&CancellationToken::new()));
         fixture
     }
 
     /// An engine that has not loaded its model yet.
     pub(super) fn loading() -> Self {
+        Self::serving(false)
+    }
+
+    fn serving(has_admin: bool) -> Self {
         let names = ["tiny", "small"].map(str::to_owned).to_vec();
-        let state = Arc::new(State::new(names, 7, CancellationToken::new()));
+        let state = State::new(names, 7, CancellationToken::new()).with_admin(has_admin);
+        let state = Arc::new(state);
         Self {
             router: http::router(Arc::clone(&state)),
             state,
+            _folder: None,
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::fixture::Fixture;
 use super::{chat, with};
 
-const OPENAI: &str = include_str!("../../../testdata/openai-shapes.json");
+pub(super) const OPENAI: &str = include_str!("../../../testdata/openai-shapes.json");
 const VLLM: &str = include_str!("../../../testdata/vllm-shapes.json");
 const METRICS: &str = include_str!("../../../testdata/vllm-metrics.txt");
 
@@ -35,14 +35,14 @@ const LEFT_OUT: [(&str, &str); 6] = [
     ),
 ];
 
-fn validator(document: &str, name: &str) -> Validator {
+pub(super) fn validator(document: &str, name: &str) -> Validator {
     let mut document: Value = serde_json::from_str(document).unwrap();
     document["$ref"] = format!("#/components/schemas/{name}").into();
     jsonschema::validator_for(&document).unwrap()
 }
 
 #[track_caller]
-fn check(validator: &Validator, value: &Value) {
+pub(super) fn check(validator: &Validator, value: &Value) {
     let errors: Vec<_> = validator
         .iter_errors(value)
         .map(|error| format!("{}: {error}", error.instance_path))
