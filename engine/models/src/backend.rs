@@ -49,6 +49,11 @@ impl Logits {
         self.values.chunks_exact(self.vocabulary.max(1))
     }
 
+    /// Bytes that are reserved for vectors.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.values.capacity() * size_of::<f32>()
+    }
+
     /// Room for `outputs` vectors of `vocabulary` values, whose old content means nothing.
     pub fn resize(&mut self, outputs: usize, vocabulary: usize) -> &mut Vec<f32> {
         self.vocabulary = vocabulary;

@@ -1,17 +1,22 @@
 //! The CPU backend: one forward function for all architectures, over a paged cache, on a few threads.
 //!
-//! Weights are decoded a few rows at a time and multiplied in `f32`; each sum has one order, whatever the batch, the
-//! chunking of the prompt or the number of threads.
+//! Each sum has one order, whatever the batch, the chunking of the prompt or the number of threads, both with floats
+//! and with packed integer weights.
 
 mod attention;
+mod cache;
 mod forward;
-mod kernel;
 mod level;
 mod linear;
+mod low_rank;
 mod parallel;
+mod products;
+mod ready;
 mod rope;
+mod simd;
 #[cfg(test)]
 mod tests;
+mod vectors;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -21,12 +26,14 @@ use engine_core::{AdapterId, BlockId};
 
 use crate::adapter::Adapter;
 use crate::backend::{Backend, BatchRow, CacheShape, Logits, MemoryUse, SleepLevel};
+use crate::config::ModelConfig;
 use crate::weights::{LoadError, Model};
 
-use attention::Cache;
-use forward::Scratch;
-use kernel::Level;
-use parallel::Workers;
+use cache::{Cache, Layout};
+use forward::{Pass, Scratch, Turns};
+use low_rank::Changes;
+use products::Team;
+use ready::Ready;
 
 /// How products are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,51 +74,93 @@ pub struct CpuOptions {
 #[derive(Debug)]
 pub struct CpuBackend {
     model: Model,
+    options: CpuOptions,
+    layout: Layout,
     /// `None` in sleep.
-    cache: Option<Cache>,
-    shape: CacheShape,
-    workers: Workers,
-    level: Level,
+    awake: Option<Awake>,
+    team: Team,
+    turns: Turns,
     scratch: Scratch,
     logits: Logits,
-    adapters: HashMap<AdapterId, Arc<Adapter>>,
+    adapters: HashMap<AdapterId, Changes>,
+}
+
+/// What a sleeping backend does without.
+#[derive(Debug)]
+struct Awake {
+    ready: Ready,
+    cache: Cache,
 }
 
 impl CpuBackend {
     /// Takes a model; the cache's memory is reserved now and used as it fills.
     pub fn new(model: Model, options: CpuOptions) -> Self {
-        let cache = Cache::new(&model.config, options.cache);
-        let (workers, level) = (Workers::start(options.threads), Level::detect());
-        Self {
+        let layout = Layout::new(&model.config, options.cache);
+        let mut backend = Self {
+            turns: Turns::new(&model),
             model,
-            cache: Some(cache),
-            shape: options.cache,
-            workers,
-            level,
+            options,
+            layout,
+            awake: None,
+            team: Team::start(options.threads),
             scratch: Scratch::default(),
             logits: Logits::default(),
             adapters: HashMap::new(),
-        }
+        };
+        backend.take_memory();
+        backend
+    }
+
+    /// Bytes of a block of `block_tokens` tokens in a cache for a model.
+    pub const fn cache_block_bytes(
+        config: &ModelConfig,
+        block_tokens: usize,
+        arithmetic: Arithmetic,
+    ) -> usize {
+        let shape = CacheShape {
+            blocks: 1,
+            block_tokens,
+        };
+        Cache::block_bytes(&Layout::new(config, shape), arithmetic)
+    }
+
+    fn take_memory(&mut self) {
+        let CpuOptions {
+            arithmetic,
+            float_weights,
+            ..
+        } = self.options;
+        let ready = Ready::pack(
+            &self.model,
+            arithmetic,
+            float_weights,
+            &mut self.team.workers,
+        );
+        let cache = Cache::new(self.layout, arithmetic);
+        self.awake = Some(Awake { ready, cache });
     }
 }
 
 impl Backend for CpuBackend {
     fn forward(&mut self, rows: &[BatchRow<'_>]) -> &Logits {
-        let Some(cache) = &mut self.cache else {
+        let Some(Awake { ready, cache }) = &mut self.awake else {
             let outputs = rows.iter().map(|row| row.outputs).sum();
             self.logits
                 .resize(outputs, self.model.config.vocabulary)
                 .fill(0.0);
             return &self.logits;
         };
-        let mut pass = forward::Pass {
+        let mut pass = Pass {
             model: &self.model,
+            ready,
+            adapters: &self.adapters,
+            layout: self.layout,
             cache,
-            workers: &mut self.workers,
-            level: self.level,
+            turns: &mut self.turns,
+            team: &mut self.team,
             scratch: &mut self.scratch,
         };
-        self.logits = pass.run(rows);
+        pass.run(rows, &mut self.logits);
         &self.logits
     }
 
@@ -120,51 +169,56 @@ impl Backend for CpuBackend {
     }
 
     fn block_bytes(&self) -> usize {
-        self.shape.block_tokens * self.model.config.cache_bytes_per_token()
+        Cache::block_bytes(&self.layout, self.options.arithmetic)
     }
 
     fn read_block(&self, block: BlockId, bytes: &mut [u8]) {
-        if let Some(cache) = &self.cache {
-            cache.read_block(block, bytes);
+        if let Some(awake) = &self.awake {
+            awake.cache.read_block(block, bytes);
         }
     }
 
     fn write_block(&mut self, block: BlockId, bytes: &[u8]) {
-        if let Some(cache) = &mut self.cache {
-            cache.write_block(block, bytes);
+        if let Some(awake) = &mut self.awake {
+            awake.cache.write_block(block, bytes);
         }
     }
 
     fn add_adapter(&mut self, id: AdapterId, adapter: Arc<Adapter>) {
-        self.adapters.insert(id, adapter);
+        self.adapters.insert(id, Changes::new(&adapter));
     }
 
     fn remove_adapter(&mut self, id: AdapterId) {
         self.adapters.remove(&id);
     }
 
-    fn sleep(&mut self, _level: SleepLevel) {
-        self.cache = None;
+    fn sleep(&mut self, level: SleepLevel) {
+        self.awake = None;
         self.scratch = Scratch::default();
         self.logits = Logits::default();
+        match level {
+            SleepLevel::Light => {}
+            SleepLevel::Deep => {}
+        }
     }
 
     fn wake(&mut self) -> Result<(), LoadError> {
-        if self.cache.is_none() {
-            self.cache = Some(Cache::new(&self.model.config, self.shape));
+        if self.awake.is_none() {
+            self.take_memory();
         }
         Ok(())
     }
 
     fn memory(&self) -> MemoryUse {
-        let cache = if self.cache.is_some() {
-            self.shape.blocks * self.block_bytes()
-        } else {
-            0
+        let (weights, cache) = match &self.awake {
+            Some(Awake { ready, cache }) => (ready.bytes, cache.bytes()),
+            None => (0, 0),
         };
         MemoryUse {
+            weights,
             cache,
-            ..MemoryUse::default()
+            scratch: self.scratch.bytes() + self.turns.bytes() + self.logits.bytes(),
+            adapters: self.adapters.values().map(Changes::bytes).sum(),
         }
     }
 }

@@ -91,6 +91,7 @@ impl Packed {
         self.rows
     }
 
+    #[cfg(test)]
     pub(crate) const fn columns(&self) -> usize {
         self.columns
     }

@@ -2,38 +2,98 @@
 
 use crate::config::{ModelConfig, RopeStyle};
 
-/// Cosines and sines for the tokens of a batch.
-#[derive(Debug, Default)]
+use super::simd::{LANES, Simd};
+
+/// Cosines and sines for the positions up to the highest one that was needed.
+#[derive(Debug)]
 pub(crate) struct Angles {
-    /// For each token and each pair of numbers.
-    turns: Vec<(f32, f32)>,
-    pairs: usize,
+    style: RopeStyle,
+    frequencies: Vec<f32>,
+    /// For each position a cosine for each turning number, then a sine, negative for the first number of a pair.
+    turns: Vec<f32>,
 }
 
 impl Angles {
-    /// Computes the angles at `positions`.
-    pub(crate) fn fill(&mut self, positions: &[usize], frequencies: &[f32]) {
-        self.pairs = frequencies.len();
-        self.turns.clear();
-        for position in positions {
-            self.turns.extend(frequencies.iter().map(|frequency| {
-                let (sine, cosine) = (*position as f32 * frequency).sin_cos();
-                (cosine, sine)
-            }));
+    pub(crate) const fn new(style: RopeStyle, frequencies: Vec<f32>) -> Self {
+        Self {
+            style,
+            frequencies,
+            turns: Vec::new(),
         }
     }
 
-    /// Turns one head of a token of the batch.
-    pub(crate) fn turn(&self, head: &mut [f32], token: usize, style: RopeStyle) {
-        let turns = &self.turns[token * self.pairs..(token + 1) * self.pairs];
-        for (pair, (cosine, sine)) in turns.iter().enumerate() {
-            let (first, second) = match style {
-                RopeStyle::Interleaved => (2 * pair, 2 * pair + 1),
-                RopeStyle::Halves => (pair, pair + self.pairs),
-            };
-            let (x, y) = (head[first], head[second]);
-            head[first] = x * cosine - y * sine;
-            head[second] = y * cosine + x * sine;
+    /// Bytes of the table.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.turns.capacity() * size_of::<f32>()
+    }
+
+    const fn width(&self) -> usize {
+        2 * self.frequencies.len()
+    }
+
+    /// The places in a head of a pair's numbers.
+    const fn places(&self, pair: usize) -> (usize, usize) {
+        match self.style {
+            RopeStyle::Interleaved => (2 * pair, 2 * pair + 1),
+            RopeStyle::Halves => (pair, pair + self.frequencies.len()),
+        }
+    }
+
+    /// Extends the table to the positions below `length`.
+    pub(crate) fn reach(&mut self, length: usize) {
+        let width = self.width();
+        let known = self.turns.len() / (2 * width).max(1);
+        for position in known..length {
+            let start = self.turns.len();
+            self.turns.resize(start + 2 * width, 0.0);
+            for pair in 0..self.frequencies.len() {
+                let (first, second) = self.places(pair);
+                let (sine, cosine) = (position as f32 * self.frequencies[pair]).sin_cos();
+                let turns = &mut self.turns[start..];
+                (turns[first], turns[second]) = (cosine, cosine);
+                (turns[width + first], turns[width + second]) = (-sine, sine);
+            }
+        }
+    }
+
+    /// Turns one head of a token at a position that the table reaches.
+    #[inline(always)]
+    pub(crate) fn turn<S: Simd>(&self, head: &mut [f32], position: usize) {
+        let width = self.width();
+        let turns = &self.turns[2 * width * position..2 * width * (position + 1)];
+        let (cosines, sines) = turns.split_at(width);
+        let head = &mut head[..width];
+        let half = self.frequencies.len();
+        let turned = |own: S::Vector, other: S::Vector, cosine: &_, sine: &_| {
+            S::multiply_add(own, S::load(cosine), S::multiply(other, S::load(sine)))
+        };
+        match self.style {
+            RopeStyle::Interleaved if width.is_multiple_of(LANES) => {
+                let turns = cosines.as_chunks().0.iter().zip(sines.as_chunks().0);
+                for (numbers, (cosine, sine)) in head.as_chunks_mut().0.iter_mut().zip(turns) {
+                    let own = S::load(numbers);
+                    S::store(turned(own, S::swap_neighbours(own), cosine, sine), numbers);
+                }
+            }
+            RopeStyle::Halves if half.is_multiple_of(LANES) => {
+                let (first, second) = head.split_at_mut(half);
+                let (first, second) = (first.as_chunks_mut().0, second.as_chunks_mut().0);
+                let (cosines, sines) = (cosines.as_chunks().0, sines.as_chunks().0);
+                for (index, (first, second)) in first.iter_mut().zip(second).enumerate() {
+                    let (left, right) = (S::load(first), S::load(second));
+                    let other = index + half / LANES;
+                    S::store(turned(left, right, &cosines[index], &sines[index]), first);
+                    S::store(turned(right, left, &cosines[other], &sines[other]), second);
+                }
+            }
+            RopeStyle::Interleaved | RopeStyle::Halves => {
+                for pair in 0..half {
+                    let (first, second) = self.places(pair);
+                    let (x, y) = (head[first], head[second]);
+                    head[first] = x.mul_add(cosines[first], y * sines[first]);
+                    head[second] = y.mul_add(cosines[second], x * sines[second]);
+                }
+            }
         }
     }
 }
@@ -58,8 +118,10 @@ pub(crate) fn frequencies(
 mod tests {
     use super::{Angles, frequencies};
     use crate::config::{ModelConfig, RopeStyle};
-    use crate::gguf::GgufFile;
+    use crate::cpu::level::Level;
+    use crate::cpu::simd::{Kernel, Simd, run};
     use crate::synthetic::SyntheticModel;
+    use crate::weights::Loaded;
 
     fn config() -> ModelConfig {
         let folder = tempfile::tempdir().unwrap();
@@ -71,7 +133,7 @@ mod tests {
         }
         .write(&path)
         .unwrap();
-        ModelConfig::read(&GgufFile::open(&path).unwrap(), 261).unwrap()
+        Loaded::open(&path).unwrap().model.config
     }
 
     #[test]
@@ -88,13 +150,23 @@ mod tests {
         );
     }
 
+    struct Turn<'a>(&'a Angles, &'a mut [f32], usize);
+
+    impl Kernel for Turn<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self) {
+            self.0.turn::<S>(self.1, self.2);
+        }
+    }
+
     #[track_caller]
     fn check(style: RopeStyle, expected: [f32; 4]) {
-        let quarter = std::f32::consts::FRAC_PI_2;
-        let mut angles = Angles::default();
-        angles.fill(&[0, 1], &[quarter, 0.0]);
+        let mut angles = Angles::new(style, vec![std::f32::consts::FRAC_PI_2, 0.0]);
+        angles.reach(2);
         let mut head = [1.0, 2.0, 3.0, 4.0];
-        angles.turn(&mut head, 1, style);
+        run(Level::detect(), Turn(&angles, &mut head, 1));
         for (got, expected) in head.iter().zip(expected) {
             assert!((got - expected).abs() < 1e-6, "{head:?}");
         }
@@ -104,5 +176,35 @@ mod tests {
     fn pairs_turn_as_the_style_says() {
         check(RopeStyle::Interleaved, [-2.0, 1.0, 3.0, 4.0]);
         check(RopeStyle::Halves, [-3.0, 2.0, 1.0, 4.0]);
+    }
+
+    #[test]
+    fn wide_heads_turn_as_narrow_ones_do() {
+        for style in [RopeStyle::Interleaved, RopeStyle::Halves] {
+            for pairs in [3, 8, 16, 24, 32] {
+                let mut angles =
+                    Angles::new(style, (1..=pairs).map(|pair| 1.0 / pair as f32).collect());
+                angles.reach(3);
+                angles.reach(8);
+                let head: Vec<f32> = (0..2 * pairs + 5).map(|number| number as f32).collect();
+                for level in Level::supported() {
+                    let mut turned = head.clone();
+                    run(level, Turn(&angles, &mut turned, 7));
+                    for pair in 0..pairs {
+                        let (first, second) = angles.places(pair);
+                        let (sine, cosine) = (7.0 / (pair + 1) as f32).sin_cos();
+                        let expected = [
+                            head[first] * cosine - head[second] * sine,
+                            head[second] * cosine + head[first] * sine,
+                        ];
+                        for (got, expected) in [turned[first], turned[second]].iter().zip(expected)
+                        {
+                            assert!((got - expected).abs() < 1e-4, "{level:?} {style:?} {pair}");
+                        }
+                    }
+                    assert_eq!(turned[2 * pairs..], head[2 * pairs..]);
+                }
+            }
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Claims about the backend: against a plain forward function for each architecture, and between its own levels.
 
 mod plain;
+mod states;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use engine_core::{BlockPool, TokenId};
+use engine_core::{BlockId, BlockPool, TokenId};
 
-use super::kernel::Level;
+use super::level::Level;
 use super::{Arithmetic, CpuBackend, CpuOptions, FloatWeights};
 use crate::backend::{Backend, BatchRow, CacheShape};
 use crate::synthetic::SyntheticModel;
@@ -15,6 +16,7 @@ use crate::weights::{Loaded, Model};
 const TOKENS: [TokenId; 24] = [
     7, 80, 33, 200, 5, 6, 41, 99, 100, 7, 7, 250, 18, 64, 128, 255, 3, 9, 27, 81, 243, 11, 12, 13,
 ];
+const MODES: [Arithmetic; 2] = [Arithmetic::F32, Arithmetic::Int8];
 
 fn model(shape: &SyntheticModel) -> Model {
     let folder = tempfile::tempdir().unwrap();
@@ -23,32 +25,41 @@ fn model(shape: &SyntheticModel) -> Model {
     Loaded::open(&path).unwrap().model
 }
 
-/// Logits behind each of the chunks that the tokens are computed in.
-fn forward(model: Model, level: Level, threads: usize, chunks: &[usize]) -> Vec<Vec<f32>> {
-    let shape = CacheShape {
-        blocks: 16,
-        block_tokens: 4,
-    };
-    let mut pool = BlockPool::new(16, NonZeroU32::new(4).unwrap());
-    let mut blocks = pool.lend(16).unwrap();
-    // Blocks lie in any order in a cache that is in use.
-    blocks.reverse();
-    let mut backend = CpuBackend::new(
-        model,
-        CpuOptions {
-            cache: shape,
-            threads: NonZeroUsize::new(threads).unwrap(),
-            arithmetic: Arithmetic::F32,
-            float_weights: FloatWeights::Keep,
+/// A backend and the blocks of one sequence, which lie in any order in a cache that is in use.
+fn backend(
+    model: Model,
+    arithmetic: Arithmetic,
+    threads: usize,
+    block_tokens: usize,
+) -> (CpuBackend, Vec<BlockId>) {
+    let blocks = 1024 / block_tokens;
+    let count = u32::try_from(blocks).unwrap();
+    let size = NonZeroU32::new(u32::try_from(block_tokens).unwrap()).unwrap();
+    let mut lent = BlockPool::new(count, size).lend(blocks).unwrap();
+    lent.reverse();
+    let options = CpuOptions {
+        cache: CacheShape {
+            blocks,
+            block_tokens,
         },
-    );
-    backend.level = level;
+        threads: NonZeroUsize::new(threads).unwrap(),
+        arithmetic,
+        float_weights: FloatWeights::Quantize8,
+    };
+    (CpuBackend::new(model, options), lent)
+}
+
+/// Logits behind each of the chunks that the tokens are computed in.
+fn forward(
+    (mut backend, blocks): (CpuBackend, Vec<BlockId>),
+    tokens: &[TokenId],
+    chunks: &[usize],
+) -> Vec<Vec<f32>> {
     let mut start = 0;
     let mut out = Vec::new();
     for length in chunks {
-        let tokens = &TOKENS[start..start + length];
         let logits = backend.forward(&[BatchRow {
-            tokens,
+            tokens: &tokens[start..start + length],
             start,
             blocks: &blocks,
             outputs: 1,
@@ -86,9 +97,14 @@ fn check_architecture(architecture: &'static str) {
         ..SyntheticModel::default()
     };
     let expected = plain::forward(&model(&shape), &TOKENS);
-    let got = forward(model(&shape), Level::detect(), 2, &[1; 24]);
-    for (got, expected) in got.iter().zip(&expected) {
-        check_close(got, expected, 1e-4);
+    for (arithmetic, tolerance) in [(Arithmetic::F32, 1e-4), (Arithmetic::Int8, 0.2)] {
+        for block_tokens in [4, 16] {
+            let backend = backend(model(&shape), arithmetic, 2, block_tokens);
+            let got = forward(backend, &TOKENS, &[1; 24]);
+            for (got, expected) in got.iter().zip(&expected) {
+                check_close(got, expected, tolerance);
+            }
+        }
     }
 }
 
@@ -106,37 +122,92 @@ fn chunks_and_threads_change_no_bit() {
             architecture,
             ..SyntheticModel::default()
         };
-        let expected = forward(model(&shape), Level::detect(), 1, &[24]);
-        for (threads, chunks) in [
-            (1, [23, 1, 0].as_slice()),
-            (2, &[1; 24]),
-            (3, &[5, 7, 12]),
-            (4, &[4, 4, 16]),
-        ] {
-            let chunks: Vec<_> = chunks
-                .iter()
-                .copied()
-                .filter(|length| 0 < *length)
-                .collect();
-            let got = forward(model(&shape), Level::detect(), threads, &chunks);
-            assert!(
-                got.last() == expected.last(),
-                "{threads} threads, chunks {chunks:?}"
-            );
+        for arithmetic in MODES {
+            let backend = |threads| backend(model(&shape), arithmetic, threads, 4);
+            let expected = forward(backend(1), &TOKENS, &[24]);
+            for (threads, chunks) in [
+                (1, [23, 1].as_slice()),
+                (2, &[1; 24]),
+                (3, &[5, 7, 12]),
+                (4, &[4, 4, 16]),
+            ] {
+                let got = forward(backend(threads), &TOKENS, chunks);
+                assert!(
+                    got.last() == expected.last(),
+                    "{arithmetic:?}, {threads} threads, chunks {chunks:?}"
+                );
+            }
         }
     }
 }
 
 #[test]
-fn the_portable_level_computes_the_same_up_to_rounding() {
+fn long_sequences_have_the_same_bits_span_by_span() {
+    let tokens: Vec<TokenId> = TOKENS.iter().copied().cycle().take(900).collect();
+    for architecture in ["llama", "gemma3"] {
+        let shape = SyntheticModel {
+            architecture,
+            context_length: 1024,
+            window: 300,
+            ..SyntheticModel::default()
+        };
+        for arithmetic in MODES {
+            let backend = |threads| backend(model(&shape), arithmetic, threads, 16);
+            let expected = forward(backend(1), &tokens, &[900]);
+            for (threads, chunks) in [(2, [899, 1].as_slice()), (3, &[250, 350, 297, 3])] {
+                let got = forward(backend(threads), &tokens, chunks);
+                assert!(
+                    got.last() == expected.last(),
+                    "{arithmetic:?}, {threads} threads, chunks {chunks:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_level_computes_the_same_up_to_rounding() {
     let shape = SyntheticModel {
         width: 40,
         feed_forward_width: 52,
         ..SyntheticModel::default()
     };
-    let portable = forward(model(&shape), Level::Portable, 2, &[10, 14]);
-    let detected = forward(model(&shape), Level::detect(), 2, &[10, 14]);
-    for (portable, detected) in portable.iter().zip(&detected) {
-        check_close(portable, detected, 1e-4);
+    for arithmetic in MODES {
+        let at = |level| {
+            let (mut backend, blocks) = backend(model(&shape), arithmetic, 2, 4);
+            backend.team.level = level;
+            forward((backend, blocks), &TOKENS, &[10, 14])
+        };
+        let expected = at(Level::Portable);
+        for level in Level::supported() {
+            for (got, expected) in at(level).iter().zip(&expected) {
+                check_close(got, expected, 1e-4);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_yield_as_many_logits_as_they_want() {
+    for arithmetic in MODES {
+        let shape = SyntheticModel::default();
+        let single = forward(backend(model(&shape), arithmetic, 2, 4), &TOKENS, &[1; 24]);
+        let (mut backend, blocks) = backend(model(&shape), arithmetic, 2, 4);
+        let (first, second) = blocks.split_at(20);
+        let row = |blocks, length, outputs| BatchRow {
+            tokens: &TOKENS[..length],
+            start: 0,
+            blocks,
+            outputs,
+            adapter: None,
+        };
+        let logits = backend.forward(&[row(first, 24, 5), row(second, 20, 0)]);
+        let got: Vec<_> = logits.rows().map(<[f32]>::to_vec).collect();
+        assert!(got == single[19..]);
+        let logits = backend.forward(&[row(first, 24, 0)]);
+        assert_eq!(logits.rows().count(), 0);
+        let logits = backend.forward(&[row(first, 24, 24), row(second, 3, 1)]);
+        let got: Vec<_> = logits.rows().map(<[f32]>::to_vec).collect();
+        assert!(got[..24] == single && got[24] == single[2]);
     }
 }

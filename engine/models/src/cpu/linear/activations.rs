@@ -61,6 +61,7 @@ impl Activations {
     }
 
     /// Takes vectors that lie one behind the other.
+    #[cfg(test)]
     pub(crate) fn prepare(&mut self, level: Level, input: &[f32], columns: usize, forms: Forms) {
         self.reset(input.len() / columns.max(1), columns, forms);
         let slots = self.slots();

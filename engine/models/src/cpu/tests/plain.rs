@@ -2,12 +2,23 @@
 
 use engine_core::TokenId;
 
-use crate::config::{Activation, ModelConfig, RopeStyle};
+use crate::adapter::{Adapter, AdapterLayer, LowRank};
+use crate::config::{Activation, ModelConfig, Positions, RopeStyle};
 use crate::quant::dequantize;
 use crate::weights::{Layer, Linear, Matrix, Model};
 
 /// Logits behind each token.
 pub(super) fn forward(model: &Model, tokens: &[TokenId]) -> Vec<Vec<f32>> {
+    forward_with(model, tokens, None)
+}
+
+/// Logits behind each token, with an adapter.
+pub(super) fn forward_with(
+    model: &Model,
+    tokens: &[TokenId],
+    adapter: Option<&Adapter>,
+) -> Vec<Vec<f32>> {
+    let none = AdapterLayer::default();
     let config = &model.config;
     let scale = f64::from(config.embedding_scale);
     let embed = |token: &TokenId| {
@@ -18,29 +29,30 @@ pub(super) fn forward(model: &Model, tokens: &[TokenId]) -> Vec<Vec<f32>> {
     };
     let mut states: Vec<Vec<f64>> = tokens.iter().map(embed).collect();
     for (index, layer) in model.layers.iter().enumerate() {
-        let seen = attention(config, layer, index, &states);
+        let changes = adapter.map_or(&none, |adapter| &adapter.layers[index]);
+        let seen = attention(config, (layer, changes), index, &states);
         for (state, seen) in states.iter_mut().zip(seen) {
             add(
                 state,
                 &post_norm(
                     config,
-                    multiply(&layer.attention_output, &seen),
+                    changed(&layer.attention_output, &changes.attention_output, &seen),
                     layer.attention_post_norm.as_ref(),
                 ),
             );
             let normed = norm(config, state, &layer.feed_forward_norm);
-            let gate = multiply(&layer.gate, &normed)
+            let gate = changed(&layer.gate, &changes.gate, &normed)
                 .into_iter()
                 .map(|value| activate(config, value));
             let inner: Vec<f64> = gate
-                .zip(multiply(&layer.up, &normed))
+                .zip(changed(&layer.up, &changes.up, &normed))
                 .map(|(gate, up)| gate * up)
                 .collect();
             add(
                 state,
                 &post_norm(
                     config,
-                    multiply(&layer.down, &inner),
+                    changed(&layer.down, &changes.down, &inner),
                     layer.feed_forward_post_norm.as_ref(),
                 ),
             );
@@ -61,36 +73,46 @@ pub(super) fn forward(model: &Model, tokens: &[TokenId]) -> Vec<Vec<f32>> {
 
 fn attention(
     config: &ModelConfig,
-    layer: &Layer,
+    layer: (&Layer, &AdapterLayer),
     index: usize,
     states: &[Vec<f64>],
 ) -> Vec<Vec<f64>> {
+    let (layer, changes) = layer;
     let normed: Vec<_> = states
         .iter()
         .map(|state| norm(config, state, &layer.attention_norm))
         .collect();
     let window = config.window_of(index);
-    let base = window.map_or(config.rope_base, |window| window.rope_base);
-    let heads =
-        |linear: &Linear, weight: Option<&Vec<f32>>, is_turned: bool| -> Vec<Vec<Vec<f64>>> {
-            let split = |(place, state): (usize, &Vec<f64>)| {
-                let all = multiply(linear, state);
-                let head = |head: &[f64]| {
-                    let head =
-                        weight.map_or_else(|| head.to_vec(), |weight| norm(config, head, weight));
-                    if is_turned {
-                        turn(config, head, place, base)
-                    } else {
-                        head
-                    }
-                };
-                all.chunks(config.head_width).map(head).collect()
+    let base = match config.positions_of(index) {
+        Positions::Global => Some(config.rope_base),
+        Positions::Local => config.window.map(|window| window.rope_base),
+        Positions::None => None,
+    };
+    let heads = |(linear, change): (&Linear, &Option<LowRank>),
+                 weight: Option<&Vec<f32>>,
+                 is_turned: bool|
+     -> Vec<Vec<Vec<f64>>> {
+        let split = |(place, state): (usize, &Vec<f64>)| {
+            let all = changed(linear, change, state);
+            let head = |head: &[f64]| {
+                let head =
+                    weight.map_or_else(|| head.to_vec(), |weight| norm(config, head, weight));
+                match base.filter(|_| is_turned) {
+                    Some(base) => turn(config, head, place, base),
+                    None => head,
+                }
             };
-            normed.iter().enumerate().map(split).collect()
+            all.chunks(config.head_width).map(head).collect()
         };
-    let queries = heads(&layer.query, layer.query_norm.as_ref(), true);
-    let keys = heads(&layer.key, layer.key_norm.as_ref(), true);
-    let values = heads(&layer.value, None, false);
+        normed.iter().enumerate().map(split).collect()
+    };
+    let queries = heads(
+        (&layer.query, &changes.query),
+        layer.query_norm.as_ref(),
+        true,
+    );
+    let keys = heads((&layer.key, &changes.key), layer.key_norm.as_ref(), true);
+    let values = heads((&layer.value, &changes.value), None, false);
     let group = config.heads / config.key_value_heads;
     let see = |place: usize| -> Vec<f64> {
         let first = window.map_or(0, |window| (place + 1).saturating_sub(window.length));
@@ -148,6 +170,25 @@ fn row(matrix: &Matrix, index: usize) -> Vec<f64> {
     let mut out = vec![0.0; matrix.columns()];
     dequantize(matrix.kind(), matrix.row_bytes(index..index + 1), &mut out);
     out.into_iter().map(f64::from).collect()
+}
+
+fn changed(linear: &Linear, change: &Option<LowRank>, input: &[f64]) -> Vec<f64> {
+    let mut out = multiply(linear, input);
+    let Some(LowRank { a, b, rank }) = change else {
+        return out;
+    };
+    let product = |row: &[f32], vector: &[f64]| -> f64 {
+        let products = row.iter().zip(vector);
+        products.map(|(left, right)| f64::from(*left) * right).sum()
+    };
+    let inner: Vec<f64> = a
+        .chunks(input.len())
+        .map(|row| product(row, input))
+        .collect();
+    for (out, row) in out.iter_mut().zip(b.chunks(*rank)) {
+        *out += product(row, &inner);
+    }
+    out
 }
 
 fn multiply(linear: &Linear, input: &[f64]) -> Vec<f64> {
