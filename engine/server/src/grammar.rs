@@ -35,6 +35,10 @@ pub use matching::Matching;
 
 /// Grammars that are kept; the least recently used goes first.
 const GRAMMARS_MAX: usize = 64;
+/// Bytes that the kept grammars take, about; a hostile one can take fifty megabytes by itself.
+const GRAMMAR_BYTES_MAX: usize = 32 << 20;
+/// What a grammar takes at least.
+const GRAMMAR_BYTES_MIN: usize = 64 << 10;
 /// Nested schemas are followed by recursion, which a thread of the server has not the stack for.
 const COMPILE_STACK_BYTES: usize = 32 << 20;
 
@@ -132,7 +136,7 @@ impl Grammars {
         Self {
             tokenizer,
             compiler: OnceLock::new(),
-            cache: Mutex::new(Cache::new(GRAMMARS_MAX)),
+            cache: Mutex::new(Cache::new(GRAMMARS_MAX, GRAMMAR_BYTES_MAX)),
         }
     }
 
@@ -170,8 +174,8 @@ impl Grammars {
         if let Some(matcher) = self.cache.lock().get(&key) {
             return Ok(Matching::new(matcher.deep_clone(), vocabulary));
         }
-        let matcher = self.build(spec, reasoning)?;
-        self.cache.lock().insert(key, matcher.deep_clone());
+        let (matcher, bytes) = self.build(spec, reasoning)?;
+        self.cache.lock().insert(key, matcher.deep_clone(), bytes);
         Ok(Matching::new(matcher, vocabulary))
     }
 
@@ -186,7 +190,7 @@ impl Grammars {
         &self,
         spec: &GrammarSpec,
         reasoning: Option<&Reasoning>,
-    ) -> Result<Matcher, GrammarError> {
+    ) -> Result<(Matcher, usize), GrammarError> {
         let compiler = self.compiler()?;
         std::thread::scope(|scope| {
             let builder = std::thread::Builder::new()
@@ -203,9 +207,11 @@ impl Grammars {
 
 impl std::fmt::Debug for Grammars {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let cache = self.cache.lock();
         formatter
             .debug_struct("Grammars")
-            .field("cached", &self.cache.lock().len())
+            .field("cached", &cache.len())
+            .field("cached_bytes", &cache.bytes())
             .finish_non_exhaustive()
     }
 }
@@ -229,19 +235,21 @@ impl Compiler {
         &self,
         spec: &GrammarSpec,
         reasoning: Option<&Reasoning>,
-    ) -> Result<Matcher, GrammarError> {
+    ) -> Result<(Matcher, usize), GrammarError> {
         let grammar = source::of(spec, reasoning, &self.environment)?;
         self.matcher(grammar)
             .map_err(|message| schema::locate(self, spec, message))
     }
 
-    /// The matcher of a grammar, or what is wrong with it.
-    fn matcher(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
+    /// The matcher of a grammar and about how many bytes it takes, or what is wrong with the grammar.
+    fn matcher(&self, grammar: TopLevelGrammar) -> Result<(Matcher, usize), String> {
         let parser = self.factory.create_parser(grammar);
-        let matcher = Matcher::new(Ok(parser.map_err(|error| error::first_line(&error))?));
+        let parser = parser.map_err(|error| error::first_line(&error))?;
+        let bytes = GRAMMAR_BYTES_MIN + parser.parser.lexer_stats().num_bytes;
+        let matcher = Matcher::new(Ok(parser));
         match matcher.get_error() {
             Some(message) => Err(error::first_line(&message)),
-            None => Ok(matcher),
+            None => Ok((matcher, bytes)),
         }
     }
 }

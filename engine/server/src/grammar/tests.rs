@@ -321,7 +321,7 @@ fn hostile_wishes_end_soon() {
             }
         }
         let took = start.elapsed();
-        println!("{index}: {took:?}");
+        println!("{index}: {took:?}, {grammars:?}");
         assert!(took.as_secs() < 20, "wish {index} took {took:?}");
     }
 }
