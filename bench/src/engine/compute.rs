@@ -14,8 +14,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use engine_core::{
-    Allowed, BlockPool, Limits, Sampler, SamplingParameters, Scheduler, Scratch, SequenceId,
-    TokenId,
+    Allowed, BlockPool, Cache, NewSequence, Sampler, SamplingParameters, Scheduler,
+    SchedulerOptions, SchedulingPolicy, Scratch, SequenceId, TokenId,
 };
 use engine_models::{Arithmetic, Backend, BatchRow, CacheShape, CpuBackend, CpuOptions, Loaded};
 use engine_server::EngineArgs;
@@ -132,10 +132,7 @@ impl Engine {
         let loaded = Loaded::open(&args.model)
             .with_context(|| format!("opening {}", args.model.display()))?;
         let config = loaded.model.config().clone();
-        let (weight_bytes, cache_bytes_per_token) = (
-            loaded.file_bytes as f64,
-            config.cache_bytes_per_token() as f64,
-        );
+        let file_bytes = loaded.file_bytes as f64;
         let options = CpuOptions {
             cache: CacheShape {
                 blocks: (CACHE_TOKENS / BLOCK_TOKENS) as usize,
@@ -146,23 +143,33 @@ impl Engine {
             float_weights: Default::default(),
         };
         let defaults = defaults()?;
-        let limits = Limits {
+        let scheduling = SchedulerOptions {
             step_tokens_max: defaults.step_tokens,
             sequences_max: defaults.max_sequences,
             waiting_max: defaults.max_waiting,
+            waiting_tokens_max: usize::MAX,
+            policy: SchedulingPolicy::default(),
+            speculation: None,
         };
         let block_tokens = NonZeroU32::new(BLOCK_TOKENS).unwrap_or(NonZeroU32::MIN);
         let pool = BlockPool::new(CACHE_TOKENS / BLOCK_TOKENS, block_tokens);
+        let backend = CpuBackend::new(loaded.model, options);
+        let packed_bytes = backend.memory().weights as f64;
         Ok(Self {
-            scheduler: Scheduler::new(limits, pool),
-            backend: CpuBackend::new(loaded.model, options),
+            scheduler: Scheduler::new(scheduling, Cache::new(pool)),
+            // A backend that reads the file in place has packed nothing.
+            weight_bytes: if packed_bytes == 0.0 {
+                file_bytes
+            } else {
+                packed_bytes
+            },
+            cache_bytes_per_token: backend.block_bytes() as f64 / f64::from(BLOCK_TOKENS),
+            backend,
             samplers: HashMap::new(),
             scratch: Scratch::default(),
             random: StdRng::seed_from_u64(1),
             vocabulary: u32::try_from(config.vocabulary).unwrap_or(u32::MAX),
             next_id: 0,
-            weight_bytes,
-            cache_bytes_per_token,
         })
     }
 
@@ -213,10 +220,12 @@ impl Engine {
         self.next_id += 1;
         let vocabulary = self.vocabulary;
         let tokens = (0..prompt).map(|_| self.random.random_range(0..vocabulary));
-        let tokens: Vec<TokenId> = tokens.collect();
-        self.scheduler
-            .add(id, tokens, prompt + answer)
-            .context("adding a sequence")?;
+        let new = NewSequence {
+            prompt: tokens.collect(),
+            length_max: prompt + answer,
+            ..NewSequence::default()
+        };
+        self.scheduler.add(id, new).context("adding a sequence")?;
         let sampler = Sampler::new(SamplingParameters::default());
         self.samplers.insert(id, sampler);
         Ok(())
@@ -248,7 +257,9 @@ impl Engine {
                 sampled.push((row.sequence, chosen.token));
             }
         }
-        self.scheduler.settle(&step, &sampled);
+        for (id, token) in &sampled {
+            self.scheduler.settle(*id, &[*token], 0);
+        }
         Ok(sampled.len())
     }
 

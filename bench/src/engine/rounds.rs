@@ -1,7 +1,6 @@
 //! The measurements of a round, ours and the peer's in turns, and the figures of all rounds.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -206,24 +205,20 @@ impl Rounds {
         self.hit.push(hit);
         server.stop()?;
 
+        let weights = self.compute_ours(&self.models.smollm2, 0)?.weight_bytes;
         let cache = SMALL_CACHE_MIB.to_string();
         let server = self.start_ours(&["--kv-cache-mib", &cache])?;
         ask(&load(server.port(), round))?;
-        let (whole, weights) = (server.memory_bytes()?, self.weight_bytes()?);
-        let above = whole as f64 - weights - (SMALL_CACHE_MIB << 20) as f64;
+        let whole = server.memory_bytes()? as f64;
+        let above = whole - weights - (SMALL_CACHE_MIB << 20) as f64;
         say(&format!(
             "  memory of our server: {:.1} MB, {:.1} MB above weights and cache",
-            whole as f64 / 1e6,
+            whole / 1e6,
             above / 1e6
         ));
         self.memory.push(above);
         server.stop()?;
         Ok(())
-    }
-
-    fn weight_bytes(&self) -> Result<f64> {
-        let metadata = fs::metadata(&self.models.smollm2).context("finding the weights")?;
-        Ok(metadata.len() as f64)
     }
 
     fn compute_ours(&self, model: &Path, streams: usize) -> Result<Computed> {
