@@ -252,6 +252,26 @@ fn openais_javascript_sdk_gets_chats_tools_formats_and_responses() -> Result<()>
 }
 
 #[test]
+fn openais_python_sdk_embeds_texts() -> Result<()> {
+    let weights = target().join("weights/minilm");
+    ensure!(
+        weights.exists(),
+        "there are no weights in target/weights/minilm\nhint: cargo xtask weights"
+    );
+    let source = format!("file://{}", weights.display());
+    let engine = Engine::start(&source, &[], "/health/ready")?;
+    let seen = run("embed_openai.py", &engine)?;
+    ensure!(seen["width"] == 384 && seen["close"] == true, "{seen}");
+    ensure!(seen["formats"] == true && seen["usage"] == true, "{seen}");
+    let faults = json!([
+        ["BadRequestError", "dimensions"],
+        ["BadRequestError", "model"]
+    ]);
+    ensure!(seen["faults"] == faults, "{seen}");
+    Ok(())
+}
+
+#[test]
 fn a_busy_engine_and_one_without_its_model_are_the_sdks_own_errors() -> Result<()> {
     let busy = Engine::with_weights(&["--max-waiting", "0"])?;
     let limited = json!([["RateLimitError", 429, true], ["RateLimitError", 429, true]]);
