@@ -161,6 +161,8 @@ pub(crate) fn client() -> Result<reqwest::Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .no_proxy()
+        // A server may close a connection at the moment in which it is used again.
+        .pool_max_idle_per_host(0)
         .timeout(REQUEST_TIMEOUT)
         .build()
         .context("making an HTTP client")
