@@ -143,14 +143,13 @@ pub(crate) fn exponential<S: Simd>(number: S::Vector) -> S::Vector {
 }
 
 /// Takes a slice 16 numbers at a time; the last few are filled up with zeros.
+///
+/// `visit` is called in one place, here and in [`change`]: a closure that is called in two is not inlined, and each of
+/// its operations becomes a call.
 #[inline(always)]
 pub(crate) fn each<S: Simd>(values: &[f32], mut visit: impl FnMut(S::Vector)) {
-    let (vectors, rest) = values.as_chunks::<LANES>();
-    for vector in vectors {
-        visit(S::load(vector));
-    }
-    if !rest.is_empty() {
-        visit(S::load(&padded(rest)));
+    for start in (0..values.len()).step_by(LANES) {
+        visit(first::<S>(&values[start..]));
     }
 }
 
@@ -163,16 +162,27 @@ pub(crate) fn change<S: Simd, const N: usize>(
 ) {
     let length = values.len();
     let others = others.map(|other| &other[..length]);
-    let (vectors, rest) = values.as_chunks_mut::<LANES>();
-    let chunks = others.map(|other| other.as_chunks::<LANES>());
-    for (index, vector) in vectors.iter_mut().enumerate() {
-        let inputs = chunks.map(|(chunks, _)| S::load(&chunks[index]));
-        S::store(change(S::load(vector), inputs), vector);
+    for start in (0..length).step_by(LANES) {
+        let mut inputs = [S::splat(0.0); N];
+        for (input, other) in inputs.iter_mut().zip(&others) {
+            *input = first::<S>(&other[start..]);
+        }
+        let rest = &mut values[start..];
+        let result = change(first::<S>(rest), inputs);
+        if let Some(vector) = rest.first_chunk_mut() {
+            S::store(result, vector);
+        } else {
+            rest.copy_from_slice(&S::lanes(result)[..rest.len()]);
+        }
     }
-    if !rest.is_empty() {
-        let inputs = chunks.map(|(_, rest)| S::load(&padded(rest)));
-        let result = S::lanes(change(S::load(&padded(rest)), inputs));
-        rest.copy_from_slice(&result[..rest.len()]);
+}
+
+/// The first 16 numbers, filled up with zeros.
+#[inline(always)]
+fn first<S: Simd>(values: &[f32]) -> S::Vector {
+    match values.first_chunk() {
+        Some(vector) => S::load(vector),
+        None => S::load(&padded(values)),
     }
 }
 
