@@ -95,7 +95,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for line in log.lines().filter(|line| line.contains("panicked at")) {
         say(line);
     }
-    let mut rows = counts.rows();
+    let mut rows = vec![Row::new("time of the load", "min", args.minutes)];
+    rows.extend(counts.rows());
     rows.extend([
         Row::new("tokens generated", "tok/s", tokens / duration.as_secs_f64()),
         Row::new("preemptions", "count", preemptions),
