@@ -8,7 +8,10 @@ use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
-use engine_core::{BlockPool, Limits, Scheduler, SequenceId, TokenId};
+use engine_core::{
+    BlockPool, Cache, NewSequence, Scheduler, SchedulerOptions, SchedulingPolicy, SequenceId,
+    TokenId,
+};
 use engine_models::{
     Arithmetic, Backend, BatchRow, CacheShape, ChatInput, CpuBackend, CpuOptions, FloatWeights,
     Loaded,
@@ -26,6 +29,12 @@ const GEMMA3: (&str, &str) = (
 
 /// How far a log probability may be from the reference, whose sums have another order.
 const LOGPROB_TOLERANCE: f32 = 2e-3;
+/// The same with integer activations, which round more: on average and at most.
+const INTEGER_MEAN: f32 = 0.15;
+const INTEGER_MOST: f32 = 0.5;
+
+/// The beginning of "Alice's Adventures in Wonderland" (Lewis Carroll, 1865).
+const TEXT: &str = include_str!("../testdata/alice.txt");
 
 #[derive(Deserialize)]
 struct Reference {
@@ -78,7 +87,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(loaded: Loaded, limits: Limits) -> Self {
+    fn new(loaded: Loaded, arithmetic: Arithmetic, limits: SchedulerOptions) -> Self {
         let (blocks, block_tokens) = (256, 16);
         let pool = BlockPool::new(blocks, NonZeroU32::new(block_tokens).unwrap());
         let shape = CacheShape {
@@ -90,22 +99,24 @@ impl Bench {
             CpuOptions {
                 cache: shape,
                 threads: NonZeroUsize::new(2).unwrap(),
-                arithmetic: Arithmetic::F32,
+                arithmetic,
                 float_weights: FloatWeights::Keep,
             },
         );
         Self {
-            scheduler: Scheduler::new(limits, pool),
+            scheduler: Scheduler::new(limits, Cache::new(pool)),
             backend,
             batch_max: 0,
         }
     }
 
     fn add(&mut self, id: usize, prompt: &[TokenId], tokens: usize) {
-        let length_max = prompt.len() + tokens;
-        self.scheduler
-            .add(SequenceId(id as u64), prompt.to_vec(), length_max)
-            .unwrap();
+        let new = NewSequence {
+            prompt: prompt.to_vec(),
+            length_max: prompt.len() + tokens,
+            ..NewSequence::default()
+        };
+        self.scheduler.add(SequenceId(id as u64), new).unwrap();
     }
 
     /// Runs a step and returns the logits of the sequences that sample.
@@ -138,7 +149,9 @@ impl Bench {
             .iter()
             .map(|(id, _, logits)| (id.0 as usize, logits.to_vec()))
             .collect();
-        self.scheduler.settle(&step, &tokens);
+        for (id, token) in tokens {
+            self.scheduler.settle(id, &[token], 0);
+        }
         out
     }
 
@@ -183,16 +196,23 @@ fn log_probability(logits: &[f32], token: TokenId) -> f32 {
     logits[token as usize] - highest - sum.ln() as f32
 }
 
-const ALONE: Limits = Limits {
-    step_tokens_max: 4096,
-    sequences_max: 1,
-    waiting_max: 64,
-};
+const fn limits(step_tokens_max: usize, sequences_max: usize) -> SchedulerOptions {
+    SchedulerOptions {
+        step_tokens_max,
+        sequences_max,
+        waiting_max: 64,
+        waiting_tokens_max: 1 << 20,
+        policy: SchedulingPolicy::Arrival,
+        speculation: None,
+    }
+}
+
+const ALONE: SchedulerOptions = limits(4096, 1);
 
 #[track_caller]
 fn check_answers(model: (&str, &str)) {
     let reference = reference(model);
-    let mut bench = Bench::new(load(model), ALONE);
+    let mut bench = Bench::new(load(model), Arithmetic::F32, ALONE);
     let lengths: Vec<_> = reference
         .cases
         .iter()
@@ -229,17 +249,85 @@ fn gemma3_answers_as_the_reference_does() {
     check_answers(GEMMA3);
 }
 
+/// Top log probabilities with integers are near the reference's, and a text is hardly less likely.
+#[track_caller]
+fn check_integers(model: (&str, &str)) {
+    let reference = reference(model);
+    let mut bench = Bench::new(load(model), Arithmetic::Int8, ALONE);
+    for (id, case) in reference.cases.iter().enumerate() {
+        bench.add(id, &case.prompt_ids, 1);
+    }
+    let answers = bench.run(&vec![1; reference.cases.len()]);
+    let mut distances = Vec::new();
+    for (case, (_, logits)) in reference.cases.iter().zip(answers) {
+        let distance = |(token, expected): &(TokenId, f32)| {
+            (log_probability(&logits, *token) - expected).abs()
+        };
+        distances.extend(case.top.iter().map(distance));
+    }
+    let mean = distances.iter().sum::<f32>() / distances.len() as f32;
+    let most = distances.iter().copied().fold(0.0, f32::max);
+    assert!(
+        mean < INTEGER_MEAN && most < INTEGER_MOST,
+        "{mean} away on average, {most} at most"
+    );
+    let [exact, integer] = [Arithmetic::F32, Arithmetic::Int8].map(|mode| perplexity(model, mode));
+    assert!(
+        integer < 1.01 * exact,
+        "a perplexity of {integer}, not {exact}"
+    );
+}
+
+fn perplexity(model: (&str, &str), arithmetic: Arithmetic) -> f64 {
+    let loaded = load(model);
+    let tokens = loaded.tokenizer.encode(TEXT);
+    let mut bench = Bench::new(loaded, arithmetic, ALONE);
+    let block_tokens = NonZeroU32::new(16).unwrap();
+    let blocks = BlockPool::new(256, block_tokens).lend(256).unwrap();
+    let row = BatchRow {
+        tokens: &tokens[..tokens.len() - 1],
+        start: 0,
+        blocks: &blocks,
+        outputs: tokens.len() - 1,
+        adapter: None,
+    };
+    let logits = bench.backend.forward(&[row]);
+    let next = logits.rows().zip(&tokens[1..]);
+    let sum: f64 = next
+        .map(|(logits, token)| f64::from(log_probability(logits, *token)))
+        .sum();
+    (-sum / (tokens.len() - 1) as f64).exp()
+}
+
+#[test]
+fn smollm2_computes_nearly_the_same_with_integers() {
+    check_integers(SMOLLM2);
+}
+
+#[test]
+fn gemma3_computes_nearly_the_same_with_integers() {
+    check_integers(GEMMA3);
+}
+
 /// Each way of computing gives the same bits as the plain one.
 #[track_caller]
-fn check_invariance(model: (&str, &str), limits: Limits, rounds: usize, prompt_max: usize) {
+fn check_invariance(
+    model: (&str, &str),
+    arithmetic: Arithmetic,
+    limits: SchedulerOptions,
+    rounds: usize,
+) {
     let reference = reference(model);
     let prompts = reference.cases.iter().map(|case| &case.prompt_ids);
     let prompts: Vec<_> = prompts
-        .filter(|prompt| prompt.len() <= prompt_max)
+        .filter(|prompt| model == GEMMA3 || prompt.len() <= 200)
         .collect();
+    // A long prompt and the first few: enough for full batches.
+    let first = prompts.len().saturating_sub(9);
+    let prompts = &prompts[first..];
     let lengths = vec![8; prompts.len()];
-    let mut alone = Bench::new(load(model), ALONE);
-    let mut other = Bench::new(load(model), limits);
+    let mut alone = Bench::new(load(model), arithmetic, ALONE);
+    let mut other = Bench::new(load(model), arithmetic, limits);
     for (id, prompt) in prompts.iter().enumerate() {
         alone.add(id, prompt, lengths[id]);
     }
@@ -262,28 +350,17 @@ fn check_invariance(model: (&str, &str), limits: Limits, rounds: usize, prompt_m
 
 #[test]
 fn an_answer_is_the_same_alone_in_a_batch_in_chunks_and_from_the_prefix_cache() {
-    let batch = Limits {
-        step_tokens_max: 512,
-        sequences_max: 8,
-        waiting_max: 64,
-    };
-    check_invariance(SMOLLM2, batch, 1, 200);
-    let chunks = Limits {
-        step_tokens_max: 7,
-        sequences_max: 3,
-        waiting_max: 64,
-    };
-    check_invariance(SMOLLM2, chunks, 2, 200);
+    for arithmetic in [Arithmetic::F32, Arithmetic::Int8] {
+        check_invariance(SMOLLM2, arithmetic, limits(512, 8), 1);
+        check_invariance(SMOLLM2, arithmetic, limits(7, 3), 2);
+    }
 }
 
 #[test]
 fn sliding_windows_do_not_depend_on_the_batch_either() {
-    let limits = Limits {
-        step_tokens_max: 33,
-        sequences_max: 3,
-        waiting_max: 64,
-    };
-    check_invariance(GEMMA3, limits, 1, 2000);
+    for arithmetic in [Arithmetic::F32, Arithmetic::Int8] {
+        check_invariance(GEMMA3, arithmetic, limits(33, 3), 1);
+    }
 }
 
 #[track_caller]
