@@ -2,6 +2,7 @@
 
 mod hostile;
 mod sampling;
+mod step_loop;
 mod suite;
 mod tools;
 

@@ -19,7 +19,7 @@ const ANSWERS: usize = 3;
 const TOKENS_MAX: usize = 200;
 
 /// Answers that the validator does not understand, or takes a stricter view of than their standard.
-fn is_beyond_the_validator(name: &str, text: &str) -> bool {
+pub(super) fn is_beyond_the_validator(name: &str, text: &str) -> bool {
     let is_long = |number: &str| {
         let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, ""));
         15 < digits.len() || 2 < exponent.trim_start_matches(['+', '-']).len()
@@ -35,10 +35,25 @@ struct Suite {
 }
 
 #[derive(Deserialize)]
-struct Case {
-    file: String,
-    description: String,
-    schema: Value,
+pub(super) struct Case {
+    pub(super) file: String,
+    pub(super) description: String,
+    pub(super) schema: Value,
+}
+
+/// The schemas of the suite.
+pub(super) fn suite() -> Vec<Case> {
+    let suite: Suite = serde_json::from_str(SUITE).unwrap();
+    suite.cases
+}
+
+/// What decides whether an answer is valid.
+pub(super) fn validator(schema: &Value) -> Option<jsonschema::Validator> {
+    let options = jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .should_validate_formats(true)
+        .build(schema);
+    options.ok()
 }
 
 #[derive(Debug, Default)]
@@ -71,11 +86,7 @@ fn generate(
         count.refused += 1;
         return Vec::new();
     }
-    let validator = jsonschema::options()
-        .with_draft(jsonschema::Draft::Draft202012)
-        .should_validate_formats(true)
-        .build(schema);
-    let Ok(validator) = validator else {
+    let Some(validator) = validator(schema) else {
         count.not_checked += 1;
         return Vec::new();
     };
@@ -109,10 +120,9 @@ fn what_is_generated_under_a_schema_of_the_suite_is_valid() {
     let tokenizer = real_tokenizer();
     let grammars = Grammars::new(Arc::clone(&tokenizer));
     let mut sampler = Sampler::new(tokenizer, 1);
-    let suite: Suite = serde_json::from_str(SUITE).unwrap();
     let mut count = Count::default();
     let mut faults = Vec::new();
-    for case in &suite.cases {
+    for case in &suite() {
         let name = format!("{}: {}", case.file, case.description);
         faults.extend(generate(
             &grammars,
