@@ -24,6 +24,8 @@ mod plan;
 mod prompts;
 mod room;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
