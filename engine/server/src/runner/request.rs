@@ -1,8 +1,6 @@
 //! What the step loop is asked for and what it answers.
 
-use engine_core::{
-    AdapterId, FinishReason, Generation, PromptLogprob, Refused, Sampled, TokenId,
-};
+use engine_core::{AdapterId, FinishReason, Generation, PromptLogprob, Refused, Sampled, TokenId};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
