@@ -13,7 +13,7 @@ pub(crate) enum Role {
     Operator(operator::OperatorArgs),
     /// Run an inference engine
     #[command(hide = true)]
-    Engine(engine_server::EngineArgs),
+    Engine(Box<engine_server::EngineArgs>),
     /// Run the model gateway
     #[command(hide = true)]
     Gateway(gateway::GatewayArgs),
@@ -43,7 +43,7 @@ impl Role {
             Self::Operator(args) => operator::run(args, shutdown)
                 .await
                 .context("running the operator")?,
-            Self::Engine(args) => engine_server::run(args, shutdown)
+            Self::Engine(args) => engine_server::run(*args, shutdown)
                 .await
                 .context("running the engine")?,
             Self::Gateway(args) => gateway::run(args, shutdown)

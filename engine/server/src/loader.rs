@@ -34,7 +34,7 @@ pub(crate) struct Failure {
 /// The loop that computes, for either kind of model.
 pub(crate) enum Work {
     Generate(Box<Runner>),
-    Embed(EncoderLoop),
+    Embed(Box<EncoderLoop>),
 }
 
 impl Work {

@@ -4,7 +4,7 @@ mod adapters;
 mod encoder;
 mod engine;
 
-pub(crate) use adapters::{AdapterFault, AdapterInfo, Adapters};
+pub(crate) use adapters::{AdapterFault, Adapters};
 pub(crate) use encoder::{EmbedError, EncoderHandle, EncoderLoop};
 pub(crate) use engine::{ControlError, Engine, EngineParts, SubmitError};
 

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use engine_core::{BlockPool, Cache, Scheduler};
+use engine_core::{AdapterId, BlockPool, Cache, Scheduler};
 use engine_models::{
     Adapter, Backend, CacheShape, ChatTemplate, CpuBackend, CpuOptions, LoadError, Loaded,
-    LoadedEncoder, Opened,
+    LoadedEncoder, ModelConfig, Opened,
 };
 use protocol::load::{LoadFailure, LoadPhase, LoadReport, ModelFacts};
 use tokio::sync::mpsc;
@@ -59,16 +59,7 @@ fn generate(
     } = loaded;
     let config = model.config().clone();
     let plan = Plan::new(args, config.context_length, config.cache_bytes_per_token());
-    let source = template.as_ref().map(ChatTemplate::source);
-    let formats = Formats::detect(
-        source,
-        args.tool_call_format.as_deref(),
-        args.reasoning_tag.as_deref(),
-    );
-    let formats = formats.map_err(|error| Failure {
-        reason: LoadFailure::Unsupported,
-        message: describe(&error),
-    })?;
+    let formats = formats(args, template.as_ref())?;
     let (arithmetic, float_weights) = arithmetic(args);
     let mut backend = CpuBackend::new(
         model,
@@ -83,19 +74,7 @@ fn generate(
         },
     );
     let adapters = Adapters::new(args.max_loras, state.names.clone());
-    let mut known = HashMap::new();
-    for (name, path) in loras {
-        let adapter = Adapter::open(path, &config).map_err(|error| Failure {
-            reason: LoadFailure::Unsupported,
-            message: format!("adapter {name:?} cannot be loaded: {}", describe(&error)),
-        })?;
-        let id = adapters.insert(name, path).map_err(|error| Failure {
-            reason: LoadFailure::Unsupported,
-            message: describe(&error),
-        })?;
-        backend.add_adapter(id, Arc::new(adapter));
-        known.insert(id, name.clone());
-    }
+    let known = add_adapters(&mut backend, &adapters, &config, loras)?;
     let facts = ModelFacts {
         architecture: config.architecture.clone(),
         parameters,
@@ -140,6 +119,45 @@ fn generate(
     warm(&engine);
     state.set_engine(engine, ready(file_bytes, facts));
     Ok(Work::Generate(Box::new(runner)))
+}
+
+/// How this model writes tool calls and thoughts.
+fn formats(args: &EngineArgs, template: Option<&ChatTemplate>) -> Result<Formats, Failure> {
+    let formats = Formats::detect(
+        template.map(ChatTemplate::source),
+        args.tool_call_format.as_deref(),
+        args.reasoning_tag.as_deref(),
+    );
+    formats.map_err(|error| unsupported(describe(&error)))
+}
+
+/// Loads the adapters that are there from the start; returns their names.
+fn add_adapters(
+    backend: &mut CpuBackend,
+    adapters: &Adapters,
+    config: &ModelConfig,
+    loras: &[(String, PathBuf)],
+) -> Result<HashMap<AdapterId, String>, Failure> {
+    let mut known = HashMap::new();
+    for (name, path) in loras {
+        let adapter = Adapter::open(path, config).map_err(|error| {
+            let error = describe(&error);
+            unsupported(format!("adapter {name:?} cannot be loaded: {error}"))
+        })?;
+        let id = adapters
+            .insert(name, path)
+            .map_err(|error| unsupported(describe(&error)))?;
+        backend.add_adapter(id, Arc::new(adapter));
+        known.insert(id, name.clone());
+    }
+    Ok(known)
+}
+
+const fn unsupported(message: String) -> Failure {
+    Failure {
+        reason: LoadFailure::Unsupported,
+        message,
+    }
 }
 
 fn cache(plan: &Plan, has_events: bool) -> Cache {
@@ -196,7 +214,7 @@ fn embed(args: &EngineArgs, state: &Arc<State>, loaded: LoadedEncoder) -> Work {
     encoder.use_threads(plan.threads);
     let (handle, work) = EncoderHandle::new(encoder, Arc::new(tokenizer), args.max_waiting);
     state.set_encoder(Arc::new(handle), ready(file_bytes, facts));
-    Work::Embed(work)
+    Work::Embed(Box::new(work))
 }
 
 fn ready(bytes: u64, facts: ModelFacts) -> LoadReport {

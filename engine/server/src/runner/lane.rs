@@ -10,9 +10,9 @@ use super::device::Device;
 use super::job::{Job, Outcome};
 
 /// Something to be done between two jobs.
-type Errand = Box<dyn FnOnce(&mut Device) + Send>;
+pub(super) type Errand = Box<dyn FnOnce(&mut Device) + Send>;
 
-enum Order {
+pub(super) enum Order {
     Compute(Job),
     Do(Errand),
 }

@@ -276,15 +276,15 @@ fn mixed(index: u32) -> (Request, mpsc::UnboundedReceiver<Event>) {
     };
     let generation = GenerationOptions {
         sampling: SamplingParameters {
-            temperature: if index % 3 == 0 { 0.0 } else { 0.8 },
+            temperature: if index.is_multiple_of(3) { 0.0 } else { 0.8 },
             top_p: if index % 3 == 2 { 0.7 } else { 1.0 },
-            repetition_penalty: if index % 5 == 0 { 1.3 } else { 1.0 },
+            repetition_penalty: if index.is_multiple_of(5) { 1.3 } else { 1.0 },
             seed: u64::from(index),
-            logprobs: (index % 6 == 0).then_some(2),
+            logprobs: (index.is_multiple_of(6)).then_some(2),
             ..SamplingParameters::default()
         },
         stop_tokens: (0..20).collect(),
-        tokens_min: if index % 2 == 0 { 4 } else { 0 },
+        tokens_min: if index.is_multiple_of(2) { 4 } else { 0 },
         constraint: (index % 7 == 3).then(|| Box::new(constraint) as Box<dyn Constraint>),
         ..options(3 + (index as usize * 5) % 14)
     };
