@@ -47,7 +47,7 @@ enum Bench {
     Clients(clients::Args),
     /// Serve a model
     #[command(hide = true)]
-    Serve(EngineArgs),
+    Serve(Box<EngineArgs>),
 }
 
 fn main() -> ExitCode {
