@@ -109,6 +109,7 @@ async fn adapters_are_loaded_named_listed_and_unloaded() {
             .clone()
     };
     let (plain, adapted) = (text("tiny").await, text("pirate").await);
+    assert_ne!(plain, adapted);
     assert_eq!(text("small:pirate").await, adapted);
     assert_eq!(text("tiny").await, plain);
     let unload = json!({"lora_name": "pirate"});
