@@ -84,6 +84,11 @@ fn measure(value: &Value) -> (usize, usize) {
 
 /// The error for a wish that did not compile: names the innermost part of the schema that has the same fault alone.
 pub(super) fn locate(compiler: &Compiler, spec: &GrammarSpec, message: String) -> GrammarError {
+    if let GrammarSpec::Either(specs) = spec {
+        let mut alone = specs.iter().map(|spec| compiler.compile(spec, None));
+        let fault = alone.find_map(Result::err);
+        return fault.unwrap_or_else(|| GrammarError::invalid(message));
+    }
     let GrammarSpec::JsonSchema { schema, strict } = spec else {
         return GrammarError::invalid(message);
     };

@@ -231,6 +231,11 @@ fn a_wish_that_makes_no_sense_is_the_callers_fault() {
     );
     check(schema(json!(false)), "at $");
     check(schema(json!(7)), "at $");
+    let unique = json!({"type": "array", "items": {"type": "array", "uniqueItems": true}});
+    check(
+        GrammarSpec::Either(vec![GrammarSpec::JsonObject, schema(unique)]),
+        "at $.items: Unimplemented keys",
+    );
     check(GrammarSpec::Regex("[".to_owned()), "");
     check(GrammarSpec::Regex("(?=a)a".to_owned()), "");
     check(GrammarSpec::Lark("start: missing".to_owned()), "missing");

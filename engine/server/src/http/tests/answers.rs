@@ -237,6 +237,48 @@ async fn calls_that_must_be_made_are_made() {
 }
 
 #[tokio::test]
+async fn where_json_is_wanted_and_calls_may_be_made_an_answer_is_one_of_both() {
+    let fixture = Fixture::roomy();
+    let schema = json!({"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"], "additionalProperties": false});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "x", "strict": true, "schema": schema}});
+    let mut strict = tools();
+    strict[0]["function"]["strict"] = true.into();
+    for (tools, choice) in [
+        (tools(), json!(null)),
+        (strict.clone(), json!("auto")),
+        (strict, json!("none")),
+    ] {
+        // A model that would rather say one byte than any other.
+        let message = async |favourite: u8| {
+            let bias = json!({(3 + u32::from(favourite)).to_string(): 100});
+            let more = json!({"response_format": format, "tools": tools, "tool_choice": choice, "logit_bias": bias,
+                "parallel_tool_calls": false, "ignore_eos": false});
+            let body = with(chat("x", 600), more);
+            let answer = fixture.post_ok("/v1/chat/completions", &body).await;
+            answer["choices"][0].clone()
+        };
+        for favourite in [b'{', b'<', b'w'] {
+            let answered = message(favourite).await;
+            let message = &answered["message"];
+            let is_call = answered["finish_reason"] == "tool_calls";
+            match favourite {
+                b'{' => assert!(!is_call, "{answered}"),
+                b'<' => assert_eq!(is_call, choice != "none", "{answered}"),
+                _ => {}
+            }
+            let text = if is_call {
+                &message["tool_calls"][0]["function"]["arguments"]
+            } else {
+                &message["content"]
+            };
+            let value: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
+            let (answers, city) = (value["a"].is_boolean(), value["city"].is_string());
+            assert_eq!((answers, city), (!is_call, is_call), "{answered}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_final_message_is_continued() {
     let fixture = Fixture::start();
     let messages =
