@@ -19,7 +19,7 @@ mod tests;
 
 pub(crate) use command::{Command, Message};
 pub(crate) use event_log::EventLog;
-pub(crate) use request::{Event, Refusal, Request, TokenEvent};
+pub(crate) use request::{Event, Refusal, Request, TokenEvent, Visible};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -177,7 +177,7 @@ impl Runner {
             salt,
             adapter,
             prompt_logprobs,
-            shows_special,
+            visible,
             events,
         } = request;
         let Generation {
@@ -213,13 +213,7 @@ impl Runner {
             constraint,
             prompt_logprobs: prompt_logprobs.unwrap_or(0),
         });
-        let active = Active::new(
-            answer,
-            shows_special,
-            adapter,
-            prompt_logprobs.is_some(),
-            events,
-        );
+        let active = Active::new(answer, visible, adapter, prompt_logprobs.is_some(), events);
         active.send(Event::Queued);
         self.active.insert(id, active);
     }

@@ -5,6 +5,8 @@ use protocol::openai::Stop;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::runner::Visible;
+
 use super::fault::Fault;
 use super::format::FormatBody;
 
@@ -75,8 +77,7 @@ pub(super) struct Making {
     pub(super) stop_tokens: Vec<TokenId>,
     /// Whether the model's own end of an answer does not count.
     pub(super) ignores_end: bool,
-    /// Whether control tokens show in the text.
-    pub(super) shows_special: bool,
+    pub(super) visible: Visible,
     pub(super) tokens_min: usize,
     /// Most tokens, or all that fit.
     pub(super) tokens_max: Option<usize>,
@@ -116,7 +117,10 @@ impl SamplingBody {
             includes_stop: self.include_stop_str_in_output.unwrap_or(false),
             stop_tokens: self.stop_tokens()?,
             ignores_end: self.ignore_eos.unwrap_or(false),
-            shows_special: !self.skip_special_tokens.unwrap_or(true),
+            visible: match self.skip_special_tokens {
+                Some(false) => Visible::All,
+                Some(true) | None => Visible::default(),
+            },
             tokens_min,
             tokens_max,
             prompt_logprobs: self.prompt_logprobs()?,

@@ -137,7 +137,7 @@ pub(super) async fn submit(
         salt: making.salt.clone(),
         adapter: submission.adapter,
         prompt_logprobs: making.prompt_logprobs,
-        shows_special: making.shows_special,
+        visible: making.visible.clone(),
         events,
     };
     engine.submit(request).map_err(|error| match error {

@@ -12,7 +12,7 @@ use super::tool::{Tool, is_name};
 const FAILURES_MAX: usize = 16;
 const NAME_BYTES_MAX: usize = 128;
 /// What some models write between a name and the separator: an identifier that nobody needs.
-const CALL_ID: &str = "[CALL_ID]";
+pub(super) const CALL_ID: &str = "[CALL_ID]";
 
 /// What the text of one call yields.
 #[derive(Debug, Clone, PartialEq, Eq)]

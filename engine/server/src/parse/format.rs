@@ -6,6 +6,7 @@ use engine_core::TokenId;
 use engine_models::Tokenizer;
 use thiserror::Error;
 
+use super::calls::CALL_ID;
 use super::ids::Ids;
 
 /// How a model writes calls. A block is `start open call (between call)* close end`.
@@ -235,12 +236,15 @@ impl Formats {
         })
     }
 
-    /// The control tokens that these formats are written with: an answer's text must hold them, although control
-    /// tokens have no text otherwise.
-    pub fn visible_tokens(&self, tokenizer: &Tokenizer) -> Vec<TokenId> {
-        let mut marks = vec![self.tools.start, self.tools.end, "[CALL_ID]"];
-        if let CallFormat::Named { separator } = self.tools.call {
-            marks.push(separator);
+    /// The control tokens that reasoning, and calls where there are tools, are marked with: an answer's text must
+    /// hold them, although control tokens have no text otherwise.
+    pub(crate) fn marks(&self, tokenizer: &Tokenizer, has_tools: bool) -> Vec<TokenId> {
+        let mut marks = Vec::new();
+        if has_tools {
+            marks.extend([self.tools.start, self.tools.end, CALL_ID]);
+            if let CallFormat::Named { separator } = self.tools.call {
+                marks.push(separator);
+            }
         }
         if let Some(reasoning) = &self.reasoning {
             marks.extend([&*reasoning.start, &*reasoning.end]);

@@ -8,13 +8,13 @@ use tokio::sync::mpsc;
 
 use crate::metrics::{Finished, Metrics, Source};
 
-use super::request::{Event, TokenEvent};
+use super::request::{Event, TokenEvent, Visible};
 
 /// A request that waits or runs.
 #[derive(Debug)]
 pub(super) struct Active {
     answer: Answer,
-    shows_special: bool,
+    visible: Visible,
     pub(super) adapter: Option<AdapterId>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     /// What is known of the prompt's tokens, until all of it is.
@@ -29,14 +29,14 @@ pub(super) struct Active {
 impl Active {
     pub(super) fn new(
         answer: Answer,
-        shows_special: bool,
+        visible: Visible,
         adapter: Option<AdapterId>,
         wants_prompt: bool,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         Self {
             answer,
-            shows_special,
+            visible,
             adapter,
             events,
             prompt: wants_prompt.then(Vec::new),
@@ -104,10 +104,9 @@ impl Active {
         let Chosen { sampled, is_end } = chosen;
         let progress = if is_end {
             self.answer.end()
-        } else if self.shows_special {
-            self.answer.accept(&tokenizer.visible_bytes(sampled.token))
         } else {
-            self.answer.accept(&tokenizer.bytes(sampled.token))
+            let bytes = self.visible.bytes(tokenizer, sampled.token);
+            self.answer.accept(&bytes)
         };
         let cached = sequence.cached();
         self.send(Event::Token(TokenEvent {

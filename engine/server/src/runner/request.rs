@@ -1,6 +1,7 @@
 //! What the step loop is asked for and what it answers.
 
 use engine_core::{AdapterId, FinishReason, Generation, PromptLogprob, Refused, Sampled, TokenId};
+use engine_models::Tokenizer;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -19,10 +20,34 @@ pub(crate) struct Request {
     pub(crate) adapter: Option<AdapterId>,
     /// How many likeliest tokens to report with each token of the prompt, if any log probabilities are wanted.
     pub(crate) prompt_logprobs: Option<usize>,
-    /// Whether special tokens are part of the text.
-    pub(crate) shows_special: bool,
+    /// Which control tokens are part of the text.
+    pub(crate) visible: Visible,
     /// At most one event a token, so the length of the context bounds it. A closed channel ends the sequence.
     pub(crate) events: mpsc::UnboundedSender<Event>,
+}
+
+/// Which control tokens are part of an answer's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Visible {
+    All,
+    Only(Vec<TokenId>),
+}
+
+impl Default for Visible {
+    fn default() -> Self {
+        Self::Only(Vec::new())
+    }
+}
+
+impl Visible {
+    /// The bytes that a token adds to the text.
+    pub(super) fn bytes(&self, tokenizer: &Tokenizer, token: TokenId) -> Vec<u8> {
+        match self {
+            Self::All => tokenizer.visible_bytes(token),
+            Self::Only(tokens) if tokens.contains(&token) => tokenizer.visible_bytes(token),
+            Self::Only(_) => tokenizer.bytes(token),
+        }
+    }
 }
 
 /// What a request learns, in this order: `Queued` or `Refused`, the prompt if wanted, then tokens until one finishes

@@ -16,7 +16,7 @@ use engine_models::{Loaded, SleepLevel};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Command, Event, Message, Refusal, Request, Runner, RunnerOptions};
+use super::{Command, Event, Message, Refusal, Request, Runner, RunnerOptions, Visible};
 use crate::metrics::{Finished, Metrics, Reason};
 use paged::{PagedModel, VOCABULARY};
 
@@ -84,7 +84,7 @@ fn request(
         salt: None,
         adapter: None,
         prompt_logprobs: None,
-        shows_special: false,
+        visible: Visible::default(),
         events,
     };
     (request, receiver)

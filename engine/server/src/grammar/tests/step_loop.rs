@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::runner::{Event, Message, Request, Runner, RunnerOptions};
+use crate::runner::{Event, Message, Request, Runner, RunnerOptions, Visible};
 
 use super::super::{GrammarSpec, Grammars};
 use super::byte_tokenizer;
@@ -145,7 +145,7 @@ fn answers(setup: Setup, tokenizer: &Arc<Tokenizer>, specs: &[GrammarSpec]) -> V
             salt: None,
             adapter: None,
             prompt_logprobs: None,
-            shows_special: false,
+            visible: Visible::default(),
             events,
         };
         sender

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use engine_core::Constraint;
+use engine_core::{Constraint, TokenId};
 use engine_models::Tokenizer;
 use futures::future::try_join_all;
 use serde_json::{Map, Value};
 
 use crate::grammar::{GrammarSpec, Reasoning, ToolCalls};
-use crate::parse::{Formats, Output, OutputOptions, Tool, ToolChoice};
+use crate::parse::{Output, OutputOptions, Tool, ToolChoice};
+use crate::runner::Visible;
 use crate::state::{Engine, State};
 
 use super::super::choice::Choice;
@@ -41,9 +42,11 @@ pub(in crate::http) async fn start(state: &State, body: ChatBody) -> Result<Chat
     let Prepared {
         rendered,
         answers,
-        shows_special,
+        marks,
     } = prepared;
-    making.shows_special |= shows_special;
+    if let Visible::Only(visible) = &mut making.visible {
+        visible.extend(marks);
+    }
     observe(state, &making);
     let prompt: Arc<[_]> = rendered.tokens.into();
     let (engine, making) = (&engine, &making);
@@ -105,8 +108,8 @@ struct Prepared {
     rendered: Rendered,
     /// What restricts each answer, and what reads it.
     answers: Vec<(Option<Box<dyn Constraint>>, Output)>,
-    /// Whether the model marks calls or reasoning by control tokens.
-    shows_special: bool,
+    /// The control tokens that mark calls and reasoning.
+    marks: Vec<TokenId>,
 }
 
 fn prepare(engine: &Engine, body: &ChatBody, answers: u32) -> Result<Prepared, Fault> {
@@ -135,7 +138,7 @@ fn prepare(engine: &Engine, body: &ChatBody, answers: u32) -> Result<Prepared, F
             .as_ref()
             .is_some_and(|reasoning| reasoning.is_open),
     };
-    let shows_special = has_hidden_marks(engine, formats, !options.tools.is_empty());
+    let marks = formats.marks(&engine.tokenizer, !options.tools.is_empty());
     let answer = || {
         let constraint = match &spec {
             None => None,
@@ -151,7 +154,7 @@ fn prepare(engine: &Engine, body: &ChatBody, answers: u32) -> Result<Prepared, F
         answers: (0..answers)
             .map(|_| answer())
             .collect::<Result<_, Fault>>()?,
-        shows_special,
+        marks,
     })
 }
 
@@ -194,23 +197,4 @@ fn template_options(body: &ChatBody) -> TemplateOptions {
         continues_final_message: body.continue_final_message == Some(true),
         variables,
     }
-}
-
-/// Whether marks that must be seen to read an answer are control tokens, which add no text otherwise.
-fn has_hidden_marks(engine: &Engine, formats: &Formats, has_tools: bool) -> bool {
-    let tokenizer = &engine.tokenizer;
-    let is_hidden = |mark: &str| {
-        let tokens = tokenizer.encode_chat(mark);
-        tokens.last().is_some_and(|token| {
-            tokenizer.bytes(*token).is_empty() && tokenizer.visible_bytes(*token) == mark.as_bytes()
-        })
-    };
-    let tools = [formats.tools.start, formats.tools.end];
-    let tools = tools.into_iter().filter(|_| has_tools);
-    let reasoning = formats.reasoning.iter();
-    let reasoning = reasoning.flat_map(|format| [format.start.as_ref(), format.end.as_ref()]);
-    tools
-        .chain(reasoning)
-        .filter(|mark| !mark.is_empty())
-        .any(is_hidden)
 }

@@ -279,6 +279,23 @@ async fn where_json_is_wanted_and_calls_may_be_made_an_answer_is_one_of_both() {
 }
 
 #[tokio::test]
+async fn of_control_tokens_only_marks_show_unless_all_are_wanted() {
+    let fixture = Fixture::start_with(&["--reasoning-tag", "|im_start|"]);
+    let message = async |token: &str, skips: bool| {
+        let more = json!({"logit_bias": {token: 100}, "skip_special_tokens": skips});
+        let body = with(chat("x", 2), more);
+        let answer = fixture.post_ok("/v1/chat/completions", &body).await;
+        let message = answer["choices"][0]["message"].clone();
+        let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+        (text("reasoning_content"), text("content"))
+    };
+    let (end, mark) = ("<|endoftext|>", "<|im_start|>");
+    assert_eq!(message("0", true).await, (String::new(), String::new()));
+    assert_eq!(message("0", false).await, (String::new(), end.repeat(2)));
+    assert_eq!(message("1", true).await, (mark.to_owned(), String::new()));
+}
+
+#[tokio::test]
 async fn a_final_message_is_continued() {
     let fixture = Fixture::start();
     let messages =
