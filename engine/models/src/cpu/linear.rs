@@ -37,10 +37,12 @@ pub(crate) use pack::pack_all;
 
 use arena::Section;
 use format::Format;
-use kernels::{FloatStripe, IntegerStripe, Kernels};
+use kernels::{FloatStripe, IntegerStripes, Kernels, Sums};
 
 /// Rows of a stripe: chunks of a product begin at multiples of this number.
 pub(crate) const STRIPE_ROWS: usize = 16;
+/// Stripes that a kernel takes at a time.
+const STRIPES: usize = 2;
 /// Columns with one scale: gated products are computed in multiples of this number of rows.
 pub(crate) const GROUP: usize = 32;
 /// Tokens whose activations lie together: parallel loops that set [`Slots`] best take whole blocks.
@@ -274,17 +276,24 @@ fn each_result(
             dense::multiply(level, matrix, input, (rows, tokens), scratch, finish);
         }
         Body::Tiles { format, tiles } => {
-            let stripe_bytes = matrix.columns.div_ceil(GROUP) * format.tile_bytes();
-            let kernels = Kernels::of(level, *format);
-            let mut sums = kernels::Sums::default();
+            let stripes = Stripes {
+                kernels: Kernels::of(level, *format),
+                tiles: tiles.bytes(),
+                bytes: matrix.columns.div_ceil(GROUP) * format.tile_bytes(),
+                input,
+            };
+            let mut sums = [Sums::default(), Sums::default()];
             for block in blocks(tokens) {
-                for first in rows.clone().step_by(STRIPE_ROWS) {
-                    let start = first / STRIPE_ROWS * stripe_bytes;
-                    let stripe = &tiles.bytes()[start..start + stripe_bytes];
-                    multiply_stripe(kernels, stripe, (input, block.clone()), &mut sums);
-                    let count = STRIPE_ROWS.min(rows.end - first);
-                    for (token, sums) in block.clone().zip(&mut sums.0) {
-                        finish(first, token, &mut sums[..count]);
+                for first in rows.clone().step_by(STRIPES * STRIPE_ROWS) {
+                    let count = (rows.end - first).div_ceil(STRIPE_ROWS).min(STRIPES);
+                    let sums = &mut sums[..count];
+                    stripes.multiply(first / STRIPE_ROWS, block.clone(), sums);
+                    for (stripe, sums) in sums.iter_mut().enumerate() {
+                        let first = first + stripe * STRIPE_ROWS;
+                        let count = STRIPE_ROWS.min(rows.end - first);
+                        for (token, sums) in block.clone().zip(&mut sums.0) {
+                            finish(first, token, &mut sums[..count]);
+                        }
                     }
                 }
             }
@@ -302,37 +311,52 @@ fn blocks(tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// The products of one stripe with some tokens of one block, in the first places of `sums`.
-fn multiply_stripe(
+/// The stripes of a matrix and what they are multiplied with.
+struct Stripes<'a> {
     kernels: Kernels,
-    stripe: &[u8],
-    input: (&Activations, Range<usize>),
-    sums: &mut kernels::Sums,
-) {
-    let (input, tokens) = input;
-    match kernels {
-        Kernels::Integers(kernel) => {
-            let block = input.integer_block(tokens.start / BLOCK_TOKENS);
-            let stripe = IntegerStripe {
-                tiles: stripe,
-                groups: input.groups(),
-                block: block.bytes,
-                width: block.tokens,
-                first: tokens.start % BLOCK_TOKENS,
-                count: tokens.len(),
-            };
-            // SAFETY: levels are only made where the processor has their instructions.
-            unsafe { kernel(&stripe, sums) };
-        }
-        Kernels::Floats(kernel) => {
-            let stripe = FloatStripe {
-                tiles: stripe,
-                groups: input.groups(),
-                input: input.float_vectors(tokens.clone()),
-                count: tokens.len(),
-            };
-            // SAFETY: levels are only made where the processor has their instructions.
-            unsafe { kernel(&stripe, sums) };
+    tiles: &'a [u8],
+    /// Bytes of a stripe.
+    bytes: usize,
+    input: &'a Activations,
+}
+
+impl Stripes<'_> {
+    /// The products of one or two stripes with some tokens of one block, in the first places of the sums.
+    fn multiply(&self, first: usize, tokens: Range<usize>, sums: &mut [Sums]) {
+        let Self {
+            kernels,
+            tiles,
+            bytes,
+            input,
+        } = *self;
+        let tiles = &tiles[first * bytes..(first + sums.len()) * bytes];
+        match kernels {
+            Kernels::Integers(kernel) => {
+                let block = input.integer_block(tokens.start / BLOCK_TOKENS);
+                let stripes = IntegerStripes {
+                    tiles,
+                    stripe_bytes: bytes,
+                    groups: input.groups(),
+                    block: block.bytes,
+                    width: block.tokens,
+                    first: tokens.start % BLOCK_TOKENS,
+                    count: tokens.len(),
+                };
+                // SAFETY: levels are only made where the processor has their instructions.
+                unsafe { kernel(&stripes, sums) };
+            }
+            Kernels::Floats(kernel) => {
+                for (tiles, sums) in tiles.chunks_exact(bytes).zip(sums) {
+                    let stripe = FloatStripe {
+                        tiles,
+                        groups: input.groups(),
+                        input: input.float_vectors(tokens.clone()),
+                        count: tokens.len(),
+                    };
+                    // SAFETY: levels are only made where the processor has their instructions.
+                    unsafe { kernel(&stripe, sums) };
+                }
+            }
         }
     }
 }

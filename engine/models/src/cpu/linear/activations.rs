@@ -1,9 +1,13 @@
-//! Activations of some tokens, prepared once and multiplied by several matrices: as floats, and as integers of 8 bits
-//! with a scale for each group of 32.
+//! Activations of some tokens, prepared once and multiplied by several matrices: as floats, and as integers with a
+//! scale for each group of 32.
+//!
+//! The largest activation of a group is an integer of 16 bits, the others are integers of 8 bits. A few columns of
+//! transformers are many times larger than the rest; the scale of a group must not grow with them, or the 31 others
+//! lose the bits (the outliers of LLM.int8(), Dettmers et al. 2022).
 
 use std::fmt;
 
-use super::kernels::GROUP_BYTES;
+use super::kernels::{GROUP_BYTES, Number};
 use super::{BLOCK_TOKENS, Forms, GROUP, Level, Parts, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
@@ -200,10 +204,13 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(32))]
 pub(super) struct Quantized {
+    /// The integers, with zero in the place of the wide one.
     pub(super) codes: [i8; GROUP],
     pub(super) scale: f32,
-    /// The sums of the first and of the second 16 integers.
+    /// The sums of the first and of the second 16 integers, the wide one included.
     pub(super) sums: [i32; 2],
+    pub(super) wide_column: u32,
+    pub(super) wide: i16,
 }
 
 /// Quantizes groups and writes them to their places, one group behind the other.
@@ -252,14 +259,16 @@ pub(super) unsafe fn write_groups(
         write(token * GROUP, &group.codes.map(i8::cast_unsigned));
         let [low, high] = group.sums;
         let scaled = (low + high) as f32 * group.scale;
-        let numbers = [
-            group.scale.to_ne_bytes(),
-            scaled.to_ne_bytes(),
-            (-128 * low).to_ne_bytes(),
-            (-128 * high).to_ne_bytes(),
-        ];
-        for (index, bytes) in numbers.iter().enumerate() {
-            write(width * (GROUP + 4 * index) + 4 * token, bytes);
+        let wide = u32::from(group.wide.cast_unsigned());
+        for (number, bytes) in [
+            (Number::Scale, group.scale.to_ne_bytes()),
+            (Number::ScaledSum, scaled.to_ne_bytes()),
+            (Number::LowOffset, (-128 * low).to_ne_bytes()),
+            (Number::HighOffset, (-128 * high).to_ne_bytes()),
+            (Number::WideColumn, group.wide_column.to_ne_bytes()),
+            (Number::Wide, wide.to_ne_bytes()),
+        ] {
+            write(number.place(width, token), &bytes);
         }
     }
 }

@@ -4,21 +4,25 @@
 mod dense;
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_abs_epi8,
-    _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256,
-    _mm256_castsi256_ps, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
-    _mm256_cvtps_epi32, _mm256_dpbusd_avx_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_ps, _mm256_mul_ps,
-    _mm256_packs_epi16, _mm256_packs_epi32, _mm256_permutevar8x32_epi32, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi32, _mm256_srli_epi16, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_xor_si256,
+    __m128i, __m256, __m256i, _CMP_EQ_OQ, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch,
+    _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps,
+    _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi32_ps,
+    _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_dpbusd_avx_epi32,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_max_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_packs_epi16, _mm256_packs_epi32,
+    _mm256_permutevar8x32_epi32, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8,
+    _mm256_slli_epi32, _mm256_srli_epi16, _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
+    _mm256_sub_epi32, _mm256_xor_si256,
 };
 
 use super::activations::{Place, Quantized, write_groups};
 use super::format::{BYTE_CODES, Format, NIBBLE_CODES, ROW_HALVES};
-use super::kernels::{FloatStripe, GROUP_BYTES, IntegerStripe, Kernels, Sums};
-use super::portable::LARGEST_MIN;
+use super::kernels::{
+    FloatStripe, GROUP_BYTES, IntegerStripes, Kernels, Number, Sums, wide_line, wide_mask,
+    wide_shift,
+};
+use super::portable::{REACH_MIN, WIDE_REACH};
 use super::{GROUP, Parts, STRIPE_ROWS};
 
 pub(super) use dense::{dequantize_tile, multiply_decoded};
@@ -64,15 +68,15 @@ pub(super) fn vnni_kernels(format: Format) -> Kernels {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn plain<const FORMAT: u8>(stripe: &IntegerStripe<'_>, sums: &mut Sums) {
+fn plain<const FORMAT: u8>(stripes: &IntegerStripes<'_>, sums: &mut [Sums]) {
     // SAFETY: this function is compiled for AVX2.
-    unsafe { integers::<false, FORMAT>(stripe, sums) };
+    unsafe { integers::<false, FORMAT>(stripes, sums) };
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn vnni<const FORMAT: u8>(stripe: &IntegerStripe<'_>, sums: &mut Sums) {
+fn vnni<const FORMAT: u8>(stripes: &IntegerStripes<'_>, sums: &mut [Sums]) {
     // SAFETY: this function is compiled for AVX2 and AVX-VNNI.
-    unsafe { integers::<true, FORMAT>(stripe, sums) };
+    unsafe { integers::<true, FORMAT>(stripes, sums) };
 }
 
 const fn is_nibbles(format: u8) -> bool {
@@ -93,61 +97,50 @@ const fn tile_bytes(format: u8) -> usize {
 /// The caller is compiled for AVX2, FMA and F16C, and with `VNNI` for AVX-VNNI.
 #[inline(always)]
 unsafe fn integers<const VNNI: bool, const FORMAT: u8>(
-    stripe: &IntegerStripe<'_>,
-    sums: &mut Sums,
+    stripes: &IntegerStripes<'_>,
+    sums: &mut [Sums],
 ) {
-    let IntegerStripe {
-        tiles,
-        groups,
-        block,
-        width,
-        first,
-        count,
-    } = *stripe;
-    assert!(
-        groups * tile_bytes(FORMAT) <= tiles.len()
-            && groups * width * GROUP_BYTES <= block.len()
-            && first + count <= width
-            && count <= sums.0.len(),
-        "a stripe outside its memory"
-    );
-    let mut done = 0;
-    while done < count {
-        let sums = &mut sums.0[done..];
-        // SAFETY: the stripe's parts have the lengths that are asserted above; the instructions are the caller's.
-        done += unsafe {
-            match count - done {
-                4.. => tokens::<VNNI, FORMAT, 4>(stripe, first + done, sums),
-                2.. => tokens::<VNNI, FORMAT, 2>(stripe, first + done, sums),
-                _ => tokens::<VNNI, FORMAT, 1>(stripe, first + done, sums),
-            }
-        };
+    stripes.check(tile_bytes(FORMAT), sums);
+    let tiles = stripes.tiles.chunks_exact(stripes.stripe_bytes);
+    for (tiles, sums) in tiles.zip(sums) {
+        let (mut done, count) = (0, stripes.count);
+        while done < count {
+            // SAFETY: the stripes' parts have the lengths that are checked above; the instructions are the caller's.
+            done += unsafe {
+                match count - done {
+                    4.. => tokens::<VNNI, FORMAT, 4>(stripes, tiles, done, sums),
+                    2.. => tokens::<VNNI, FORMAT, 2>(stripes, tiles, done, sums),
+                    _ => tokens::<VNNI, FORMAT, 1>(stripes, tiles, done, sums),
+                }
+            };
+        }
     }
 }
 
-/// Multiplies a stripe with `T` tokens of a block, from `first` on.
+/// Multiplies a stripe with `T` tokens of a block, behind those that are done.
 ///
 /// # Safety
 /// The stripe's parts are as long as its numbers say; the caller has the instructions.
 #[inline(always)]
 unsafe fn tokens<const VNNI: bool, const FORMAT: u8, const T: usize>(
-    stripe: &IntegerStripe<'_>,
-    first: usize,
-    sums: &mut [[f32; STRIPE_ROWS]],
+    stripes: &IntegerStripes<'_>,
+    tiles: &[u8],
+    done: usize,
+    sums: &mut Sums,
 ) -> usize {
     // SAFETY: the loop stays inside the tiles, the block and the sums; fetching ahead reads nothing.
     unsafe {
         let mut results = [[_mm256_setzero_ps(); 2]; T];
-        let (mut tile, mut block) = (stripe.tiles.as_ptr(), stripe.block.as_ptr());
-        let width = stripe.width;
-        for _ in 0..stripe.groups {
+        let (mut tile, mut block) = (tiles.as_ptr(), stripes.block.as_ptr());
+        let width = stripes.width;
+        for _ in 0..stripes.groups {
             for line in 0..tile_bytes(FORMAT).div_ceil(64) {
                 _mm_prefetch::<_MM_HINT_T0>(tile.wrapping_add(AHEAD + 64 * line).cast());
             }
             let tokens = Tokens {
                 block,
                 width,
-                first,
+                first: stripes.first + done,
             };
             for side in 0..2 {
                 let dots = dots::<VNNI, FORMAT, T>(tile.add(32 * side), &tokens);
@@ -175,7 +168,7 @@ unsafe fn tokens<const VNNI: bool, const FORMAT: u8, const T: usize>(
             tile = tile.add(tile_bytes(FORMAT));
             block = block.add(width * GROUP_BYTES);
         }
-        for (results, sums) in results.iter().zip(sums) {
+        for (results, sums) in results.iter().zip(&mut sums.0[done..]) {
             _mm256_storeu_ps(sums.as_mut_ptr(), results[0]);
             _mm256_storeu_ps(sums.as_mut_ptr().add(WIDTH), results[1]);
         }
@@ -199,10 +192,9 @@ impl Tokens {
         unsafe { self.block.add(place).cast::<i32>().read_unaligned() }
     }
 
-    /// The `index`-th number behind the activations.
     #[inline(always)]
-    unsafe fn number(&self, token: usize, index: usize) -> i32 {
-        let place = self.width * (GROUP + 4 * index) + 4 * (self.first + token);
+    unsafe fn number(&self, token: usize, number: Number) -> i32 {
+        let place = number.place(self.width, self.first + token);
         // SAFETY: as above.
         unsafe { self.block.add(place).cast::<i32>().read_unaligned() }
     }
@@ -211,7 +203,9 @@ impl Tokens {
     #[inline(always)]
     unsafe fn scales(&self, token: usize) -> [f32; 2] {
         // SAFETY: as above.
-        unsafe { [0, 1].map(|index| f32::from_bits(self.number(token, index).cast_unsigned())) }
+        let numbers =
+            [Number::Scale, Number::ScaledSum].map(|number| unsafe { self.number(token, number) });
+        numbers.map(|number| f32::from_bits(number.cast_unsigned()))
     }
 }
 
@@ -226,7 +220,8 @@ unsafe fn dots<const VNNI: bool, const FORMAT: u8, const T: usize>(
         let mut dots = [[_mm256_setzero_si256(); 2]; T];
         if VNNI && !is_nibbles(FORMAT) {
             for (token, dots) in dots.iter_mut().enumerate() {
-                *dots = [2, 3].map(|index| _mm256_set1_epi32(tokens.number(token, index)));
+                *dots = [Number::LowOffset, Number::HighOffset]
+                    .map(|number| _mm256_set1_epi32(tokens.number(token, number)));
             }
         }
         for index in 0..8 {
@@ -263,6 +258,20 @@ unsafe fn dots<const VNNI: bool, const FORMAT: u8, const T: usize>(
             for dots in &mut dots {
                 *dots = dots.map(|dot| _mm256_madd_epi16(dot, _mm256_set1_epi16(1)));
             }
+        }
+        for (token, dots) in dots.iter_mut().enumerate() {
+            let column = tokens.number(token, Number::WideColumn) as usize % GROUP;
+            let wide = _mm256_set1_epi32(tokens.number(token, Number::Wide));
+            let line = tile.add(wide_line(is_nibbles(FORMAT), column));
+            let shift = _mm256_set1_epi32(wide_shift(is_nibbles(FORMAT), column));
+            let mask = _mm256_set1_epi32(wide_mask(is_nibbles(FORMAT)));
+            let line = _mm256_srlv_epi32(_mm256_loadu_si256(line.cast::<__m256i>()), shift);
+            let mut code = _mm256_and_si256(line, mask);
+            if !VNNI && !is_nibbles(FORMAT) {
+                code = _mm256_sub_epi32(code, _mm256_set1_epi32(128));
+            }
+            let dot = &mut dots[column / (GROUP / 2)];
+            *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(code, wide));
         }
         dots
     }
@@ -394,7 +403,6 @@ pub(super) unsafe fn quantize(groups: &[[f32; GROUP]], integers: &Parts<'_, u8>,
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn quantize_group(values: &[f32; GROUP]) -> Quantized {
-    let mut quantized = Quantized::default();
     // SAFETY: all quarters of the group are inside it, and 32 bytes are inside the codes.
     unsafe {
         let quarters =
@@ -405,30 +413,62 @@ fn quantize_group(values: &[f32; GROUP]) -> Quantized {
             _mm256_max_ps(sizes[0], sizes[1]),
             _mm256_max_ps(sizes[2], sizes[3]),
         );
-        let mut lanes = [0.0_f32; WIDTH];
-        _mm256_storeu_ps(lanes.as_mut_ptr(), largest);
-        let largest = lanes
-            .iter()
-            .fold(0.0_f32, |largest, lane| largest.max(*lane));
-        if LARGEST_MIN <= largest {
-            quantized.scale = largest / 127.0;
-            let inverse = _mm256_set1_ps(127.0 / largest);
-            let codes = quarters.map(|quarter| _mm256_cvtps_epi32(_mm256_mul_ps(quarter, inverse)));
-            let pairs = [
-                _mm256_packs_epi32(codes[0], codes[1]),
-                _mm256_packs_epi32(codes[2], codes[3]),
-            ];
-            // Packing interleaves the halves of registers.
-            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-            let bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(pairs[0], pairs[1]), order);
-            _mm256_storeu_si256(quantized.codes.as_mut_ptr().cast::<__m256i>(), bytes);
-            for (index, sum) in quantized.sums.iter_mut().enumerate() {
-                let mut lanes = [0_i32; WIDTH];
-                let codes = _mm256_add_epi32(codes[2 * index], codes[2 * index + 1]);
-                _mm256_storeu_si256(lanes.as_mut_ptr().cast::<__m256i>(), codes);
-                *sum = lanes.iter().sum();
-            }
+        let largest = highest(largest);
+        let peak = _mm256_set1_ps(largest);
+        let peaks = sizes.map(|size| {
+            _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(size, peak)).cast_unsigned()
+        });
+        let peaks = peaks[0] | peaks[1] << 8 | peaks[2] << 16 | peaks[3] << 24;
+        let wide = peaks.trailing_zeros() as usize % GROUP;
+        let mut others = [0.0_f32; GROUP];
+        for (index, size) in sizes.into_iter().enumerate() {
+            _mm256_storeu_ps(others.as_mut_ptr().add(WIDTH * index), size);
         }
+        others[wide] = 0.0;
+        let others = [0, 1, 2, 3].map(|index| _mm256_loadu_ps(others.as_ptr().add(WIDTH * index)));
+        let second = highest(_mm256_max_ps(
+            _mm256_max_ps(others[0], others[1]),
+            _mm256_max_ps(others[2], others[3]),
+        ));
+        let reach = second.max(largest / WIDE_REACH);
+        if reach < REACH_MIN {
+            return Quantized::default();
+        }
+        let inverse = 127.0 / reach;
+        let mut quantized = Quantized {
+            scale: reach / 127.0,
+            wide_column: wide as u32,
+            wide: (values[wide] * inverse).round_ties_even() as i16,
+            ..Quantized::default()
+        };
+        let factor = _mm256_set1_ps(inverse);
+        let codes = quarters.map(|quarter| _mm256_cvtps_epi32(_mm256_mul_ps(quarter, factor)));
+        let pairs = [
+            _mm256_packs_epi32(codes[0], codes[1]),
+            _mm256_packs_epi32(codes[2], codes[3]),
+        ];
+        // Packing interleaves the halves of registers.
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(pairs[0], pairs[1]), order);
+        _mm256_storeu_si256(quantized.codes.as_mut_ptr().cast::<__m256i>(), bytes);
+        quantized.codes[wide] = 0;
+        for (index, sum) in quantized.sums.iter_mut().enumerate() {
+            let mut lanes = [0_i32; WIDTH];
+            let codes = _mm256_add_epi32(codes[2 * index], codes[2 * index + 1]);
+            _mm256_storeu_si256(lanes.as_mut_ptr().cast::<__m256i>(), codes);
+            *sum = lanes.iter().sum();
+        }
+        quantized
     }
-    quantized
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn highest(vector: __m256) -> f32 {
+    let mut lanes = [0.0_f32; WIDTH];
+    // SAFETY: eight floats are inside the array.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), vector) };
+    lanes
+        .iter()
+        .fold(0.0, |highest: f32, lane| highest.max(*lane))
 }

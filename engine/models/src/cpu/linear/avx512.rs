@@ -3,18 +3,22 @@
 use std::arch::x86_64::{
     __m128i, __m256i, __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm_storeu_si128,
     _mm256_loadu_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
-    _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps,
-    _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_epi32,
-    _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi16, _mm512_storeu_ps,
+    _mm512_castsi512_ps, _mm512_cmpeq_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32,
+    _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_cvtsepi32_epi8, _mm512_maskz_mov_ps,
+    _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_epi32, _mm512_reduce_max_ps, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32,
+    _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_storeu_ps,
 };
 
 use super::activations::{Place, Quantized, write_groups};
 use super::format::{BYTE_CODES, Format, NIBBLE_CODES, ROW_HALVES};
-use super::kernels::{FloatStripe, GROUP_BYTES, IntegerStripe, Kernels, Sums};
-use super::portable::LARGEST_MIN;
-use super::{GROUP, Parts, STRIPE_ROWS};
+use super::kernels::{
+    FloatStripe, GROUP_BYTES, IntegerStripes, Kernels, Number, Sums, wide_line, wide_mask,
+    wide_shift,
+};
+use super::portable::{REACH_MIN, WIDE_REACH};
+use super::{BLOCK_TOKENS, GROUP, Parts, STRIPE_ROWS};
 
 /// How far ahead weights are fetched.
 const AHEAD: usize = 2048;
@@ -52,40 +56,51 @@ const fn tile_bytes(format: u8) -> usize {
     }
 }
 
+const fn is_nibbles(format: u8) -> bool {
+    matches!(format, NIBBLES | NIBBLES_WITH_MINIMUM)
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-fn integers<const FORMAT: u8>(stripe: &IntegerStripe<'_>, sums: &mut Sums) {
-    let IntegerStripe {
-        tiles,
-        groups,
-        block,
-        width,
-        first,
-        count,
-    } = *stripe;
-    assert!(
-        groups * tile_bytes(FORMAT) <= tiles.len()
-            && groups * width * GROUP_BYTES <= block.len()
-            && first + count <= width
-            && count <= sums.0.len(),
-        "a stripe outside its memory"
-    );
+fn integers<const FORMAT: u8>(stripes: &IntegerStripes<'_>, sums: &mut [Sums]) {
+    stripes.check(tile_bytes(FORMAT), sums);
     let mut done = 0;
-    while done < count {
-        let sums = &mut sums.0[done..];
-        // SAFETY: the stripe's parts have the lengths that are asserted above.
+    while done < stripes.count {
+        // SAFETY: the stripes' parts have the lengths that are checked above, and there are as many sums as stripes.
         done += unsafe {
-            match count - done {
-                16.. => tokens::<FORMAT, 16>(stripe, first + done, sums),
-                8.. => tokens::<FORMAT, 8>(stripe, first + done, sums),
-                4.. => tokens::<FORMAT, 4>(stripe, first + done, sums),
-                2.. => tokens::<FORMAT, 2>(stripe, first + done, sums),
-                _ => tokens::<FORMAT, 1>(stripe, first + done, sums),
+            match sums {
+                [] => return,
+                [one] => some_tokens::<FORMAT, 1>(stripes, done, [one]),
+                [one, two, ..] => some_tokens::<FORMAT, 2>(stripes, done, [one, two]),
             }
         };
     }
 }
 
+/// Multiplies `S` stripes with some tokens, and says how many.
+///
+/// # Safety
+/// The stripes' parts are as long as their numbers say.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+unsafe fn some_tokens<const FORMAT: u8, const S: usize>(
+    stripes: &IntegerStripes<'_>,
+    done: usize,
+    sums: [&mut Sums; S],
+) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match stripes.count - done {
+            // Known counts have their results in registers.
+            1 => tokens::<FORMAT, S, 1>(stripes, (done, 1), sums),
+            2 => tokens::<FORMAT, S, 2>(stripes, (done, 2), sums),
+            4 => tokens::<FORMAT, S, 4>(stripes, (done, 4), sums),
+            count => tokens::<FORMAT, S, BLOCK_TOKENS>(stripes, (done, count), sums),
+        }
+    }
+}
+
 /// A group of 16 rows: codes in 8 registers of 4 columns each, and what comes behind them.
+#[derive(Clone, Copy)]
 struct Tile {
     codes: [__m512i; 8],
     scale: __m512,
@@ -93,10 +108,22 @@ struct Tile {
     other: __m512,
 }
 
+impl Tile {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+    fn zero() -> Self {
+        Self {
+            codes: [_mm512_setzero_si512(); 8],
+            scale: _mm512_setzero_ps(),
+            other: _mm512_setzero_ps(),
+        }
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 unsafe fn read_tile<const FORMAT: u8>(tile: *const u8) -> Tile {
-    let is_nibbles = FORMAT == NIBBLES || FORMAT == NIBBLES_WITH_MINIMUM;
+    let is_nibbles = is_nibbles(FORMAT);
     // SAFETY: the caller promises that a tile lies here; the instructions take any alignment.
     unsafe {
         let load = |index: usize| _mm512_loadu_si512(tile.add(64 * index).cast());
@@ -137,77 +164,134 @@ unsafe fn read_tile<const FORMAT: u8>(tile: *const u8) -> Tile {
     }
 }
 
-/// Multiplies a stripe with `T` tokens of a block, from `first` on.
+/// Multiplies `S` stripes with `T` tokens of a block, behind those that are done.
 ///
 /// # Safety
-/// The stripe's parts are as long as its numbers say.
+/// The stripes' parts are as long as their numbers say.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-unsafe fn tokens<const FORMAT: u8, const T: usize>(
-    stripe: &IntegerStripe<'_>,
-    first: usize,
-    sums: &mut [[f32; STRIPE_ROWS]],
+unsafe fn tokens<const FORMAT: u8, const S: usize, const T: usize>(
+    stripes: &IntegerStripes<'_>,
+    (done, count): (usize, usize),
+    mut sums: [&mut Sums; S],
 ) -> usize {
-    let mut results = [_mm512_setzero_ps(); T];
-    let (mut tile, mut block) = (stripe.tiles.as_ptr(), stripe.block.as_ptr());
-    let width = stripe.width;
-    for _ in 0..stripe.groups {
+    let mut results = [[_mm512_setzero_ps(); S]; T];
+    let (mut start, mut block) = (stripes.tiles.as_ptr(), stripes.block.as_ptr());
+    let (width, first) = (stripes.width, stripes.first + done);
+    for _ in 0..stripes.groups {
         // SAFETY: the loop stays inside the tiles and the block; fetching ahead reads nothing.
         unsafe {
-            for line in 0..tile_bytes(FORMAT).div_ceil(64) {
-                _mm_prefetch::<_MM_HINT_T0>(tile.wrapping_add(AHEAD + 64 * line).cast());
-            }
-            let Tile {
-                codes,
-                scale,
-                other,
-            } = read_tile::<FORMAT>(tile);
-            let values = block.add(first * GROUP).cast::<i32>();
-            let numbers = block.add(width * GROUP + 4 * first);
-            let scales = numbers.cast::<f32>();
-            let scaled_sums = numbers.add(4 * width).cast::<f32>();
-            let low_offsets = numbers.add(8 * width).cast::<i32>();
-            let high_offsets = numbers.add(12 * width).cast::<i32>();
-            for (token, result) in results.iter_mut().enumerate() {
-                let value = |index: usize| {
-                    _mm512_set1_epi32(values.add(8 * token + index).read_unaligned())
-                };
-                let is_nibbles = FORMAT == NIBBLES || FORMAT == NIBBLES_WITH_MINIMUM;
-                let (mut low, mut high) = if is_nibbles {
-                    (_mm512_setzero_si512(), _mm512_setzero_si512())
-                } else {
-                    (
-                        _mm512_set1_epi32(low_offsets.add(token).read_unaligned()),
-                        _mm512_set1_epi32(high_offsets.add(token).read_unaligned()),
-                    )
-                };
-                for index in 0..4 {
-                    low = _mm512_dpbusd_epi32(low, codes[index], value(index));
-                    high = _mm512_dpbusd_epi32(high, codes[4 + index], value(4 + index));
+            let mut places = [start; S];
+            let mut tiles = [Tile::zero(); S];
+            for (stripe, (place, tile)) in places.iter_mut().zip(&mut tiles).enumerate() {
+                *place = start.add(stripe * stripes.stripe_bytes);
+                for line in 0..tile_bytes(FORMAT).div_ceil(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(AHEAD + 64 * line).cast());
                 }
-                let token_scale = _mm512_set1_ps(scales.add(token).read_unaligned());
-                let factor = _mm512_mul_ps(scale, token_scale);
-                if FORMAT == BYTES_IN_HALVES {
-                    *result = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), factor, *result);
-                    let factor = _mm512_mul_ps(other, token_scale);
-                    *result = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), factor, *result);
-                } else {
-                    let dot = _mm512_cvtepi32_ps(_mm512_add_epi32(low, high));
-                    *result = _mm512_fmadd_ps(dot, factor, *result);
-                    if FORMAT != BYTES {
-                        let sum = _mm512_set1_ps(scaled_sums.add(token).read_unaligned());
-                        *result = _mm512_fmadd_ps(other, sum, *result);
-                    }
-                }
+                *tile = read_tile::<FORMAT>(*place);
             }
-            tile = tile.add(tile_bytes(FORMAT));
+            for (token, results) in results[..count].iter_mut().enumerate() {
+                let token = Token {
+                    codes: block.add((first + token) * GROUP).cast(),
+                    numbers: block.add(Number::Scale.place(width, first + token)),
+                    width,
+                };
+                add_group::<FORMAT, S>(&tiles, &places, &token, results);
+            }
+            start = start.add(tile_bytes(FORMAT));
             block = block.add(width * GROUP_BYTES);
         }
     }
-    for (result, sums) in results.iter().zip(sums) {
-        // SAFETY: a row of results is 16 floats.
-        unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *result) };
+    for (token, results) in results[..count].iter().enumerate() {
+        for (result, sums) in results.iter().zip(&mut sums) {
+            // SAFETY: a row of results is 16 floats.
+            unsafe { _mm512_storeu_ps(sums.0[done + token].as_mut_ptr(), *result) };
+        }
     }
-    T
+    count
+}
+
+/// A token's group in a block of activations.
+struct Token {
+    codes: *const i32,
+    numbers: *const u8,
+    width: usize,
+}
+
+impl Token {
+    #[inline(always)]
+    unsafe fn number(&self, number: Number) -> i32 {
+        // SAFETY: the caller promises that a token's numbers lie here.
+        unsafe {
+            let place = self.numbers.add(4 * number as usize * self.width);
+            place.cast::<i32>().read_unaligned()
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn float(&self, number: Number) -> f32 {
+        // SAFETY: as above.
+        f32::from_bits(unsafe { self.number(number) }.cast_unsigned())
+    }
+}
+
+/// Adds the products of a group of `S` stripes with a token's activations to its results.
+///
+/// # Safety
+/// Tiles lie in the places, and a token's group is where the token says.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+unsafe fn add_group<const FORMAT: u8, const S: usize>(
+    tiles: &[Tile; S],
+    places: &[*const u8; S],
+    token: &Token,
+    results: &mut [__m512; S],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut dots = [[_mm512_setzero_si512(); 2]; S];
+        if !is_nibbles(FORMAT) {
+            let low = _mm512_set1_epi32(token.number(Number::LowOffset));
+            let high = _mm512_set1_epi32(token.number(Number::HighOffset));
+            dots = [[low, high]; S];
+        }
+        for index in 0..8 {
+            let value = _mm512_set1_epi32(token.codes.add(index).read_unaligned());
+            for (tile, dots) in tiles.iter().zip(&mut dots) {
+                let dot = &mut dots[index / 4];
+                *dot = _mm512_dpbusd_epi32(*dot, tile.codes[index], value);
+            }
+        }
+        let column = token.number(Number::WideColumn) as usize % GROUP;
+        let wide = _mm512_set1_epi32(token.number(Number::Wide));
+        let shift = _mm512_set1_epi32(wide_shift(is_nibbles(FORMAT), column));
+        // Where both halves have a scale of their own, the wide integer belongs to one of them.
+        let sides = match column / (GROUP / 2) {
+            0 => [wide, _mm512_setzero_si512()],
+            _ => [_mm512_setzero_si512(), wide],
+        };
+        let token_scale = _mm512_set1_ps(token.float(Number::Scale));
+        for (stripe, result) in results.iter_mut().enumerate() {
+            let [low, high] = dots[stripe];
+            let Tile { scale, other, .. } = tiles[stripe];
+            let place = places[stripe].add(wide_line(is_nibbles(FORMAT), column));
+            let line = _mm512_srlv_epi32(_mm512_loadu_si512(place.cast()), shift);
+            let code = _mm512_and_si512(line, _mm512_set1_epi32(wide_mask(is_nibbles(FORMAT))));
+            let factor = _mm512_mul_ps(scale, token_scale);
+            if FORMAT == BYTES_IN_HALVES {
+                let low = _mm512_cvtepi32_ps(_mm512_dpwssd_epi32(low, code, sides[0]));
+                *result = _mm512_fmadd_ps(low, factor, *result);
+                let high = _mm512_cvtepi32_ps(_mm512_dpwssd_epi32(high, code, sides[1]));
+                *result = _mm512_fmadd_ps(high, _mm512_mul_ps(other, token_scale), *result);
+                continue;
+            }
+            let dot = _mm512_add_epi32(_mm512_dpwssd_epi32(low, code, wide), high);
+            *result = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), factor, *result);
+            if FORMAT != BYTES {
+                let sum = _mm512_set1_ps(token.float(Number::ScaledSum));
+                *result = _mm512_fmadd_ps(other, sum, *result);
+            }
+        }
+    }
 }
 
 const fn float_bytes(format: u8) -> usize {
@@ -307,25 +391,43 @@ pub(super) unsafe fn quantize(groups: &[[f32; GROUP]], integers: &Parts<'_, u8>,
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 fn quantize_group(values: &[f32; GROUP]) -> Quantized {
-    let mut quantized = Quantized::default();
     // SAFETY: both halves of the group and of the codes are inside them.
     unsafe {
         let halves = [
             _mm512_loadu_ps(values.as_ptr()),
             _mm512_loadu_ps(values.as_ptr().add(STRIPE_ROWS)),
         ];
-        let largest = _mm512_max_ps(_mm512_abs_ps(halves[0]), _mm512_abs_ps(halves[1]));
-        let largest = _mm512_reduce_max_ps(largest);
-        if LARGEST_MIN <= largest {
-            quantized.scale = largest / 127.0;
-            let inverse = _mm512_set1_ps(127.0 / largest);
-            for (index, half) in halves.into_iter().enumerate() {
-                let codes = _mm512_cvtps_epi32(_mm512_mul_ps(half, inverse));
-                let place = quantized.codes.as_mut_ptr().add(STRIPE_ROWS * index);
-                _mm_storeu_si128(place.cast::<__m128i>(), _mm512_cvtsepi32_epi8(codes));
-                quantized.sums[index] = _mm512_reduce_add_epi32(codes);
-            }
+        let sizes = [_mm512_abs_ps(halves[0]), _mm512_abs_ps(halves[1])];
+        let largest = _mm512_reduce_max_ps(_mm512_max_ps(sizes[0], sizes[1]));
+        let peak = _mm512_set1_ps(largest);
+        let peaks = u32::from(_mm512_cmpeq_ps_mask(sizes[0], peak))
+            | u32::from(_mm512_cmpeq_ps_mask(sizes[1], peak)) << 16;
+        let wide_column = peaks.trailing_zeros() % GROUP as u32;
+        let others = !(1_u32 << wide_column);
+        let keep = [others as u16, (others >> 16) as u16];
+        let second = _mm512_reduce_max_ps(_mm512_max_ps(
+            _mm512_maskz_mov_ps(keep[0], sizes[0]),
+            _mm512_maskz_mov_ps(keep[1], sizes[1]),
+        ));
+        let reach = second.max(largest / WIDE_REACH);
+        if reach < REACH_MIN {
+            return Quantized::default();
         }
+        let inverse = 127.0 / reach;
+        let factor = _mm512_set1_ps(inverse);
+        let mut quantized = Quantized {
+            scale: reach / 127.0,
+            wide_column,
+            wide: (values[wide_column as usize] * inverse).round_ties_even() as i16,
+            ..Quantized::default()
+        };
+        for (index, half) in halves.into_iter().enumerate() {
+            let codes = _mm512_cvtps_epi32(_mm512_mul_ps(half, factor));
+            let bytes = _mm512_maskz_cvtsepi32_epi8(keep[index], codes);
+            let place = quantized.codes.as_mut_ptr().add(STRIPE_ROWS * index);
+            _mm_storeu_si128(place.cast::<__m128i>(), bytes);
+            quantized.sums[index] = _mm512_reduce_add_epi32(codes);
+        }
+        quantized
     }
-    quantized
 }

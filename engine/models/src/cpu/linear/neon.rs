@@ -3,16 +3,19 @@
 //! The dot product has no stable function in Rust's library and is written as an instruction.
 
 use std::arch::aarch64::{
-    float32x4_t, int8x16_t, int32x4_t, uint8x16_t, vaddq_s32, vandq_u8, vcvtq_f32_s32, vdupq_n_f32,
-    vdupq_n_s32, vdupq_n_u8, veorq_u8, vfmaq_f32, vld1q_f32, vld1q_u8, vmulq_f32,
-    vreinterpretq_s8_s32, vreinterpretq_s8_u8, vshrq_n_u8, vst1q_f32,
+    float32x4_t, int8x16_t, int32x4_t, uint8x16_t, vaddq_s32, vandq_u8, vandq_u32, vcvtq_f32_s32,
+    vdupq_n_f32, vdupq_n_s32, vdupq_n_u8, vdupq_n_u32, veorq_u8, vfmaq_f32, vld1q_f32, vld1q_u8,
+    vld1q_u32, vmlaq_s32, vmulq_f32, vreinterpretq_s8_s32, vreinterpretq_s8_u8,
+    vreinterpretq_s32_u32, vshlq_u32, vshrq_n_u8, vst1q_f32, vsubq_s32,
 };
 use std::arch::asm;
 
 use half::f16;
 
 use super::format::{BYTE_CODES, Format, NIBBLE_CODES, ROW_HALVES};
-use super::kernels::{GROUP_BYTES, IntegerStripe, Kernels, Sums};
+use super::kernels::{
+    GROUP_BYTES, IntegerStripes, Kernels, Number, Sums, wide_line, wide_mask, wide_shift,
+};
 use super::{GROUP, STRIPE_ROWS, portable};
 
 const WIDTH: usize = 4;
@@ -51,64 +54,54 @@ const fn tile_bytes(format: u8) -> usize {
 }
 
 #[target_feature(enable = "neon,dotprod")]
-fn integers<const FORMAT: u8>(stripe: &IntegerStripe<'_>, sums: &mut Sums) {
-    let IntegerStripe {
-        tiles,
-        groups,
-        block,
-        width,
-        first,
-        count,
-    } = *stripe;
-    assert!(
-        groups * tile_bytes(FORMAT) <= tiles.len()
-            && groups * width * GROUP_BYTES <= block.len()
-            && first + count <= width
-            && count <= sums.0.len(),
-        "a stripe outside its memory"
-    );
-    let mut done = 0;
-    while done < count {
-        let sums = &mut sums.0[done..];
-        // SAFETY: the stripe's parts have the lengths that are asserted above.
-        done += unsafe {
-            match count - done {
-                4.. => tokens::<FORMAT, 4>(stripe, first + done, sums),
-                2.. => tokens::<FORMAT, 2>(stripe, first + done, sums),
-                _ => tokens::<FORMAT, 1>(stripe, first + done, sums),
-            }
-        };
+fn integers<const FORMAT: u8>(stripes: &IntegerStripes<'_>, sums: &mut [Sums]) {
+    stripes.check(tile_bytes(FORMAT), sums);
+    let tiles = stripes.tiles.chunks_exact(stripes.stripe_bytes);
+    for (tiles, sums) in tiles.zip(sums) {
+        let (mut done, count) = (0, stripes.count);
+        while done < count {
+            // SAFETY: the stripes' parts have the lengths that are checked above.
+            done += unsafe {
+                match count - done {
+                    4.. => tokens::<FORMAT, 4>(stripes, tiles, done, sums),
+                    2.. => tokens::<FORMAT, 2>(stripes, tiles, done, sums),
+                    _ => tokens::<FORMAT, 1>(stripes, tiles, done, sums),
+                }
+            };
+        }
     }
 }
 
-/// Multiplies a stripe with `T` tokens of a block, from `first` on.
+/// Multiplies a stripe with `T` tokens of a block, behind those that are done.
 ///
 /// # Safety
 /// The stripe's parts are as long as its numbers say.
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn tokens<const FORMAT: u8, const T: usize>(
-    stripe: &IntegerStripe<'_>,
-    first: usize,
-    sums: &mut [[f32; STRIPE_ROWS]],
+    stripes: &IntegerStripes<'_>,
+    tiles: &[u8],
+    done: usize,
+    sums: &mut Sums,
 ) -> usize {
     let mut results = [[vdupq_n_f32(0.0); QUARTERS]; T];
-    let (mut tile, mut block) = (stripe.tiles.as_ptr(), stripe.block.as_ptr());
-    let width = stripe.width;
-    for _ in 0..stripe.groups {
+    let (mut tile, mut block) = (tiles.as_ptr(), stripes.block.as_ptr());
+    let width = stripes.width;
+    for _ in 0..stripes.groups {
         for quarter in 0..QUARTERS {
             // SAFETY: the loop stays inside the tiles and the block.
             unsafe {
-                let values = block.add(first * GROUP);
-                let dots = dots::<FORMAT, T>(tile.add(16 * quarter), values);
+                let tokens = Tokens {
+                    block,
+                    width,
+                    first: stripes.first + done,
+                };
+                let dots = dots::<FORMAT, T>(tile.add(16 * quarter), &tokens);
                 let (scale, other) = weights::<FORMAT>(tile, quarter);
                 for (token, results) in results.iter_mut().enumerate() {
-                    let number = |index: usize| {
-                        let place = width * (GROUP + 4 * index) + 4 * (first + token);
-                        block.add(place).cast::<f32>().read_unaligned()
-                    };
+                    let numbers = [Number::Scale, Number::ScaledSum]
+                        .map(|number| f32::from_bits(tokens.number(token, number).cast_unsigned()));
                     let result = &mut results[quarter];
-                    *result =
-                        add::<FORMAT>(*result, dots[token], (scale, other), [number(0), number(1)]);
+                    *result = add::<FORMAT>(*result, dots[token], (scale, other), numbers);
                 }
             }
         }
@@ -118,13 +111,37 @@ unsafe fn tokens<const FORMAT: u8, const T: usize>(
             block = block.add(width * GROUP_BYTES);
         }
     }
-    for (results, sums) in results.iter().zip(sums) {
+    for (results, sums) in results.iter().zip(&mut sums.0[done..]) {
         for (quarter, result) in results.iter().enumerate() {
             // SAFETY: a row of results is 16 floats.
             unsafe { vst1q_f32(sums.as_mut_ptr().add(WIDTH * quarter), *result) };
         }
     }
     T
+}
+
+/// A group of a block of activations, from a token on.
+struct Tokens {
+    block: *const u8,
+    width: usize,
+    first: usize,
+}
+
+impl Tokens {
+    /// Four activations of a token.
+    #[inline(always)]
+    unsafe fn value(&self, token: usize, index: usize) -> i32 {
+        let place = (self.first + token) * GROUP + 4 * index;
+        // SAFETY: the caller promises that the token is in the block.
+        unsafe { self.block.add(place).cast::<i32>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn number(&self, token: usize, number: Number) -> i32 {
+        let place = number.place(self.width, self.first + token);
+        // SAFETY: as above.
+        unsafe { self.block.add(place).cast::<i32>().read_unaligned() }
+    }
 }
 
 /// The scales of four rows, and the minima or the scales of the second half.
@@ -163,7 +180,7 @@ unsafe fn weights<const FORMAT: u8>(tile: *const u8, quarter: usize) -> (float32
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn dots<const FORMAT: u8, const T: usize>(
     tile: *const u8,
-    values: *const u8,
+    tokens: &Tokens,
 ) -> [[int32x4_t; 2]; T] {
     let mut dots = [[vdupq_n_s32(0); 2]; T];
     for index in 0..8 {
@@ -179,15 +196,30 @@ unsafe fn dots<const FORMAT: u8, const T: usize>(
         };
         for (token, dots) in dots.iter_mut().enumerate() {
             // SAFETY: the caller promises that a group of so many tokens lies here.
-            let value = unsafe {
-                values
-                    .add(GROUP * token + 4 * index)
-                    .cast::<i32>()
-                    .read_unaligned()
-            };
+            let value = unsafe { tokens.value(token, index) };
             let value = vreinterpretq_s8_s32(vdupq_n_s32(value));
             dots[half] = add_dot(dots[half], vreinterpretq_s8_u8(code), value);
         }
+    }
+    for (token, dots) in dots.iter_mut().enumerate() {
+        // SAFETY: the caller promises that a tile and a group of so many tokens lie here.
+        let (column, wide, line) = unsafe {
+            let column = tokens.number(token, Number::WideColumn) as usize % GROUP;
+            let line = tile.add(wide_line(is_nibbles(FORMAT), column));
+            (
+                column,
+                tokens.number(token, Number::Wide) as i16,
+                vld1q_u32(line.cast()),
+            )
+        };
+        let shift = vdupq_n_s32(-wide_shift(is_nibbles(FORMAT), column));
+        let mask = vdupq_n_u32(wide_mask(is_nibbles(FORMAT)).cast_unsigned());
+        let mut code = vreinterpretq_s32_u32(vandq_u32(vshlq_u32(line, shift), mask));
+        if !is_nibbles(FORMAT) {
+            code = vsubq_s32(code, vdupq_n_s32(128));
+        }
+        let dot = &mut dots[column / (GROUP / 2)];
+        *dot = vmlaq_s32(*dot, code, vdupq_n_s32(i32::from(wide)));
     }
     dots
 }

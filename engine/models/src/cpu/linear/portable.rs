@@ -6,30 +6,43 @@ use half::f16;
 
 use super::activations::Quantized;
 use super::format::{BYTE_CODES, Format, NIBBLE_CODES, ROW_HALVES};
-use super::kernels::{FloatStripe, GROUP_BYTES, IntegerStripe, Kernels, Sums};
+use super::kernels::{FloatStripe, GROUP_BYTES, IntegerStripes, Kernels, Number, Sums};
 use super::{GROUP, STRIPE_ROWS};
 
 /// Below this a group counts as zeros: its scale would not be a normal number.
-pub(super) const LARGEST_MIN: f32 = 1e-30;
+pub(super) const REACH_MIN: f32 = 1e-30;
+/// How far the largest activation of a group may be above the second one, for 16 bits to hold it.
+pub(super) const WIDE_REACH: f32 = 256.0;
 
-/// Activations as integers from −127 to 127.
+/// The largest activation, the first of several, becomes an integer from −127 · 256 to 127 · 256, the others become
+/// integers from −127 to 127.
 #[inline(always)]
 pub(super) fn quantize(values: &[f32; GROUP]) -> Quantized {
-    let largest = values
-        .iter()
-        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    let (scale, inverse) = if LARGEST_MIN <= largest {
-        (largest / 127.0, 127.0 / largest)
-    } else {
-        (0.0, 0.0)
-    };
-    let codes = values.map(|value| (value * inverse).round_ties_even() as i8);
-    let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum();
-    Quantized {
-        sums: [sum(&codes[..GROUP / 2]), sum(&codes[GROUP / 2..])],
-        codes,
-        scale,
+    let sizes = values.map(f32::abs);
+    let (mut wide, mut second) = (0, 0.0_f32);
+    for (column, size) in sizes.iter().enumerate().skip(1) {
+        if sizes[wide] < *size {
+            (wide, second) = (column, sizes[wide]);
+        } else {
+            second = second.max(*size);
+        }
     }
+    let reach = second.max(sizes[wide] / WIDE_REACH);
+    if reach < REACH_MIN {
+        return Quantized::default();
+    }
+    let inverse = 127.0 / reach;
+    let codes = values.map(|value| (value * inverse).round_ties_even() as i16);
+    let sum = |codes: &[i16]| codes.iter().map(|code| i32::from(*code)).sum();
+    let mut quantized = Quantized {
+        codes: codes.map(|code| code as i8),
+        scale: reach / 127.0,
+        sums: [sum(&codes[..GROUP / 2]), sum(&codes[GROUP / 2..])],
+        wide_column: wide as u32,
+        wide: codes[wide],
+    };
+    quantized.codes[wide] = 0;
+    quantized
 }
 
 pub(super) fn kernels(format: Format) -> Kernels {
@@ -70,44 +83,56 @@ struct Group<'a> {
     scaled_sum: f32,
     /// −128 times the sums of both halves.
     offsets: [i32; 2],
+    wide_column: usize,
+    wide: i32,
 }
 
 impl<'a> Group<'a> {
-    fn read(stripe: &IntegerStripe<'a>, group: usize, token: usize) -> Self {
+    fn read(stripe: &IntegerStripes<'a>, group: usize, token: usize) -> Self {
         let width = stripe.width;
         let bytes = &stripe.block[group * width * GROUP_BYTES..(group + 1) * width * GROUP_BYTES];
-        let number = |index: usize| {
-            let start = width * (GROUP + 4 * index) + 4 * token;
-            array::from_fn(|byte| bytes[start + byte])
+        let bytes_of = |number: Number| -> [u8; 4] {
+            array::from_fn(|byte| bytes[number.place(width, token) + byte])
         };
+        let float = |number| f32::from_ne_bytes(bytes_of(number));
+        let integer = |number| i32::from_ne_bytes(bytes_of(number));
         Self {
             codes: &bytes[token * GROUP..(token + 1) * GROUP],
-            scale: f32::from_ne_bytes(number(0)),
-            scaled_sum: f32::from_ne_bytes(number(1)),
-            offsets: [i32::from_ne_bytes(number(2)), i32::from_ne_bytes(number(3))],
+            scale: float(Number::Scale),
+            scaled_sum: float(Number::ScaledSum),
+            offsets: [Number::LowOffset, Number::HighOffset].map(integer),
+            wide_column: integer(Number::WideColumn) as usize,
+            wide: i32::from(integer(Number::Wide) as i16),
         }
     }
 
     /// The products of codes and some columns.
     fn dot(&self, columns: std::ops::Range<usize>, code: impl Fn(usize) -> i32) -> i32 {
+        let activation = |column: usize| match column == self.wide_column {
+            true => self.wide,
+            false => i32::from(self.codes[column].cast_signed()),
+        };
         columns
-            .map(|column| code(column) * i32::from(self.codes[column].cast_signed()))
+            .map(|column| code(column) * activation(column))
             .sum()
     }
 }
 
 fn integers<const TILE: usize>(
-    stripe: &IntegerStripe<'_>,
-    sums: &mut Sums,
+    stripes: &IntegerStripes<'_>,
+    sums: &mut [Sums],
     add: impl Fn(&[u8; TILE], usize, &Group<'_>, f32) -> f32,
 ) {
-    let (tiles, _) = stripe.tiles.as_chunks::<TILE>();
-    for (token, sums) in (stripe.first..stripe.first + stripe.count).zip(&mut sums.0) {
-        *sums = [0.0; STRIPE_ROWS];
-        for (group, tile) in tiles[..stripe.groups].iter().enumerate() {
-            let group = Group::read(stripe, group, token);
-            for (row, sum) in sums.iter_mut().enumerate() {
-                *sum = add(tile, row, &group, *sum);
+    let tiles = stripes.tiles.chunks_exact(stripes.stripe_bytes);
+    for (tiles, sums) in tiles.zip(sums) {
+        let (tiles, _) = tiles.as_chunks::<TILE>();
+        for (token, sums) in (stripes.first..stripes.first + stripes.count).zip(&mut sums.0) {
+            *sums = [0.0; STRIPE_ROWS];
+            for (group, tile) in tiles[..stripes.groups].iter().enumerate() {
+                let group = Group::read(stripes, group, token);
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    *sum = add(tile, row, &group, *sum);
+                }
             }
         }
     }

@@ -152,10 +152,14 @@ fn expected(matrix: &Matrix, input: &[f32], rounds: bool) -> Vec<f64> {
         &mut weights,
     );
     let round = |group: &[f32]| {
-        let largest = group
-            .iter()
-            .fold(0.0_f32, |largest, value| largest.max(value.abs()));
-        let scale = f64::from(largest / 127.0).max(1e-300);
+        let mut sizes: Vec<f32> = group.iter().map(|value| value.abs()).collect();
+        sizes.sort_by(f32::total_cmp);
+        let (largest, second) = match sizes[..] {
+            [.., second, largest] => (largest, second),
+            [largest] => (largest, 0.0),
+            [] => (0.0, 0.0),
+        };
+        let scale = f64::from(second.max(largest / 256.0) / 127.0).max(1e-300);
         group
             .iter()
             .map(|value| match rounds {
@@ -239,6 +243,12 @@ fn check_levels(matrix: &Packed, kind: TensorKind) {
         input[32..64].fill(1.0);
         input[64..96].fill(0.0);
         input[96..128].fill(1e-38);
+        // Wide integers in either half, alone, negative, and as wide as they get.
+        input[128 + 5] = 30.0;
+        input[160 + 30] = -1000.0;
+        input[192..224].fill(0.0);
+        input[192 + 17] = -7.0;
+        input[224 + 31] = 1e9;
         let expected = product(Level::Portable, matrix, &input, 1024);
         for level in Level::supported() {
             let got = product(level, matrix, &input, 32);
