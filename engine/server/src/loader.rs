@@ -23,12 +23,50 @@ pub(crate) use start::start;
 
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Longest pause that a source may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// A failed attempt, in the words of the load report.
 #[derive(Debug)]
 pub(crate) struct Failure {
     reason: LoadFailure,
     message: String,
+    /// How long the source asks to be left alone.
+    retry_after: Option<Duration>,
+}
+
+impl Failure {
+    const fn new(reason: LoadFailure, message: String) -> Self {
+        Self {
+            reason,
+            message,
+            retry_after: None,
+        }
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self {
+            retry_after: error.retry_after(),
+            ..Self::new(error.load_failure(), describe(&error))
+        }
+    }
+}
+
+/// The pauses between attempts: longer each time, and as long as the source asks for.
+#[derive(Debug)]
+struct Pauses {
+    next: Duration,
+}
+
+impl Pauses {
+    fn after(&mut self, failure: &Failure) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(RETRY_MAX);
+        let asked = failure.retry_after.unwrap_or_default();
+        pause.max(asked.min(RETRY_AFTER_MAX))
+    }
 }
 
 /// The loop that computes, for either kind of model.
@@ -52,13 +90,17 @@ impl Work {
 
 /// Loads the model, however long it takes, and returns the loop that computes.
 pub(crate) async fn load(args: &EngineArgs, state: &Arc<State>) -> Work {
-    let mut delay = RETRY_FIRST;
+    let mut pauses = Pauses { next: RETRY_FIRST };
     loop {
-        let Failure { reason, message } = match attempt(args, state).await {
+        let failure = match attempt(args, state).await {
             Ok(work) => return work,
             Err(failure) => failure,
         };
-        warn!(?reason, %message, retry_in = ?delay, "the model could not be loaded");
+        let pause = pauses.after(&failure);
+        let Failure {
+            reason, message, ..
+        } = failure;
+        warn!(?reason, %message, retry_in = ?pause, "the model could not be loaded");
         let (phase, reason) = (LoadPhase::Failed, Some(reason));
         state.set_report(LoadReport {
             phase,
@@ -66,8 +108,7 @@ pub(crate) async fn load(args: &EngineArgs, state: &Arc<State>) -> Work {
             message,
             ..LoadReport::starting()
         });
-        sleep(delay).await;
-        delay = (delay * 2).min(RETRY_MAX);
+        sleep(pause).await;
     }
 }
 
@@ -87,14 +128,10 @@ async fn attempt(args: &EngineArgs, state: &Arc<State>) -> Result<Work, Failure>
     state.progress(LoadPhase::Loading, 0, None);
     let (args, shared) = (args.clone(), Arc::clone(state));
     let loading = task::spawn_blocking(move || start::start_with(&args, &shared, &path, &loras));
-    let failed = |message: String| Failure {
-        reason: LoadFailure::VerifyFailed,
-        message,
-    };
-    let work = loading
-        .await
-        .unwrap_or_else(|error| Err(failed(format!("loading the weights failed: {error}"))))?;
-    Ok(work)
+    loading.await.unwrap_or_else(|error| {
+        let message = format!("loading the weights failed: {error}");
+        Err(Failure::new(LoadFailure::VerifyFailed, message))
+    })
 }
 
 async fn fetch(
@@ -111,11 +148,7 @@ async fn fetch(
         state.progress(phase, bytes, total);
     };
     let fetched = source::fetch_source(source, &args.weights.cache_dir, options, &progress).await;
-    let failed = |error: FetchError| Failure {
-        reason: error.load_failure(),
-        message: describe(&error),
-    };
-    Ok(fetched.map_err(failed)?.path().to_owned())
+    Ok(fetched?.path().to_owned())
 }
 
 /// An error with its causes.
@@ -128,4 +161,39 @@ fn describe(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Failure, Pauses, RETRY_AFTER_MAX, RETRY_FIRST, RETRY_MAX};
+    use crate::source::FetchError;
+
+    fn busy(wait: Option<Duration>) -> Failure {
+        Failure::from(FetchError::Busy {
+            what: "https://host.test/m.gguf".to_owned(),
+            status: 429,
+            wait,
+        })
+    }
+
+    #[test]
+    fn pauses_grow_and_are_as_long_as_the_source_asks_for() {
+        let seconds = |count: u64| Duration::from_secs(count);
+        let mut pauses = Pauses { next: RETRY_FIRST };
+        for (asked, expected) in [
+            (None, seconds(1)),
+            (Some(seconds(300)), seconds(300)),
+            (None, seconds(4)),
+            (Some(seconds(3)), seconds(8)),
+            (Some(Duration::MAX), RETRY_AFTER_MAX),
+            (None, seconds(32)),
+            (None, RETRY_MAX),
+            (Some(RETRY_MAX + seconds(1)), RETRY_MAX + seconds(1)),
+            (None, RETRY_MAX),
+        ] {
+            assert_eq!(pauses.after(&busy(asked)), expected, "{asked:?}");
+        }
+    }
 }

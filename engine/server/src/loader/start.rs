@@ -154,10 +154,7 @@ fn add_adapters(
 }
 
 const fn unsupported(message: String) -> Failure {
-    Failure {
-        reason: LoadFailure::Unsupported,
-        message,
-    }
+    Failure::new(LoadFailure::Unsupported, message)
 }
 
 fn cache(plan: &Plan, has_events: bool) -> Cache {
@@ -242,5 +239,5 @@ fn explain(error: &LoadError, path: &Path) -> Failure {
         path.display(),
         describe(error)
     );
-    Failure { reason, message }
+    Failure::new(reason, message)
 }
