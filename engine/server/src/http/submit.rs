@@ -97,12 +97,12 @@ pub(super) fn not_served(state: &State) -> Fault {
     Fault::unavailable(message.trim_end())
 }
 
-/// Counts a request's parameters.
-pub(super) fn observe(state: &State, making: &Making) {
+/// Counts a request's parameters. One that sets no limit asks for all the room behind its prompt.
+pub(super) fn observe(state: &State, engine: &Engine, making: &Making, prompt_length: usize) {
+    let room = engine.context_length.saturating_sub(prompt_length);
+    let tokens = making.tokens_max.unwrap_or(room);
     state.metrics.params_n.observe(f64::from(making.answers));
-    if let Some(tokens) = making.tokens_max {
-        state.metrics.params_max_tokens.observe(tokens as f64);
-    }
+    state.metrics.params_max_tokens.observe(tokens as f64);
 }
 
 /// Submits a prompt.

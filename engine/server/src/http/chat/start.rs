@@ -47,9 +47,9 @@ pub(in crate::http) async fn start(state: &State, body: ChatBody) -> Result<Chat
     if let Visible::Only(visible) = &mut making.visible {
         visible.extend(marks);
     }
-    observe(state, &making);
     let prompt: Arc<[_]> = rendered.tokens.into();
     let (engine, making) = (&engine, &making);
+    observe(state, engine, making, prompt.len());
     let submitted = (0..).zip(answers).map(|(index, (constraint, output))| {
         let prompt = Arc::clone(&prompt);
         async move {

@@ -55,8 +55,9 @@ pub(super) async fn start(state: &State, body: CompletionBody) -> Result<Complet
     let (preparing, answers) = (Arc::clone(&engine), making.answers);
     let prepared = offload(move || prepare(&preparing, &body, answers)).await??;
     let (prompts, constraints) = prepared;
-    observe(state, &making);
     let (engine, making) = (&engine, &making);
+    let longest = prompts.iter().map(Vec::len).max();
+    observe(state, engine, making, longest.unwrap_or(0));
     let prompts: Vec<Arc<[TokenId]>> = prompts.into_iter().map(Arc::from).collect();
     let answers = prompts
         .iter()

@@ -201,6 +201,52 @@ async fn metrics_have_the_names_and_types_of_vllm() {
     assert!(missing.is_empty(), "{missing:#?}\n{ours:#?}");
 }
 
+#[tokio::test]
+async fn each_request_counts_what_it_asks_for() {
+    let fixture = Fixture::start();
+    let measured = async |name: &str| -> (f64, f64) {
+        let text = fixture.get("/metrics").await.1;
+        let value = |suffix: &str| {
+            let start = format!("vllm:request_params_{name}_{suffix}{{");
+            let line = text.lines().find(|line| line.starts_with(&start));
+            line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok())
+                .unwrap()
+        };
+        (value("count"), value("sum"))
+    };
+    let messages = json!([{"role": "user", "content": "hi"}]);
+    let chat = json!({"model": "tiny", "messages": messages});
+    let tokens = fixture.post_ok("/tokenize", &chat).await["count"].clone();
+    let room = 256.0 - tokens.as_f64().unwrap();
+    let completion = json!({"model": "tiny", "prompt": ["a", "b"], "max_tokens": 3, "n": 2});
+    let response = json!({"model": "tiny", "input": "hi", "max_output_tokens": 7});
+    let mut expected = [(0.0, 0.0), (0.0, 0.0)];
+    for (path, body, answers, tokens) in [
+        (
+            "/v1/chat/completions",
+            with(chat.clone(), json!({"max_tokens": 2, "n": 4})),
+            4.0,
+            2.0,
+        ),
+        ("/v1/chat/completions", chat.clone(), 1.0, room),
+        ("/v1/completions", completion, 2.0, 3.0),
+        ("/v1/responses", response, 1.0, 7.0),
+        (
+            "/v1/messages",
+            with(chat, json!({"max_tokens": 5})),
+            1.0,
+            5.0,
+        ),
+    ] {
+        fixture.post_ok(path, &body).await;
+        for (expected, value) in expected.iter_mut().zip([answers, tokens]) {
+            *expected = (expected.0 + 1.0, expected.1 + value);
+        }
+        let got = [measured("n").await, measured("max_tokens").await];
+        assert_eq!(got, expected, "{path}");
+    }
+}
+
 /// A counter's type as vLLM's library writes it, with the suffix that the samples have.
 fn with_total(line: &str) -> String {
     match line.strip_suffix(" counter") {
