@@ -17,6 +17,7 @@ pub struct Chosen {
 #[derive(Debug)]
 pub struct Chooser {
     sampler: Sampler,
+    vocabulary: Option<usize>,
     stop_tokens: Vec<TokenId>,
     tokens_min: usize,
     tokens: usize,
@@ -25,11 +26,13 @@ pub struct Chooser {
 impl Chooser {
     pub(crate) const fn new(
         sampler: Sampler,
+        vocabulary: Option<usize>,
         stop_tokens: Vec<TokenId>,
         tokens_min: usize,
     ) -> Self {
         Self {
             sampler,
+            vocabulary,
             stop_tokens,
             tokens_min,
             tokens: 0,
@@ -52,7 +55,10 @@ impl Chooser {
         constraint: Option<&mut (dyn Constraint + 'static)>,
         scratch: &mut Scratch,
     ) -> Result<Chosen, ConstraintError> {
-        let mut allowed = Allowed::default();
+        let mut allowed = Allowed {
+            vocabulary: self.vocabulary,
+            ..Allowed::default()
+        };
         if self.tokens < self.tokens_min {
             allowed.banned = &self.stop_tokens;
         }

@@ -41,6 +41,8 @@ pub struct Progress {
 pub struct GenerationOptions {
     /// How tokens are chosen.
     pub sampling: SamplingParameters,
+    /// How many tokens there are, if the model computes more numbers than that.
+    pub vocabulary: Option<usize>,
     /// Texts that end the answer before them.
     pub stops: Vec<String>,
     /// Whether the stop text that is met stays in the answer.
@@ -71,6 +73,7 @@ impl Generation {
     pub fn new(options: GenerationOptions) -> Self {
         let GenerationOptions {
             sampling,
+            vocabulary,
             stops,
             includes_stop,
             stop_tokens,
@@ -85,7 +88,7 @@ impl Generation {
             tokens: 0,
         };
         Self {
-            chooser: Chooser::new(Sampler::new(sampling), stop_tokens, tokens_min),
+            chooser: Chooser::new(Sampler::new(sampling), vocabulary, stop_tokens, tokens_min),
             constraint,
             answer,
         }

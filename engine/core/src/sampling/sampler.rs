@@ -64,6 +64,8 @@ impl PromptLogprob {
 /// Which tokens may be chosen.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Allowed<'a> {
+    /// How many tokens there are, if the model computes more numbers than that: the rest is padding and never comes.
+    pub vocabulary: Option<usize>,
     /// The only tokens that may come, if restricted.
     pub mask: Option<&'a TokenMask>,
     /// Tokens that may not come, unless nothing else may.
@@ -108,14 +110,16 @@ impl Sampler {
         }
     }
 
-    /// Chooses a token; `logits` has one value for each token of the vocabulary.
+    /// Chooses a token; `logits` has one value for each token of the vocabulary, and for padding behind them.
     pub fn sample(
         &mut self,
         logits: &[f32],
         allowed: Allowed<'_>,
         scratch: &mut Scratch,
     ) -> Sampled {
-        let token = self.choose(logits, allowed, scratch);
+        let vocabulary = allowed.vocabulary.unwrap_or(logits.len());
+        let tokens = &logits[..vocabulary.min(logits.len())];
+        let token = self.choose(tokens, allowed, scratch);
         if self.counts_tokens() {
             *self.occurrences.entry(token).or_insert(0) += 1;
         }

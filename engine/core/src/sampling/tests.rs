@@ -36,6 +36,39 @@ fn temperature_zero_takes_the_first_of_the_likeliest() {
 }
 
 #[test]
+fn padding_behind_the_vocabulary_never_comes() {
+    let logits = [1.0, 0.0, 2.0, 50.0, 60.0];
+    let mut all = TokenMask::none(logits.len());
+    (0..5).for_each(|token| all.allow(token));
+    for (vocabulary, mask, banned, expected) in [
+        (None, None, 9, 3),
+        (Some(9), None, 9, 3),
+        (Some(3), None, 9, 2),
+        (Some(3), Some(&all), 9, 2),
+        (Some(3), None, 2, 0),
+        (Some(1), None, 0, 0),
+    ] {
+        let allowed = Allowed {
+            vocabulary,
+            mask,
+            banned: &[banned],
+        };
+        for temperature in [0.0, 0.1] {
+            let mut sampler = Sampler::new(SamplingParameters {
+                temperature,
+                top_p: 0.9,
+                logit_bias: vec![(3, 100.0)],
+                logprobs: Some(1),
+                ..SamplingParameters::default()
+            });
+            let sampled = sampler.sample(&logits, allowed, &mut Scratch::default());
+            assert_eq!(sampled.token, expected, "{allowed:?} {temperature}");
+            assert_eq!(sampled.top[0].0, 4, "the distribution is the model's");
+        }
+    }
+}
+
+#[test]
 fn filters_leave_what_they_say() {
     let all = SamplingParameters::default;
     check_only(all(), &[0, 1, 2, 3, 4]);
@@ -202,6 +235,7 @@ fn check_allowed(logits: &[f32], mask: Option<&[u32]>, banned: &[u32], expected:
     let allowed = Allowed {
         mask: mask.as_ref(),
         banned,
+        ..Allowed::default()
     };
     let mut scratch = Scratch::default();
     let greedy = Sampler::new(SamplingParameters::default()).sample(logits, allowed, &mut scratch);

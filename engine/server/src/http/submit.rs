@@ -171,6 +171,7 @@ fn generation(
     sampling.seed = sampling.seed.wrapping_add(u64::from(index));
     Generation::new(GenerationOptions {
         sampling,
+        vocabulary: Some(engine.vocabulary),
         stops: making.stops.clone(),
         includes_stop: making.includes_stop,
         stop_tokens,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use engine_core::TokenId;
 use engine_models::{ChatTemplate, ModelConfig, SleepLevel, Tokenizer};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +32,8 @@ pub(crate) struct EngineParts {
 pub(crate) struct Engine {
     messages: mpsc::Sender<Message>,
     pub(crate) tokenizer: Arc<Tokenizer>,
+    /// Tokens that answers are made of.
+    pub(crate) vocabulary: usize,
     pub(crate) template: Option<ChatTemplate>,
     /// Restricts answers.
     pub(crate) grammars: Arc<Grammars>,
@@ -83,6 +86,7 @@ impl Engine {
         } = parts;
         Self {
             messages,
+            vocabulary: vocabulary(&tokenizer),
             grammars: Arc::new(Grammars::new(Arc::clone(&tokenizer))),
             tokenizer,
             template,
@@ -153,4 +157,15 @@ impl Engine {
         let carried_out = receiver.await.map_err(|_| ControlError::Closed)?;
         carried_out.map_err(ControlError::Failed)
     }
+}
+
+/// How many tokens a model has without those at its end that mean nothing: its matrix may have more rows than there
+/// are tokens, or the file may have filled the list of tokens up.
+fn vocabulary(tokenizer: &Tokenizer) -> usize {
+    let means_something = |token: &TokenId| {
+        !tokenizer.visible_bytes(*token).is_empty() || tokenizer.stop_tokens().contains(token)
+    };
+    let tokens = 0..tokenizer.vocabulary() as TokenId;
+    let last = tokens.rev().find(means_something);
+    last.map_or(tokenizer.vocabulary(), |token| token as usize + 1)
 }

@@ -1,5 +1,6 @@
 //! Claims about what parameters do to answers.
 
+use engine_models::synthetic::SyntheticModel;
 use serde_json::{Value, json};
 
 use super::fixture::Fixture;
@@ -293,6 +294,32 @@ async fn of_control_tokens_only_marks_show_unless_all_are_wanted() {
     assert_eq!(message("0", true).await, (String::new(), String::new()));
     assert_eq!(message("0", false).await, (String::new(), end.repeat(2)));
     assert_eq!(message("1", true).await, (mark.to_owned(), String::new()));
+}
+
+#[tokio::test]
+async fn padding_of_the_vocabulary_is_never_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    SyntheticModel::default().write(&path).unwrap();
+    let plain = Fixture::start_file(&path, &[]);
+    // The type of the last token, behind the name of the list, its type, that of its items and their number.
+    let mut file = std::fs::read(&path).unwrap();
+    let name = b"tokenizer.ggml.token_type";
+    let start = file.windows(name.len()).position(|part| part == name);
+    let last = start.unwrap() + name.len() + 16 + 260 * size_of::<i64>();
+    assert_eq!(file[last], 1, "a normal token");
+    file[last] = 5;
+    std::fs::write(&path, file).unwrap();
+    let padded = Fixture::start_file(&path, &[]);
+    let text = async |fixture: &Fixture| {
+        let body = completion(json!({"logit_bias": {"260": 100}}));
+        fixture.post_ok("/v1/completions", &body).await["choices"][0]["text"].clone()
+    };
+    assert_eq!(text(&plain).await, "the".repeat(4));
+    let unbiased = plain
+        .post_ok("/v1/completions", &completion(json!({})))
+        .await;
+    assert_eq!(text(&padded).await, unbiased["choices"][0]["text"]);
 }
 
 #[tokio::test]
