@@ -262,13 +262,15 @@ unsafe fn add_group<const FORMAT: u8, const S: usize>(
             }
         }
         let column = token.number(Number::WideColumn) as usize % GROUP;
-        let wide = _mm512_set1_epi32(token.number(Number::Wide));
-        let shift = _mm512_set1_epi32(wide_shift(is_nibbles(FORMAT), column));
+        let wide = token.number(Number::Wide);
         // Where both halves have a scale of their own, the wide integer belongs to one of them.
-        let sides = match column / (GROUP / 2) {
-            0 => [wide, _mm512_setzero_si512()],
-            _ => [_mm512_setzero_si512(), wide],
-        };
+        let is_high = -((column / (GROUP / 2)) as i32);
+        let sides = [
+            _mm512_set1_epi32(wide & !is_high),
+            _mm512_set1_epi32(wide & is_high),
+        ];
+        let wide = _mm512_set1_epi32(wide);
+        let shift = _mm512_set1_epi32(wide_shift(is_nibbles(FORMAT), column));
         let token_scale = _mm512_set1_ps(token.float(Number::Scale));
         for (stripe, result) in results.iter_mut().enumerate() {
             let [low, high] = dots[stripe];
