@@ -276,6 +276,16 @@ impl<'a, T> Parts<'a, T> {
         }
     }
 
+    /// Where a range begins: for parts of several chunks that interleave in it.
+    pub(crate) fn place(&self, range: Range<usize>) -> *mut T {
+        assert!(
+            range.start <= range.end && range.end <= self.length,
+            "a part outside the slice"
+        );
+        // SAFETY: the range is inside the slice.
+        unsafe { self.start.add(range.start) }
+    }
+
     /// One chunk's part.
     ///
     /// # Safety

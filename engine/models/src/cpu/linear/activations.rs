@@ -248,27 +248,30 @@ pub(super) unsafe fn write_groups(
         width,
         token,
     } = place;
-    for (number, values) in groups.iter().enumerate() {
+    let group_bytes = width * GROUP_BYTES;
+    let mut place = integers.place(start..start + groups.len() * group_bytes);
+    for values in groups {
         let group = quantize(values);
-        let start = start + number * width * GROUP_BYTES;
-        let write = |at: usize, bytes: &[u8]| {
-            // SAFETY: the caller promises that nobody else writes here.
-            let part = unsafe { integers.part(start + at..start + at + bytes.len()) };
-            part.copy_from_slice(bytes);
-        };
-        write(token * GROUP, &group.codes.map(i8::cast_unsigned));
         let [low, high] = group.sums;
         let scaled = (low + high) as f32 * group.scale;
         let wide = u32::from(group.wide.cast_unsigned());
-        for (number, bytes) in [
-            (Number::Scale, group.scale.to_ne_bytes()),
-            (Number::ScaledSum, scaled.to_ne_bytes()),
-            (Number::LowOffset, (-128 * low).to_ne_bytes()),
-            (Number::HighOffset, (-128 * high).to_ne_bytes()),
-            (Number::WideColumn, group.wide_column.to_ne_bytes()),
-            (Number::Wide, wide.to_ne_bytes()),
-        ] {
-            write(number.place(width, token), &bytes);
+        let numbers = [
+            (Number::Scale, group.scale.to_bits()),
+            (Number::ScaledSum, scaled.to_bits()),
+            (Number::LowOffset, (-128 * low).cast_unsigned()),
+            (Number::HighOffset, (-128 * high).cast_unsigned()),
+            (Number::WideColumn, group.wide_column),
+            (Number::Wide, wide),
+        ];
+        // SAFETY: all of it is inside the group, and the caller promises that nobody else writes a token's.
+        unsafe {
+            let codes: *mut [i8; GROUP] = place.add(token * GROUP).cast();
+            codes.write_unaligned(group.codes);
+            for (number, bits) in numbers {
+                let number = place.add(number.place(width, token));
+                number.cast::<u32>().write_unaligned(bits);
+            }
         }
+        place = place.wrapping_add(group_bytes);
     }
 }

@@ -22,7 +22,7 @@ use super::kernels::{
     FloatStripe, GROUP_BYTES, IntegerStripes, Kernels, Number, Sums, wide_line, wide_mask,
     wide_shift,
 };
-use super::portable::{REACH_MIN, WIDE_REACH};
+use super::portable::reach;
 use super::{GROUP, Parts, STRIPE_ROWS};
 
 pub(super) use dense::{dequantize_tile, multiply_decoded};
@@ -430,13 +430,12 @@ fn quantize_group(values: &[f32; GROUP]) -> Quantized {
             _mm256_max_ps(others[0], others[1]),
             _mm256_max_ps(others[2], others[3]),
         ));
-        let reach = second.max(largest / WIDE_REACH);
-        if reach < REACH_MIN {
+        let Some(reach) = reach(largest, second) else {
             return Quantized::default();
-        }
+        };
         let inverse = 127.0 / reach;
         let mut quantized = Quantized {
-            scale: reach / 127.0,
+            scale: reach * (1.0 / 127.0),
             wide_column: wide as u32,
             wide: (values[wide] * inverse).round_ties_even() as i16,
             ..Quantized::default()

@@ -1,14 +1,16 @@
 //! Kernels with AVX-512 and its dot products of bytes: 16 rows in a register, an activation broadcast to all of them.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm_storeu_si128,
-    _mm256_loadu_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
-    _mm512_castsi512_ps, _mm512_cmpeq_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32,
-    _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_cvtsepi32_epi8, _mm512_maskz_mov_ps,
-    _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_epi32, _mm512_reduce_max_ps, _mm512_set1_epi8,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32,
-    _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_storeu_ps,
+    __m256i, __m512, __m512i, _MM_HINT_T0, _mm_cvtss_i32, _mm_prefetch, _mm_set_ss,
+    _mm256_loadu_si256, _mm256_sad_epu8, _mm256_set_m128i, _mm256_set1_epi8, _mm256_setzero_si256,
+    _mm256_storeu_si256, _mm256_xor_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps,
+    _mm512_and_si512, _mm512_castsi512_ps, _mm512_cmpeq_ps_mask, _mm512_cvtepi32_ps,
+    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32,
+    _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_maskz_cvtsepi32_epi8, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps,
+    _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi16, _mm512_srlv_epi32,
+    _mm512_storeu_ps,
 };
 
 use super::activations::{Place, Quantized, write_groups};
@@ -17,7 +19,7 @@ use super::kernels::{
     FloatStripe, GROUP_BYTES, IntegerStripes, Kernels, Number, Sums, wide_line, wide_mask,
     wide_shift,
 };
-use super::portable::{REACH_MIN, WIDE_REACH};
+use super::portable::reach;
 use super::{BLOCK_TOKENS, GROUP, Parts, STRIPE_ROWS};
 
 /// How far ahead weights are fetched.
@@ -411,25 +413,35 @@ fn quantize_group(values: &[f32; GROUP]) -> Quantized {
             _mm512_maskz_mov_ps(keep[0], sizes[0]),
             _mm512_maskz_mov_ps(keep[1], sizes[1]),
         ));
-        let reach = second.max(largest / WIDE_REACH);
-        if reach < REACH_MIN {
+        let Some(reach) = reach(largest, second) else {
             return Quantized::default();
-        }
+        };
         let inverse = 127.0 / reach;
         let factor = _mm512_set1_ps(inverse);
+        let wide = _mm_cvtss_i32(_mm_set_ss(values[wide_column as usize] * inverse));
+        let low = _mm512_cvtps_epi32(_mm512_mul_ps(halves[0], factor));
+        let high = _mm512_cvtps_epi32(_mm512_mul_ps(halves[1], factor));
+        let codes = _mm256_set_m128i(
+            _mm512_maskz_cvtsepi32_epi8(keep[1], high),
+            _mm512_maskz_cvtsepi32_epi8(keep[0], low),
+        );
+        // Sums of bytes are sums of unsigned ones: each is 128 more than what it stands for.
+        let offset = _mm256_xor_si256(codes, _mm256_set1_epi8(i8::MIN));
+        let quarters = _mm256_sad_epu8(offset, _mm256_setzero_si256());
+        let mut lanes = [0_u64; 4];
+        _mm256_storeu_si256(lanes.as_mut_ptr().cast::<__m256i>(), quarters);
+        let half = (GROUP / 2) as i32;
+        let sum = |half_sum: u64| half_sum as i32 - 128 * half;
+        let mut sums = [sum(lanes[0] + lanes[1]), sum(lanes[2] + lanes[3])];
+        sums[wide_column as usize / (GROUP / 2)] += wide;
         let mut quantized = Quantized {
-            scale: reach / 127.0,
+            codes: [0; GROUP],
+            scale: reach * (1.0 / 127.0),
+            sums,
             wide_column,
-            wide: (values[wide_column as usize] * inverse).round_ties_even() as i16,
-            ..Quantized::default()
+            wide: wide as i16,
         };
-        for (index, half) in halves.into_iter().enumerate() {
-            let codes = _mm512_cvtps_epi32(_mm512_mul_ps(half, factor));
-            let bytes = _mm512_maskz_cvtsepi32_epi8(keep[index], codes);
-            let place = quantized.codes.as_mut_ptr().add(STRIPE_ROWS * index);
-            _mm_storeu_si128(place.cast::<__m128i>(), bytes);
-            quantized.sums[index] = _mm512_reduce_add_epi32(codes);
-        }
+        _mm256_storeu_si256(quantized.codes.as_mut_ptr().cast::<__m256i>(), codes);
         quantized
     }
 }

@@ -10,9 +10,17 @@ use super::kernels::{FloatStripe, GROUP_BYTES, IntegerStripes, Kernels, Number, 
 use super::{GROUP, STRIPE_ROWS};
 
 /// Below this a group counts as zeros: its scale would not be a normal number.
-pub(super) const REACH_MIN: f32 = 1e-30;
+const REACH_MIN: f32 = 1e-30;
 /// How far the largest activation of a group may be above the second one, for 16 bits to hold it.
-pub(super) const WIDE_REACH: f32 = 256.0;
+const WIDE_REACH: f32 = 256.0;
+
+/// What becomes 127, of a group with these two largest sizes; none where it counts as zeros.
+#[inline(always)]
+pub(super) fn reach(largest: f32, second: f32) -> Option<f32> {
+    let least = largest * (1.0 / WIDE_REACH);
+    let reach = if second < least { least } else { second };
+    (REACH_MIN <= reach).then_some(reach)
+}
 
 /// The largest activation, the first of several, becomes an integer from −127 · 256 to 127 · 256, the others become
 /// integers from −127 to 127.
@@ -27,16 +35,15 @@ pub(super) fn quantize(values: &[f32; GROUP]) -> Quantized {
             second = second.max(*size);
         }
     }
-    let reach = second.max(sizes[wide] / WIDE_REACH);
-    if reach < REACH_MIN {
+    let Some(reach) = reach(sizes[wide], second) else {
         return Quantized::default();
-    }
+    };
     let inverse = 127.0 / reach;
     let codes = values.map(|value| (value * inverse).round_ties_even() as i16);
     let sum = |codes: &[i16]| codes.iter().map(|code| i32::from(*code)).sum();
     let mut quantized = Quantized {
         codes: codes.map(|code| code as i8),
-        scale: reach / 127.0,
+        scale: reach * (1.0 / 127.0),
         sums: [sum(&codes[..GROUP / 2]), sum(&codes[GROUP / 2..])],
         wide_column: wide as u32,
         wide: codes[wide],
