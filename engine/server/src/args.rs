@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
 
 use crate::source::args::SourceArgs;
+use crate::template;
 
 /// Serve one model over the OpenAI API.
 #[derive(Debug, Clone, Args)]
@@ -84,6 +86,9 @@ pub struct EngineArgs {
     /// How the model marks reasoning; found out from its chat template by default.
     #[arg(long)]
     pub reasoning_tag: Option<String>,
+    /// Variables of the chat template, as a JSON object; those of a request go over them.
+    #[arg(long, value_name = "JSON", value_parser = template::parse)]
+    pub default_chat_template_kwargs: Option<Map<String, Value>>,
     /// Seconds that running answers get to finish when the process is asked to stop.
     #[arg(long, default_value_t = 25)]
     pub drain_seconds: u64,
@@ -134,5 +139,42 @@ fn named_source(text: &str) -> Result<NamedSource, String> {
             source: source.to_owned(),
         }),
         Some(_) | None => Err("must be NAME=SOURCE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::http::tests::fixture::try_args;
+
+    #[test]
+    fn what_a_flag_cannot_mean_is_said_at_the_start() {
+        for (flag, value, expected) in [
+            (
+                "--default-chat-template-kwargs",
+                "[1]",
+                "must be a JSON object",
+            ),
+            (
+                "--default-chat-template-kwargs",
+                "{a: 1}",
+                "must be a JSON object",
+            ),
+            (
+                "--default-chat-template-kwargs",
+                "{\"messages\": []}",
+                "cannot set \"messages\"",
+            ),
+            ("--lora", "pirate", "must be NAME=SOURCE"),
+            ("--lora", "=file:///a", "must be NAME=SOURCE"),
+        ] {
+            let read = try_args("file:///m.gguf", Path::new("/cache"), &[flag, value]);
+            let message = read.unwrap_err().to_string();
+            assert!(
+                message.contains(flag) && message.contains(expected),
+                "{message}"
+            );
+        }
     }
 }

@@ -14,6 +14,7 @@ mod runner;
 mod serve;
 pub mod source;
 mod state;
+mod template;
 
 pub use args::EngineArgs;
 pub use serve::{EngineError, run};

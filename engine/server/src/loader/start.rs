@@ -60,19 +60,7 @@ fn generate(
     let config = model.config().clone();
     let plan = Plan::new(args, config.context_length, config.cache_bytes_per_token());
     let formats = formats(args, template.as_ref())?;
-    let (arithmetic, float_weights) = arithmetic(args);
-    let mut backend = CpuBackend::new(
-        model,
-        CpuOptions {
-            cache: CacheShape {
-                blocks: plan.blocks as usize,
-                block_tokens: BLOCK_TOKENS as usize,
-            },
-            threads: plan.threads,
-            arithmetic,
-            float_weights,
-        },
-    );
+    let mut backend = CpuBackend::new(model, cpu_options(args, &plan));
     let adapters = Adapters::new(args.max_loras, state.names.clone());
     let known = add_adapters(&mut backend, &adapters, &config, loras)?;
     let facts = ModelFacts {
@@ -109,6 +97,10 @@ fn generate(
         messages: sender,
         tokenizer,
         template,
+        template_variables: args
+            .default_chat_template_kwargs
+            .clone()
+            .unwrap_or_default(),
         formats,
         config,
         context_length: plan.context_length,
@@ -119,6 +111,19 @@ fn generate(
     warm(&engine);
     state.set_engine(engine, ready(file_bytes, facts));
     Ok(Work::Generate(Box::new(runner)))
+}
+
+fn cpu_options(args: &EngineArgs, plan: &Plan) -> CpuOptions {
+    let (arithmetic, float_weights) = arithmetic(args);
+    CpuOptions {
+        cache: CacheShape {
+            blocks: plan.blocks as usize,
+            block_tokens: BLOCK_TOKENS as usize,
+        },
+        threads: plan.threads,
+        arithmetic,
+        float_weights,
+    }
 }
 
 /// How this model writes tool calls and thoughts.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine_core::TokenId;
 use engine_models::{ChatTemplate, ModelConfig, SleepLevel, Tokenizer};
+use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +21,7 @@ pub(crate) struct EngineParts {
     pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) template: Option<ChatTemplate>,
+    pub(crate) template_variables: Map<String, Value>,
     pub(crate) formats: Formats,
     pub(crate) config: ModelConfig,
     pub(crate) context_length: usize,
@@ -35,6 +37,8 @@ pub(crate) struct Engine {
     /// Tokens that answers are made of.
     pub(crate) vocabulary: usize,
     pub(crate) template: Option<ChatTemplate>,
+    /// What the template gets beside the chat, unless a request says otherwise.
+    pub(crate) template_variables: Map<String, Value>,
     /// Restricts answers.
     pub(crate) grammars: Arc<Grammars>,
     /// How the model writes reasoning and calls.
@@ -78,6 +82,7 @@ impl Engine {
             messages,
             tokenizer,
             template,
+            template_variables,
             formats,
             config,
             context_length,
@@ -90,6 +95,7 @@ impl Engine {
             grammars: Arc::new(Grammars::new(Arc::clone(&tokenizer))),
             tokenizer,
             template,
+            template_variables,
             formats,
             config,
             context_length,

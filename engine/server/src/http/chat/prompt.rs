@@ -8,18 +8,11 @@ use serde_json::{Map, Value, json};
 
 use crate::parse::{CallFormat, Tool, ToolFormat, describe_tools};
 use crate::state::Engine;
+use crate::template;
 
 use super::super::check_length;
 use super::super::fault::Fault;
 
-/// Variables that every template gets, which a request cannot replace.
-const OWN_VARIABLES: [&str; 5] = [
-    "messages",
-    "tools",
-    "add_generation_prompt",
-    "bos_token",
-    "eos_token",
-];
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
 /// How a chat is rendered.
@@ -59,10 +52,7 @@ pub(in crate::http) fn render(
         ));
     };
     let last_text = check_options(last, &options)?;
-    if let Some(name) = OWN_VARIABLES
-        .iter()
-        .find(|name| options.variables.contains_key(**name))
-    {
+    if let Some(name) = template::own(&options.variables) {
         let message = format!("`chat_template_kwargs` cannot set `{name}`.");
         return Err(Fault::parameter("chat_template_kwargs", message));
     }
@@ -81,6 +71,8 @@ pub(in crate::http) fn render(
     {
         instruct(&mut messages, &describe_tools(tools, format));
     }
+    let mut variables = engine.template_variables.clone();
+    variables.extend(options.variables);
     let input = ChatInput {
         messages,
         tools: (written.is_none() && !tools.is_empty())
@@ -88,7 +80,7 @@ pub(in crate::http) fn render(
         add_generation_prompt: last_text.is_none() && !options.skips_generation_prompt,
         bos_token: engine.tokenizer.begin_text(),
         eos_token: engine.tokenizer.end_text(),
-        extra: options.variables,
+        extra: variables,
     };
     let mut text = template.render(&input, |format| Zoned::now().strftime(format).to_string())?;
     if let Some(last) = last_text {

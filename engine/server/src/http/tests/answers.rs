@@ -323,6 +323,36 @@ async fn padding_of_the_vocabulary_is_never_said() {
 }
 
 #[tokio::test]
+async fn a_template_gets_the_engines_variables_and_over_them_those_of_a_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    SyntheticModel::default().write(&path).unwrap();
+    // What the template writes in front of an answer becomes a variable; the file keeps its length.
+    let mut file = std::fs::read(&path).unwrap();
+    let written = b"'<|im_start|>assistant\n'";
+    let found = file.windows(written.len()).position(|part| part == written);
+    let place = found.unwrap()..found.unwrap() + written.len();
+    file.splice(place, format!("{:24}", "voice").into_bytes());
+    std::fs::write(&path, file).unwrap();
+    let flags = ["--default-chat-template-kwargs", r#"{"voice": "calm"}"#];
+    let fixture = Fixture::start_file(&path, &flags);
+    for (variables, voice) in [
+        (json!(null), "calm"),
+        (json!({"mood": 1}), "calm"),
+        (json!({"voice": "loudest"}), "loudest"),
+    ] {
+        let more = json!({"chat_template_kwargs": variables, "return_token_strs": true});
+        let body = with(chat("hi", 1), more);
+        let cut = fixture.post_ok("/tokenize", &body).await;
+        let texts = cut["token_strs"].as_array().unwrap().iter();
+        let texts: String = texts.map(|text| text.as_str().unwrap()).collect();
+        assert!(texts.ends_with(&format!("<|im_end|>\n{voice}")), "{texts}");
+        let answer = fixture.post_ok("/v1/chat/completions", &body).await;
+        assert_eq!(answer["usage"]["prompt_tokens"], cut["count"]);
+    }
+}
+
+#[tokio::test]
 async fn a_final_message_is_continued() {
     let fixture = Fixture::start();
     let messages =

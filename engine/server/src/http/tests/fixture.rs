@@ -29,6 +29,15 @@ struct Command {
 
 /// Flags for an engine with these names, and more flags.
 pub(crate) fn args(source: &str, cache: &Path, more: &[&str]) -> EngineArgs {
+    try_args(source, cache, more).unwrap()
+}
+
+/// As [`args`], or what the flags' reader says.
+pub(crate) fn try_args(
+    source: &str,
+    cache: &Path,
+    more: &[&str],
+) -> Result<EngineArgs, clap::Error> {
     let cache = cache.display().to_string();
     let mut flags = vec![
         "engine",
@@ -41,7 +50,7 @@ pub(crate) fn args(source: &str, cache: &Path, more: &[&str]) -> EngineArgs {
     ];
     flags.extend(["--threads", "2", "--source", source, "--cache-dir", &cache]);
     flags.extend(more);
-    Command::try_parse_from(flags).unwrap().engine
+    Ok(Command::try_parse_from(flags)?.engine)
 }
 
 pub(super) struct Fixture {
