@@ -43,6 +43,13 @@ impl Failure {
             retry_after: None,
         }
     }
+
+    fn of_adapter(self, name: &str) -> Self {
+        Self {
+            message: format!("adapter {name:?} cannot be loaded: {}", self.message),
+            ..self
+        }
+    }
 }
 
 impl From<FetchError> for Failure {
@@ -122,7 +129,8 @@ async fn attempt(args: &EngineArgs, state: &Arc<State>) -> Result<Work, Failure>
             sha256: None,
             ..options.clone()
         };
-        let path = fetch(args, state, &lora.source, &options).await?;
+        let fetched = fetch(args, state, &lora.source, &options).await;
+        let path = fetched.map_err(|failure| failure.of_adapter(&lora.name))?;
         loras.push((lora.name.clone(), path));
     }
     state.progress(LoadPhase::Loading, 0, None);

@@ -1,6 +1,7 @@
 //! Opens a model and puts an engine behind it.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -145,13 +146,10 @@ fn add_adapters(
 ) -> Result<HashMap<AdapterId, String>, Failure> {
     let mut known = HashMap::new();
     for (name, path) in loras {
-        let adapter = Adapter::open(path, config).map_err(|error| {
-            let error = describe(&error);
-            unsupported(format!("adapter {name:?} cannot be loaded: {error}"))
-        })?;
-        let id = adapters
-            .insert(name, path)
-            .map_err(|error| unsupported(describe(&error)))?;
+        let fault = |error: &dyn Error| unsupported(describe(error)).of_adapter(name);
+        let adapter = Adapter::open(path, config).map_err(|error| fault(&error))?;
+        let id = adapters.insert(name, path);
+        let id = id.map_err(|error| fault(&error))?;
         backend.add_adapter(id, Arc::new(adapter));
         known.insert(id, name.clone());
     }

@@ -67,7 +67,7 @@ pub enum FetchError {
     Setup(String),
     /// The file is not the one that was wanted.
     #[error(
-        "the file has the digest {got}, and {expected} is wanted; correct the digest or the source"
+        "the digest of the weights is {got}, and {expected} is wanted; correct the digest or the source"
     )]
     DigestMismatch {
         /// The digest that was asked for.
