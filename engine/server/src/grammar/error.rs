@@ -4,6 +4,9 @@ use std::fmt::Display;
 
 use thiserror::Error;
 
+/// Characters of a message: some quote the caller's text, which may be long.
+const MESSAGE_LENGTH_MAX: usize = 400;
+
 /// Why an answer cannot be restricted as wished.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GrammarError {
@@ -32,10 +35,15 @@ pub enum GrammarError {
 
 impl GrammarError {
     pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self::Invalid {
-            path: String::new(),
-            message: message.into(),
+        Self::invalid_at(String::new(), message.into())
+    }
+
+    pub(super) fn invalid_at(path: String, mut message: String) -> Self {
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_LENGTH_MAX) {
+            message.truncate(end);
+            message.push('…');
         }
+        Self::Invalid { path, message }
     }
 
     /// Whether the caller can do something about it.

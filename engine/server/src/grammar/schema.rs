@@ -1,5 +1,7 @@
 //! What may be wrong with a wish, and where in its schema.
 
+use std::slice;
+
 use llguidance::api::TopLevelGrammar;
 use serde_json::Value;
 
@@ -10,6 +12,8 @@ use super::{Compiler, GrammarError, GrammarSpec};
 const BYTES_MAX: usize = 1 << 20;
 /// Levels of a schema, where each object or list is one. What comes over HTTP has at most 128.
 const DEPTH_MAX: usize = 256;
+/// What bounds a number.
+const BOUNDS: [&str; 4] = ["minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"];
 /// Parts of a schema that are tried to find the one at fault.
 const ATTEMPTS_MAX: usize = 64;
 
@@ -29,7 +33,32 @@ pub(super) fn check(spec: &GrammarSpec) -> Result<(), GrammarError> {
         total += bytes;
         limit("the depth of the schema", depth, DEPTH_MAX)?;
     }
-    limit("the size in bytes", total, BYTES_MAX)
+    limit("the size in bytes", total, BYTES_MAX)?;
+    schemas(spec).into_iter().try_for_each(check_bounds)
+}
+
+/// Refuses bounds that the compiler breaks at: a panic is caught, but its backtrace takes seconds on a busy machine.
+fn check_bounds(schema: &Value) -> Result<(), GrammarError> {
+    let mut rest = vec![schema];
+    while let Some(schema) = rest.pop() {
+        let kind = &schema["type"];
+        let kinds = kind.as_array().map_or(slice::from_ref(kind), Vec::as_slice);
+        let is_too_low = |name: &&str| {
+            let bound = schema[*name].as_f64();
+            bound.is_some_and(|bound| bound <= i64::MIN as f64)
+        };
+        if kinds.iter().any(|kind| kind == "integer")
+            && let Some(name) = BOUNDS.iter().find(|name| is_too_low(name))
+        {
+            let message = format!(
+                "`{name}` is {}, and no 64-bit integer lies below",
+                schema[name]
+            );
+            return Err(GrammarError::invalid(message));
+        }
+        rest.extend(parts(schema).into_iter().map(|(_, part)| part));
+    }
+    Ok(())
 }
 
 fn schemas(spec: &GrammarSpec) -> Vec<&Value> {
@@ -106,10 +135,7 @@ pub(super) fn locate(compiler: &Compiler, spec: &GrammarSpec, message: String) -
         place = part;
         fault = message;
     }
-    GrammarError::Invalid {
-        path,
-        message: fault,
-    }
+    GrammarError::invalid_at(path, fault)
 }
 
 struct Search<'a> {

@@ -205,6 +205,7 @@ fn a_wish_that_makes_no_sense_is_the_callers_fault() {
     let grammars = Grammars::new(byte_tokenizer());
     let check = |spec: GrammarSpec, expected: &str| {
         let error = grammars.matching(&spec, None).unwrap_err();
+        assert!(error.to_string().chars().count() < 500, "{error}");
         assert!(error.is_callers_fault(), "{error}");
         assert!(error.to_string().contains(expected), "{error} for {spec:?}");
         assert!(!error.to_string().contains('\n'), "{error}");
@@ -229,6 +230,8 @@ fn a_wish_that_makes_no_sense_is_the_callers_fault() {
         schema(json!({"type": "integer", "minimum": 3, "maximum": 2})),
         "at $",
     );
+    let low = json!({"anyOf": [{"type": ["null", "integer"], "exclusiveMaximum": i64::MIN}]});
+    check(schema(low), "`exclusiveMaximum` is -9223372036854775808");
     check(schema(json!(false)), "at $");
     check(schema(json!(7)), "at $");
     let unique = json!({"type": "array", "items": {"type": "array", "uniqueItems": true}});
@@ -243,6 +246,8 @@ fn a_wish_that_makes_no_sense_is_the_callers_fault() {
         GrammarSpec::Lark("start: <nosuchtoken>".to_owned()),
         "nosuchtoken",
     );
+    let nested = format!("start: {}\"a\"", "(".repeat(5_000));
+    check(GrammarSpec::Lark(nested), "deeply nested");
     check(GrammarSpec::Choice(Vec::new()), "choices");
     check(GrammarSpec::Choice(vec!["a".repeat(2 << 20)]), "at most");
 }
