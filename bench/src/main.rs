@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Bench::Apart { words } => apart::run(&words),
         Bench::Compute(args) => engine::compute::run(&args),
         Bench::Clients(args) => clients::run(&args),
-        Bench::Serve(args) => serve::run(args),
+        Bench::Serve(args) => serve::run(*args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -142,15 +142,12 @@ pub(crate) fn exponential<S: Simd>(number: S::Vector) -> S::Vector {
     S::keep_from(power, number, limit)
 }
 
-/// Takes a slice 16 numbers at a time; the last few are filled up with zeros.
+/// What becomes of a number and those of other slices at the same place.
 ///
-/// `visit` is called in one place, here and in [`change`]: a closure that is called in two is not inlined, and each of
-/// its operations becomes a call.
-#[inline(always)]
-pub(crate) fn each<S: Simd>(values: &[f32], mut visit: impl FnMut(S::Vector)) {
-    for start in (0..values.len()).step_by(LANES) {
-        visit(first::<S>(&values[start..]));
-    }
+/// Implementations are `#[inline(always)]`, which closures cannot be: one that is not inlined is compiled without the
+/// level's instructions, and each of its operations becomes a call.
+pub(crate) trait Change<const N: usize> {
+    fn of<S: Simd>(&self, value: S::Vector, others: [S::Vector; N]) -> S::Vector;
 }
 
 /// Replaces a slice's numbers, 16 at a time, by what `change` makes of them and of those of `others`.
@@ -158,7 +155,7 @@ pub(crate) fn each<S: Simd>(values: &[f32], mut visit: impl FnMut(S::Vector)) {
 pub(crate) fn change<S: Simd, const N: usize>(
     values: &mut [f32],
     others: [&[f32]; N],
-    mut change: impl FnMut(S::Vector, [S::Vector; N]) -> S::Vector,
+    change: &impl Change<N>,
 ) {
     let length = values.len();
     let others = others.map(|other| &other[..length]);
@@ -168,7 +165,7 @@ pub(crate) fn change<S: Simd, const N: usize>(
             *input = first::<S>(&other[start..]);
         }
         let rest = &mut values[start..];
-        let result = change(first::<S>(rest), inputs);
+        let result = change.of::<S>(first::<S>(rest), inputs);
         if let Some(vector) = rest.first_chunk_mut() {
             S::store(result, vector);
         } else {

@@ -3,26 +3,38 @@
 use crate::config::Activation;
 
 use super::level::Level;
-use super::simd::{Kernel, Simd, change, each, exponential, run, sum};
+use super::simd::{Change, Kernel, Simd, change, exponential, run, sum};
 
 /// Divides a vector by its root mean square and multiplies it with `weight`.
 #[inline(always)]
 pub(crate) fn normalize<S: Simd>(values: &mut [f32], weight: &[f32], epsilon: f32) {
-    let mut squares = S::splat(0.0);
-    each::<S>(values, |vector| {
-        squares = S::multiply_add(vector, vector, squares);
-    });
-    let mean = sum::<S>(squares) / values.len() as f32;
-    let scale = S::splat(1.0 / (mean + epsilon).sqrt());
-    change::<S, 1>(values, [weight], |value, [weight]| {
-        S::multiply(S::multiply(value, scale), weight)
-    });
+    let mean = dot::<S>(values, values) / values.len() as f32;
+    let scale = 1.0 / (mean + epsilon).sqrt();
+    change::<S, 1>(values, [weight], &Scaled(scale));
+}
+
+struct Scaled(f32);
+
+impl Change<1> for Scaled {
+    #[inline(always)]
+    fn of<S: Simd>(&self, value: S::Vector, [weight]: [S::Vector; 1]) -> S::Vector {
+        S::multiply(S::multiply(value, S::splat(self.0)), weight)
+    }
 }
 
 /// Adds one vector to another.
 #[inline(always)]
 pub(crate) fn add<S: Simd>(values: &mut [f32], added: &[f32]) {
-    change::<S, 1>(values, [added], |value, [added]| S::add(value, added));
+    change::<S, 1>(values, [added], &Sum);
+}
+
+struct Sum;
+
+impl Change<1> for Sum {
+    #[inline(always)]
+    fn of<S: Simd>(&self, value: S::Vector, [added]: [S::Vector; 1]) -> S::Vector {
+        S::add(value, added)
+    }
 }
 
 /// The dot product of two vectors of equal length.
@@ -62,13 +74,27 @@ impl Kernel for Activate<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         match self.activation {
-            Activation::Silu => change::<S, 1>(self.gate, [self.up], |gate, [up]| {
-                S::multiply(silu::<S>(gate), up)
-            }),
-            Activation::Gelu => change::<S, 1>(self.gate, [self.up], |gate, [up]| {
-                S::multiply(gelu::<S>(gate), up)
-            }),
+            Activation::Silu => change::<S, 1>(self.gate, [self.up], &SiluGate),
+            Activation::Gelu => change::<S, 1>(self.gate, [self.up], &GeluGate),
         }
+    }
+}
+
+struct SiluGate;
+
+impl Change<1> for SiluGate {
+    #[inline(always)]
+    fn of<S: Simd>(&self, gate: S::Vector, [up]: [S::Vector; 1]) -> S::Vector {
+        S::multiply(silu::<S>(gate), up)
+    }
+}
+
+struct GeluGate;
+
+impl Change<1> for GeluGate {
+    #[inline(always)]
+    fn of<S: Simd>(&self, gate: S::Vector, [up]: [S::Vector; 1]) -> S::Vector {
+        S::multiply(gelu::<S>(gate), up)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Claims about vectors: every level computes the same bits, and exponentials are as near as they say.
 
-use super::{Kernel, LANES, Level, Simd, change, each, exponential, highest, run, sum};
+use super::{Change, Kernel, LANES, Level, Simd, change, exponential, first, highest, run, sum};
 
 fn numbers(count: usize) -> Vec<f32> {
     (0..count)
@@ -19,7 +19,8 @@ impl Kernel for Everything<'_> {
         let mut out = Vec::new();
         let mut bits = |vector: S::Vector| out.extend(S::lanes(vector).map(f32::to_bits));
         let third = S::splat(1.0 / 3.0);
-        each::<S>(self.0, |vector| {
+        for start in (0..self.0.len()).step_by(LANES) {
+            let vector = first::<S>(&self.0[start..]);
             bits(exponential::<S>(vector));
             bits(S::multiply_add(vector, third, S::splat(0.1)));
             bits(S::divide(S::subtract(vector, third), S::splat(7.0)));
@@ -30,13 +31,20 @@ impl Kernel for Everything<'_> {
             let mut halves = [0; LANES];
             S::store_half(vector, &mut halves);
             bits(S::load_half(&halves));
-        });
+        }
         let mut changed = self.0.to_vec();
-        change::<S, 1>(&mut changed, [self.0], |value, [other]| {
-            S::add(S::multiply(value, third), other)
-        });
+        change::<S, 1>(&mut changed, [self.0], &ThirdAnd);
         out.extend(changed.into_iter().map(f32::to_bits));
         out
+    }
+}
+
+struct ThirdAnd;
+
+impl Change<1> for ThirdAnd {
+    #[inline(always)]
+    fn of<S: Simd>(&self, value: S::Vector, [other]: [S::Vector; 1]) -> S::Vector {
+        S::add(S::multiply(value, S::splat(1.0 / 3.0)), other)
     }
 }
 
@@ -58,7 +66,16 @@ impl Kernel for Exponentials<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        change::<S, 0>(self.0, [], |value, []| exponential::<S>(value));
+        change::<S, 0>(self.0, [], &Exponential);
+    }
+}
+
+struct Exponential;
+
+impl Change<0> for Exponential {
+    #[inline(always)]
+    fn of<S: Simd>(&self, value: S::Vector, []: [S::Vector; 0]) -> S::Vector {
+        exponential::<S>(value)
     }
 }
 
