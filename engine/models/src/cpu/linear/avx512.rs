@@ -25,6 +25,9 @@ use super::{BLOCK_TOKENS, GROUP, Parts, STRIPE_ROWS};
 /// How far ahead weights are fetched.
 const AHEAD: usize = 2048;
 
+/// So few tokens wait for the weights, which are read fastest from one end to the other: a stripe at a time.
+const FEW: usize = 2;
+
 const NIBBLES: u8 = 0;
 const NIBBLES_WITH_MINIMUM: u8 = 1;
 const BYTES: u8 = 2;
@@ -65,38 +68,40 @@ const fn is_nibbles(format: u8) -> bool {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 fn integers<const FORMAT: u8>(stripes: &IntegerStripes<'_>, sums: &mut [Sums]) {
     stripes.check(tile_bytes(FORMAT), sums);
-    let mut done = 0;
-    while done < stripes.count {
-        // SAFETY: the stripes' parts have the lengths that are checked above, and there are as many sums as stripes.
-        done += unsafe {
-            match sums {
-                [] => return,
-                [one] => some_tokens::<FORMAT, 1>(stripes, done, [one]),
-                [one, two, ..] => some_tokens::<FORMAT, 2>(stripes, done, [one, two]),
+    // SAFETY: the stripes' parts have the lengths that are checked above, and there are as many sums as stripes.
+    unsafe {
+        match sums {
+            [one, two] if FEW < stripes.count => {
+                all_tokens::<FORMAT, 2>(stripes, 0, [one, two]);
             }
-        };
+            sums => {
+                for (index, sums) in sums.iter_mut().enumerate() {
+                    all_tokens::<FORMAT, 1>(stripes, index * stripes.stripe_bytes, [sums]);
+                }
+            }
+        }
     }
 }
 
-/// Multiplies `S` stripes with some tokens, and says how many.
+/// Multiplies `S` stripes, which begin behind `start` bytes, with all tokens.
 ///
 /// # Safety
 /// The stripes' parts are as long as their numbers say.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-unsafe fn some_tokens<const FORMAT: u8, const S: usize>(
+unsafe fn all_tokens<const FORMAT: u8, const S: usize>(
     stripes: &IntegerStripes<'_>,
-    done: usize,
+    start: usize,
     sums: [&mut Sums; S],
-) -> usize {
+) {
     // SAFETY: the caller's promise.
     unsafe {
-        match stripes.count - done {
+        match stripes.count {
             // Known counts have their results in registers.
-            1 => tokens::<FORMAT, S, 1>(stripes, (done, 1), sums),
-            2 => tokens::<FORMAT, S, 2>(stripes, (done, 2), sums),
-            4 => tokens::<FORMAT, S, 4>(stripes, (done, 4), sums),
-            count => tokens::<FORMAT, S, BLOCK_TOKENS>(stripes, (done, count), sums),
+            1 => tokens::<FORMAT, S, 1>(stripes, start, sums),
+            2 => tokens::<FORMAT, S, 2>(stripes, start, sums),
+            4 => tokens::<FORMAT, S, 4>(stripes, start, sums),
+            _ => tokens::<FORMAT, S, BLOCK_TOKENS>(stripes, start, sums),
         }
     }
 }
@@ -166,19 +171,21 @@ unsafe fn read_tile<const FORMAT: u8>(tile: *const u8) -> Tile {
     }
 }
 
-/// Multiplies `S` stripes with `T` tokens of a block, behind those that are done.
+/// As [`all_tokens`] for `T` tokens, or for as many as there are if `T` is a block.
 ///
 /// # Safety
-/// The stripes' parts are as long as their numbers say.
+/// As above.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 unsafe fn tokens<const FORMAT: u8, const S: usize, const T: usize>(
     stripes: &IntegerStripes<'_>,
-    (done, count): (usize, usize),
+    start: usize,
     mut sums: [&mut Sums; S],
-) -> usize {
+) {
+    let count = if T == BLOCK_TOKENS { stripes.count } else { T };
     let mut results = [[_mm512_setzero_ps(); S]; T];
-    let (mut start, mut block) = (stripes.tiles.as_ptr(), stripes.block.as_ptr());
-    let (width, first) = (stripes.width, stripes.first + done);
+    let mut start = stripes.tiles.as_ptr().wrapping_add(start);
+    let mut block = stripes.block.as_ptr();
+    let (width, first) = (stripes.width, stripes.first);
     for _ in 0..stripes.groups {
         // SAFETY: the loop stays inside the tiles and the block; fetching ahead reads nothing.
         unsafe {
@@ -206,10 +213,9 @@ unsafe fn tokens<const FORMAT: u8, const S: usize, const T: usize>(
     for (token, results) in results[..count].iter().enumerate() {
         for (result, sums) in results.iter().zip(&mut sums) {
             // SAFETY: a row of results is 16 floats.
-            unsafe { _mm512_storeu_ps(sums.0[done + token].as_mut_ptr(), *result) };
+            unsafe { _mm512_storeu_ps(sums.0[token].as_mut_ptr(), *result) };
         }
     }
-    count
 }
 
 /// A token's group in a block of activations.
