@@ -1,7 +1,7 @@
 //! Matrix products: packed weights times the prepared activations of some tokens.
 //!
-//! A packed matrix is stored as stripes of 16 rows; a stripe is a run of tiles of 16 rows × 32 columns, which lie in
-//! memory in the order in which they are read. Integer products are exact, and each result adds up its groups of 32
+//! A packed matrix is stored as stripes of 16 rows; a stripe is a run of tiles of 16 rows × 32 columns. Tiles lie in
+//! memory in the order in which they are read: those of integers alternate between the two stripes of a pair. Integer products are exact, and each result adds up its groups of 32
 //! columns in one order with fused operations, so it is the same number whatever the batch, the chunking, the number
 //! of threads or the instructions.
 #![expect(
@@ -39,10 +39,12 @@ use arena::Section;
 use format::Format;
 use kernels::{FloatStripe, IntegerStripes, Kernels, Sums};
 
-/// Rows of a stripe: chunks of a product begin at multiples of this number.
-pub(crate) const STRIPE_ROWS: usize = 16;
-/// Stripes that a kernel takes at a time.
-const STRIPES: usize = 2;
+/// Rows of a stripe.
+const STRIPE_ROWS: usize = 16;
+/// Rows of a pair of stripes: chunks of a product begin at multiples of this number.
+pub(crate) const PAIR_ROWS: usize = PAIR * STRIPE_ROWS;
+/// Stripes of a pair, which a kernel takes at a time.
+const PAIR: usize = 2;
 /// Columns with one scale: gated products are computed in multiples of this number of rows.
 pub(crate) const GROUP: usize = 32;
 /// Tokens whose activations lie together: parallel loops that set [`Slots`] best take whole blocks.
@@ -152,7 +154,7 @@ pub(crate) struct Gated<'a> {
     pub(crate) output: &'a Slots<'a>,
 }
 
-/// Computes some rows of a product for all tokens. `rows` begins at a multiple of [`STRIPE_ROWS`] and ends at one or
+/// Computes some rows of a product for all tokens. `rows` begins at a multiple of [`PAIR_ROWS`] and ends at one or
 /// at the last row; no other chunk of the loop computes these rows. Bring the same `scratch` each time.
 pub(crate) fn multiply(
     level: Level,
@@ -284,8 +286,8 @@ fn each_result(
             };
             let mut sums = [Sums::default(), Sums::default()];
             for block in blocks(tokens) {
-                for first in rows.clone().step_by(STRIPES * STRIPE_ROWS) {
-                    let count = (rows.end - first).div_ceil(STRIPE_ROWS).min(STRIPES);
+                for first in rows.clone().step_by(PAIR_ROWS) {
+                    let count = (rows.end - first).div_ceil(STRIPE_ROWS).min(PAIR);
                     let sums = &mut sums[..count];
                     stripes.multiply(first / STRIPE_ROWS, block.clone(), sums);
                     for (stripe, sums) in sums.iter_mut().enumerate() {
@@ -335,7 +337,6 @@ impl Stripes<'_> {
                 let block = input.integer_block(tokens.start / BLOCK_TOKENS);
                 let stripes = IntegerStripes {
                     tiles,
-                    stripe_bytes: bytes,
                     groups: input.groups(),
                     block: block.bytes,
                     width: block.tokens,

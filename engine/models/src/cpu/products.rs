@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::level::Level;
 use super::linear::{
-    Activations, BLOCK_TOKENS, GROUP, Gated, Output, Packed, Product, STRIPE_ROWS, multiply,
+    Activations, BLOCK_TOKENS, GROUP, Gated, Output, PAIR_ROWS, Packed, Product, multiply,
     multiply_gated,
 };
 use super::parallel::{Parts, ThreadScratch, Workers};
@@ -50,7 +50,7 @@ impl Team {
             return;
         }
         let total = targets.iter().map(|target| target.matrix.rows()).sum();
-        let step = self.chunk_rows(total, STRIPE_ROWS);
+        let step = self.chunk_rows(total, PAIR_ROWS);
         let targets = targets.map(|target| {
             let chunks = target.matrix.rows().div_ceil(step);
             (

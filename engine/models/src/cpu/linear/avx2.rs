@@ -101,8 +101,9 @@ unsafe fn integers<const VNNI: bool, const FORMAT: u8>(
     sums: &mut [Sums],
 ) {
     stripes.check(tile_bytes(FORMAT), sums);
-    let tiles = stripes.tiles.chunks_exact(stripes.stripe_bytes);
-    for (tiles, sums) in tiles.zip(sums) {
+    let step = sums.len() * tile_bytes(FORMAT);
+    for (stripe, sums) in sums.iter_mut().enumerate() {
+        let tiles = (stripe * tile_bytes(FORMAT), step);
         let (mut done, count) = (0, stripes.count);
         while done < count {
             // SAFETY: the stripes' parts have the lengths that are checked above; the instructions are the caller's.
@@ -117,21 +118,25 @@ unsafe fn integers<const VNNI: bool, const FORMAT: u8>(
     }
 }
 
-/// Multiplies a stripe with `T` tokens of a block, behind those that are done.
+/// Multiplies a stripe, whose tiles begin at `start` and each `step` bytes, with `T` tokens of a block, behind those
+/// that are done.
 ///
 /// # Safety
 /// The stripe's parts are as long as its numbers say; the caller has the instructions.
 #[inline(always)]
 unsafe fn tokens<const VNNI: bool, const FORMAT: u8, const T: usize>(
     stripes: &IntegerStripes<'_>,
-    tiles: &[u8],
+    (start, step): (usize, usize),
     done: usize,
     sums: &mut Sums,
 ) -> usize {
     // SAFETY: the loop stays inside the tiles, the block and the sums; fetching ahead reads nothing.
     unsafe {
         let mut results = [[_mm256_setzero_ps(); 2]; T];
-        let (mut tile, mut block) = (tiles.as_ptr(), stripes.block.as_ptr());
+        let (mut tile, mut block) = (
+            stripes.tiles.as_ptr().wrapping_add(start),
+            stripes.block.as_ptr(),
+        );
         let width = stripes.width;
         for _ in 0..stripes.groups {
             for line in 0..tile_bytes(FORMAT).div_ceil(64) {
@@ -165,7 +170,7 @@ unsafe fn tokens<const VNNI: bool, const FORMAT: u8, const T: usize>(
                         add::<FORMAT>(*result, dots[token], (scale, other), tokens.scales(token));
                 }
             }
-            tile = tile.add(tile_bytes(FORMAT));
+            tile = tile.wrapping_add(step);
             block = block.add(width * GROUP_BYTES);
         }
         for (results, sums) in results.iter().zip(&mut sums.0[done..]) {

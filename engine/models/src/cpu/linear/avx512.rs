@@ -25,9 +25,6 @@ use super::{BLOCK_TOKENS, GROUP, Parts, STRIPE_ROWS};
 /// How far ahead weights are fetched.
 const AHEAD: usize = 2048;
 
-/// So few tokens wait for the weights, which are read fastest from one end to the other: a stripe at a time.
-const FEW: usize = 2;
-
 const NIBBLES: u8 = 0;
 const NIBBLES_WITH_MINIMUM: u8 = 1;
 const BYTES: u8 = 2;
@@ -71,19 +68,14 @@ fn integers<const FORMAT: u8>(stripes: &IntegerStripes<'_>, sums: &mut [Sums]) {
     // SAFETY: the stripes' parts have the lengths that are checked above, and there are as many sums as stripes.
     unsafe {
         match sums {
-            [one, two] if FEW < stripes.count => {
-                all_tokens::<FORMAT, 2>(stripes, 0, [one, two]);
-            }
-            sums => {
-                for (index, sums) in sums.iter_mut().enumerate() {
-                    all_tokens::<FORMAT, 1>(stripes, index * stripes.stripe_bytes, [sums]);
-                }
-            }
+            [] => {}
+            [one] => all_tokens::<FORMAT, 1>(stripes, [one]),
+            [one, two, ..] => all_tokens::<FORMAT, 2>(stripes, [one, two]),
         }
     }
 }
 
-/// Multiplies `S` stripes, which begin behind `start` bytes, with all tokens.
+/// Multiplies `S` stripes with all tokens.
 ///
 /// # Safety
 /// The stripes' parts are as long as their numbers say.
@@ -91,17 +83,16 @@ fn integers<const FORMAT: u8>(stripes: &IntegerStripes<'_>, sums: &mut [Sums]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 unsafe fn all_tokens<const FORMAT: u8, const S: usize>(
     stripes: &IntegerStripes<'_>,
-    start: usize,
     sums: [&mut Sums; S],
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         match stripes.count {
             // Known counts have their results in registers.
-            1 => tokens::<FORMAT, S, 1>(stripes, start, sums),
-            2 => tokens::<FORMAT, S, 2>(stripes, start, sums),
-            4 => tokens::<FORMAT, S, 4>(stripes, start, sums),
-            _ => tokens::<FORMAT, S, BLOCK_TOKENS>(stripes, start, sums),
+            1 => tokens::<FORMAT, S, 1>(stripes, sums),
+            2 => tokens::<FORMAT, S, 2>(stripes, sums),
+            4 => tokens::<FORMAT, S, 4>(stripes, sums),
+            _ => tokens::<FORMAT, S, BLOCK_TOKENS>(stripes, sums),
         }
     }
 }
@@ -178,13 +169,11 @@ unsafe fn read_tile<const FORMAT: u8>(tile: *const u8) -> Tile {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 unsafe fn tokens<const FORMAT: u8, const S: usize, const T: usize>(
     stripes: &IntegerStripes<'_>,
-    start: usize,
     mut sums: [&mut Sums; S],
 ) {
     let count = if T == BLOCK_TOKENS { stripes.count } else { T };
     let mut results = [[_mm512_setzero_ps(); S]; T];
-    let mut start = stripes.tiles.as_ptr().wrapping_add(start);
-    let mut block = stripes.block.as_ptr();
+    let (mut start, mut block) = (stripes.tiles.as_ptr(), stripes.block.as_ptr());
     let (width, first) = (stripes.width, stripes.first);
     for _ in 0..stripes.groups {
         // SAFETY: the loop stays inside the tiles and the block; fetching ahead reads nothing.
@@ -192,7 +181,7 @@ unsafe fn tokens<const FORMAT: u8, const S: usize, const T: usize>(
             let mut places = [start; S];
             let mut tiles = [Tile::zero(); S];
             for (stripe, (place, tile)) in places.iter_mut().zip(&mut tiles).enumerate() {
-                *place = start.add(stripe * stripes.stripe_bytes);
+                *place = start.add(stripe * tile_bytes(FORMAT));
                 for line in 0..tile_bytes(FORMAT).div_ceil(64) {
                     _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(AHEAD + 64 * line).cast());
                 }
@@ -206,7 +195,7 @@ unsafe fn tokens<const FORMAT: u8, const S: usize, const T: usize>(
                 };
                 add_group::<FORMAT, S>(&tiles, &places, &token, results);
             }
-            start = start.add(tile_bytes(FORMAT));
+            start = start.add(S * tile_bytes(FORMAT));
             block = block.add(width * GROUP_BYTES);
         }
     }

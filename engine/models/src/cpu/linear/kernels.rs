@@ -3,7 +3,7 @@
 use super::format::Format;
 #[cfg(target_arch = "aarch64")]
 use super::neon;
-use super::{BLOCK_TOKENS, GROUP, Level, STRIPE_ROWS, STRIPES, portable};
+use super::{BLOCK_TOKENS, GROUP, Level, PAIR, STRIPE_ROWS, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
@@ -40,12 +40,10 @@ impl Number {
 #[repr(align(64))]
 pub(super) struct Sums(pub(super) [[f32; STRIPE_ROWS]; BLOCK_TOKENS]);
 
-/// Stripes of integers and a block of activations. A group of the block holds the integers of each of its `width`
+/// A pair of stripes of integers, or the last stripe, and a block of activations. Tiles of a pair alternate. A group of the block holds the integers of each of its `width`
 /// tokens, then their [`Number`]s.
 pub(super) struct IntegerStripes<'a> {
-    /// Stripes, one behind the other.
     pub(super) tiles: &'a [u8],
-    pub(super) stripe_bytes: usize,
     pub(super) groups: usize,
     pub(super) block: &'a [u8],
     pub(super) width: usize,
@@ -61,9 +59,8 @@ impl IntegerStripes<'_> {
     #[inline(always)]
     pub(super) fn check(&self, tile_bytes: usize, sums: &[Sums]) {
         assert!(
-            sums.len() <= STRIPES
-                && self.groups * tile_bytes <= self.stripe_bytes
-                && sums.len() * self.stripe_bytes <= self.tiles.len()
+            sums.len() <= PAIR
+                && sums.len() * self.groups * tile_bytes <= self.tiles.len()
                 && self.groups * self.width * GROUP_BYTES <= self.block.len()
                 && self.first + self.count <= self.width
                 && self.count <= BLOCK_TOKENS,

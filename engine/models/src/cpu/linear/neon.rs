@@ -56,8 +56,9 @@ const fn tile_bytes(format: u8) -> usize {
 #[target_feature(enable = "neon,dotprod")]
 fn integers<const FORMAT: u8>(stripes: &IntegerStripes<'_>, sums: &mut [Sums]) {
     stripes.check(tile_bytes(FORMAT), sums);
-    let tiles = stripes.tiles.chunks_exact(stripes.stripe_bytes);
-    for (tiles, sums) in tiles.zip(sums) {
+    let step = sums.len() * tile_bytes(FORMAT);
+    for (stripe, sums) in sums.iter_mut().enumerate() {
+        let tiles = (stripe * tile_bytes(FORMAT), step);
         let (mut done, count) = (0, stripes.count);
         while done < count {
             // SAFETY: the stripes' parts have the lengths that are checked above.
@@ -72,19 +73,23 @@ fn integers<const FORMAT: u8>(stripes: &IntegerStripes<'_>, sums: &mut [Sums]) {
     }
 }
 
-/// Multiplies a stripe with `T` tokens of a block, behind those that are done.
+/// Multiplies a stripe, whose tiles begin at `start` and each `step` bytes, with `T` tokens of a block, behind those
+/// that are done.
 ///
 /// # Safety
 /// The stripe's parts are as long as its numbers say.
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn tokens<const FORMAT: u8, const T: usize>(
     stripes: &IntegerStripes<'_>,
-    tiles: &[u8],
+    (start, step): (usize, usize),
     done: usize,
     sums: &mut Sums,
 ) -> usize {
     let mut results = [[vdupq_n_f32(0.0); QUARTERS]; T];
-    let (mut tile, mut block) = (tiles.as_ptr(), stripes.block.as_ptr());
+    let (mut tile, mut block) = (
+        stripes.tiles.as_ptr().wrapping_add(start),
+        stripes.block.as_ptr(),
+    );
     let width = stripes.width;
     for _ in 0..stripes.groups {
         for quarter in 0..QUARTERS {
@@ -107,7 +112,7 @@ unsafe fn tokens<const FORMAT: u8, const T: usize>(
         }
         // SAFETY: at most the end of the tiles and of the block.
         unsafe {
-            tile = tile.add(tile_bytes(FORMAT));
+            tile = tile.wrapping_add(step);
             block = block.add(width * GROUP_BYTES);
         }
     }

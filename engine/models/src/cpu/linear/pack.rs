@@ -5,16 +5,17 @@ mod codes;
 mod floats;
 
 use std::io;
+use std::ops::Range;
 
 use crate::quant::TensorKind;
 use crate::weights::Matrix;
 
 use super::arena::Arena;
 use super::format::Format;
-use super::{Body, GROUP, Packed, Parts, STRIPE_ROWS};
+use super::{Body, GROUP, PAIR, Packed, Parts, STRIPE_ROWS};
 use crate::cpu::{Arithmetic, FloatWeights};
 
-/// Stripes that one chunk of the parallel loop packs.
+/// Stripes that one chunk of the parallel loop packs: whole pairs.
 const CHUNK_STRIPES: usize = 16;
 
 /// Runs a parallel loop: calls a function for each number below the first argument, on any thread.
@@ -73,10 +74,13 @@ pub(crate) fn pack_all(
     run(chunks.len(), &|chunk| {
         let (index, first) = chunks[chunk];
         let (plan, bytes) = (&plans[index], plans[index].stripe_bytes());
-        for stripe in first..(first + CHUNK_STRIPES).min(plan.stripes()) {
-            let start = starts[index] + stripe * bytes;
-            // SAFETY: each stripe belongs to one chunk.
-            plan.pack(stripe, unsafe { memory.part(start..start + bytes) });
+        let end = (first + CHUNK_STRIPES).min(plan.stripes());
+        for first in (first..end).step_by(PAIR) {
+            let stripes = first..(first + PAIR).min(end);
+            let start = starts[index] + first * bytes;
+            // SAFETY: each pair belongs to one chunk.
+            let part = unsafe { memory.part(start..start + stripes.len() * bytes) };
+            plan.pack(stripes, part);
         }
     });
     plans.iter().for_each(|plan| plan.matrix.release());
@@ -122,25 +126,41 @@ impl Plan<'_> {
         self.groups() * self.format.tile_bytes()
     }
 
-    /// Packs the rows of a stripe into zeroed memory; rows that the matrix does not have stay zeros.
-    fn pack(&self, stripe: usize, tiles: &mut [u8]) {
-        let first = stripe * STRIPE_ROWS;
-        let count = STRIPE_ROWS.min(self.matrix.rows() - first);
-        for row in 0..count {
-            let bytes = self.matrix.row_bytes(first + row..first + row + 1);
-            match self.format {
-                Format::Half | Format::Brain => floats::keep::<2>(bytes, row, tiles),
-                Format::Single => floats::keep::<4>(bytes, row, tiles),
-                Format::Nibbles
-                | Format::NibblesWithMinimum
-                | Format::Bytes
-                | Format::BytesWithMinimum
-                | Format::BytesInHalves => self.pack_integers(bytes, row, tiles),
+    /// Packs the rows of a pair of stripes, or of the last stripe, into zeroed memory; rows that the matrix does not
+    /// have stay zeros.
+    fn pack(&self, stripes: Range<usize>, memory: &mut [u8]) {
+        let pair = stripes.len();
+        for (place, stripe) in stripes.enumerate() {
+            let first = stripe * STRIPE_ROWS;
+            let count = STRIPE_ROWS.min(self.matrix.rows() - first);
+            for row in 0..count {
+                let bytes = self.matrix.row_bytes(first + row..first + row + 1);
+                let own = place * self.stripe_bytes();
+                match self.format {
+                    Format::Half | Format::Brain => {
+                        floats::keep::<2>(bytes, row, &mut memory[own..]);
+                    }
+                    Format::Single => floats::keep::<4>(bytes, row, &mut memory[own..]),
+                    Format::Nibbles
+                    | Format::NibblesWithMinimum
+                    | Format::Bytes
+                    | Format::BytesWithMinimum
+                    | Format::BytesInHalves => {
+                        let tiles = memory.chunks_exact_mut(self.format.tile_bytes());
+                        self.pack_integers(bytes, row, tiles.skip(place).step_by(pair));
+                    }
+                }
             }
         }
     }
 
-    fn pack_integers(&self, bytes: &[u8], row: usize, tiles: &mut [u8]) {
+    /// Packs a row into the tiles of its stripe.
+    fn pack_integers<'a>(
+        &self,
+        bytes: &[u8],
+        row: usize,
+        tiles: impl Iterator<Item = &'a mut [u8]>,
+    ) {
         match self.matrix.kind() {
             TensorKind::Q4_0 => codes::pack::<18, 1>(bytes, row, tiles, codes::q4_0),
             TensorKind::Q4_1 => codes::pack::<20, 1>(bytes, row, tiles, codes::q4_1),

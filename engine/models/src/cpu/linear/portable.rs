@@ -130,12 +130,13 @@ fn integers<const TILE: usize>(
     sums: &mut [Sums],
     add: impl Fn(&[u8; TILE], usize, &Group<'_>, f32) -> f32,
 ) {
-    let tiles = stripes.tiles.chunks_exact(stripes.stripe_bytes);
-    for (tiles, sums) in tiles.zip(sums) {
-        let (tiles, _) = tiles.as_chunks::<TILE>();
+    let (tiles, _) = stripes.tiles.as_chunks::<TILE>();
+    let step = sums.len();
+    for (stripe, sums) in sums.iter_mut().enumerate() {
+        let tiles = || tiles.iter().skip(stripe).step_by(step);
         for (token, sums) in (stripes.first..stripes.first + stripes.count).zip(&mut sums.0) {
             *sums = [0.0; STRIPE_ROWS];
-            for (group, tile) in tiles[..stripes.groups].iter().enumerate() {
+            for (group, tile) in tiles().take(stripes.groups).enumerate() {
                 let group = Group::read(stripes, group, token);
                 for (row, sum) in sums.iter_mut().enumerate() {
                     *sum = add(tile, row, &group, *sum);

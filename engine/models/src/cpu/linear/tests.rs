@@ -9,7 +9,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use super::{
-    Activations, GROUP, Gated, Level, Output, Packed, Parts, Product, STRIPE_ROWS, multiply,
+    Activations, GROUP, Gated, Level, Output, PAIR_ROWS, Packed, Parts, Product, multiply,
     multiply_gated, pack_all,
 };
 use crate::cpu::{Arithmetic, FloatWeights};
@@ -204,7 +204,7 @@ fn packed_integers_are_those_of_the_file() {
         let matrix = random_matrix(kind, (40, 512), None);
         let packed = pack(&matrix, Arithmetic::Int8, FloatWeights::Keep);
         let input = Random(7).floats(3 * 512);
-        let got = product(Level::Portable, &packed, &input, STRIPE_ROWS);
+        let got = product(Level::Portable, &packed, &input, PAIR_ROWS);
         // Scales of K-quants are rounded to 16 bits.
         let bound = match kind {
             TensorKind::Q4_K | TensorKind::Q5_K | TensorKind::Q6_K => 4e-4,
@@ -285,7 +285,7 @@ fn a_token_is_computed_alike_alone_and_among_others() {
                 );
             }
             for tokens in 1..20 {
-                let some = product(level, &packed, &input[..tokens * 512], 48);
+                let some = product(level, &packed, &input[..tokens * 512], 64);
                 assert_eq!(some, together[..tokens * 80], "{kind:?} {arithmetic:?}");
             }
         }
@@ -305,7 +305,7 @@ fn columns_need_not_fill_groups_where_weights_are_floats() {
                 let packed = pack(&matrix, Arithmetic::Int8, float_weights);
                 let input = Random(5).floats(3 * columns);
                 for level in Level::supported() {
-                    let got = product(level, &packed, &input, 16);
+                    let got = product(level, &packed, &input, 32);
                     let expected = expected(&matrix, &input, packed.forms().integers);
                     let error = relative_error(&got, &expected);
                     assert!(
@@ -326,7 +326,7 @@ fn floats_in_the_file_are_multiplied_as_they_are() {
         let input = Random(9).floats(5 * 512);
         for level in Level::supported() {
             let error = relative_error(
-                &product(level, &packed, &input, 16),
+                &product(level, &packed, &input, 32),
                 &expected(&matrix, &input, false),
             );
             assert!(error < 1e-6, "{kind:?} {level:?}: {error}");

@@ -23,15 +23,13 @@ const NONE: f16 = f16::ZERO;
 /// Writes the groups of a row into the tiles of a stripe. `decode` yields the groups of one block; a second float that
 /// the format has no room for is left out.
 #[inline(always)]
-pub(super) fn pack<const BLOCK: usize, const GROUPS: usize>(
+pub(super) fn pack<'a, const BLOCK: usize, const GROUPS: usize>(
     bytes: &[u8],
     row: usize,
-    tiles: &mut [u8],
+    mut tiles: impl Iterator<Item = &'a mut [u8]>,
     decode: impl Fn(&[u8; BLOCK]) -> [Group; GROUPS],
 ) {
     let (blocks, _) = bytes.as_chunks::<BLOCK>();
-    let tile_bytes = tiles.len() / (blocks.len() * GROUPS).max(1);
-    let mut tiles = tiles.chunks_exact_mut(tile_bytes);
     for block in blocks {
         for (group, tile) in decode(block).iter().zip(&mut tiles) {
             group.write(row, tile);

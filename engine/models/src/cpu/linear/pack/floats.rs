@@ -17,9 +17,13 @@ pub(super) fn keep<const BYTES: usize>(bytes: &[u8], row: usize, tiles: &mut [u8
 }
 
 /// Quantizes a row of floats; columns that fill the last group count as zeros.
-pub(super) fn quantize(kind: TensorKind, bytes: &[u8], row: usize, target: (&mut [u8], Format)) {
+pub(super) fn quantize<'a>(
+    kind: TensorKind,
+    bytes: &[u8],
+    row: usize,
+    target: (impl Iterator<Item = &'a mut [u8]>, Format),
+) {
     let (tiles, format) = target;
-    let tiles = tiles.chunks_exact_mut(format.tile_bytes());
     for (bytes, tile) in bytes.chunks(kind.row_bytes(GROUP)).zip(tiles) {
         let mut values = [0.0; GROUP];
         dequantize(kind, bytes, &mut values[..bytes.len() / kind.block_bytes()]);
