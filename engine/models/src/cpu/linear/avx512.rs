@@ -23,7 +23,7 @@ use super::portable::reach;
 use super::{BLOCK_TOKENS, GROUP, Parts, STRIPE_ROWS};
 
 /// How far ahead weights are fetched.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 8192;
 
 const NIBBLES: u8 = 0;
 const NIBBLES_WITH_MINIMUM: u8 = 1;
