@@ -29,9 +29,10 @@ const GEMMA3: (&str, &str) = (
 
 /// How far a log probability may be from the reference, whose sums have another order.
 const LOGPROB_TOLERANCE: f32 = 2e-3;
-/// The same with integer activations, which round more: on average and at most.
-const INTEGER_MEAN: f32 = 0.0001;
-const INTEGER_MOST: f32 = 0.5;
+/// The same with integer activations, which round more: how far nearly all are from it, and on average.
+const INTEGER_TOLERANCE: f32 = 0.15;
+const INTEGER_SHARE: f32 = 0.95;
+const INTEGER_MEAN: f32 = 0.04;
 
 /// The beginning of "Alice's Adventures in Wonderland" (Lewis Carroll, 1865).
 const TEXT: &str = include_str!("../testdata/alice.txt");
@@ -265,11 +266,16 @@ fn check_integers(model: (&str, &str)) {
         };
         distances.extend(case.top.iter().map(distance));
     }
-    let mean = distances.iter().sum::<f32>() / distances.len() as f32;
-    let most = distances.iter().copied().fold(0.0, f32::max);
+    let count = distances.len() as f32;
+    let mean = distances.iter().sum::<f32>() / count;
+    let near = distances
+        .iter()
+        .filter(|distance| **distance < INTEGER_TOLERANCE);
+    let share = near.count() as f32 / count;
+    println!("{mean} away on average, a share of {share} is near");
     assert!(
-        mean < INTEGER_MEAN && most < INTEGER_MOST,
-        "{mean} away on average, {most} at most"
+        mean < INTEGER_MEAN && INTEGER_SHARE < share,
+        "{mean} away on average, a share of {share} is near"
     );
     let [exact, integer] = [Arithmetic::F32, Arithmetic::Int8].map(|mode| perplexity(model, mode));
     assert!(
