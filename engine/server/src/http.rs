@@ -32,7 +32,6 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
-use tokio::task;
 
 use crate::state::{Engine, State};
 
@@ -97,9 +96,12 @@ fn administration(surface: &Surface) -> Router<Surface> {
 }
 
 /// Works on a thread that may take its time: long texts take milliseconds, and other requests must not wait for them.
-async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-    let done = task::spawn_blocking(work).await;
-    done.map_err(|_| Fault::internal("The request could not be prepared."))
+async fn offload<T: Send + 'static>(
+    state: &State,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    let done = state.offload.run(work).await;
+    done.ok_or_else(|| Fault::internal("The request could not be prepared."))
 }
 
 /// Refuses a text that cannot fit the context whatever its tokens are, before time and memory go into encoding it.

@@ -3,10 +3,12 @@
 mod adapters;
 mod encoder;
 mod engine;
+mod offload;
 
 pub(crate) use adapters::{AdapterFault, Adapters};
 pub(crate) use encoder::{EmbedError, EncoderHandle, EncoderLoop};
 pub(crate) use engine::{ControlError, Engine, EngineParts, SubmitError};
+pub(crate) use offload::Offload;
 
 use std::sync::{Arc, OnceLock};
 
@@ -32,6 +34,8 @@ pub(crate) struct State {
     pub(crate) created: i64,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) draining: CancellationToken,
+    /// Where requests are read and encoded.
+    pub(crate) offload: Offload,
     /// Whether the administrative routes are served: sleep, cache, adapters.
     pub(crate) has_admin: bool,
     report: watch::Sender<LoadReport>,
@@ -47,6 +51,7 @@ impl State {
             created,
             metrics,
             draining,
+            offload: Offload::start(),
             has_admin: false,
             report,
             served: OnceLock::new(),

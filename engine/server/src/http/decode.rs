@@ -41,7 +41,7 @@ impl FromRequest<Surface> for Object {
         let object = if body.len() <= SMALL_BODY_BYTES {
             object(&body)
         } else {
-            offload(move || object(&body)).await?
+            offload(&surface.state, move || object(&body)).await?
         };
         drop(permit);
         object.map(Self)

@@ -40,7 +40,7 @@ pub(super) async fn create(
     check_dimensions(&encoder, &body)?;
     let format = body.encoding_format.unwrap_or_default();
     let (preparing, input) = (Arc::clone(&encoder), body.input);
-    let texts = offload(move || {
+    let texts = offload(&state, move || {
         let encode = |text: &str| encode(&preparing, text);
         let texts = texts_or_tokens(&input, INPUTS_MAX, INPUT, encode)?;
         check_tokens(&preparing.tokenizer, &texts, INPUT)?;

@@ -50,7 +50,7 @@ pub(super) async fn tokenize(
     let engine = engine(&state, body.model.as_deref())?;
     let has_strings = body.return_token_strs.unwrap_or(false);
     let preparing = Arc::clone(&engine);
-    offload(move || {
+    offload(&state, move || {
         let tokens = encode(&preparing, body)?;
         let strings = tokens
             .iter()
@@ -117,7 +117,10 @@ pub(super) async fn detokenize(
         std::slice::from_ref(&body.tokens),
         "tokens",
     )?;
-    let text = offload(move || decode_tokens(&engine.tokenizer, &body.tokens)).await?;
+    let text = offload(&state, move || {
+        decode_tokens(&engine.tokenizer, &body.tokens)
+    })
+    .await?;
     Ok(Json(json!({"prompt": text})))
 }
 

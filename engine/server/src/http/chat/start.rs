@@ -38,7 +38,7 @@ pub(in crate::http) async fn start(state: &State, body: ChatBody) -> Result<Chat
     let hides_reasoning = body.include_reasoning == Some(false);
     let model = body.model.clone();
     let (preparing, answers) = (Arc::clone(&engine), making.answers);
-    let prepared = offload(move || prepare(&preparing, &body, answers)).await??;
+    let prepared = offload(state, move || prepare(&preparing, &body, answers)).await??;
     let Prepared {
         rendered,
         answers,
@@ -76,7 +76,10 @@ pub(in crate::http) async fn start(state: &State, body: ChatBody) -> Result<Chat
 /// How many tokens the prompt of a chat has.
 pub(in crate::http) async fn count(state: &State, body: ChatBody) -> Result<usize, Fault> {
     let engine = served(state, &body.model)?.engine;
-    offload(move || Ok(Asked::read(&engine, &body)?.rendered.tokens.len())).await?
+    offload(state, move || {
+        Ok(Asked::read(&engine, &body)?.rendered.tokens.len())
+    })
+    .await?
 }
 
 /// A chat's prompt, and the tools that its answers may call.

@@ -53,7 +53,7 @@ pub(super) async fn start(state: &State, body: CompletionBody) -> Result<Complet
     let has_logprobs = body.logprobs.is_some();
     let has_prompt_logprobs = body.sampling.prompt_logprobs.is_some();
     let (preparing, answers) = (Arc::clone(&engine), making.answers);
-    let prepared = offload(move || prepare(&preparing, &body, answers)).await??;
+    let prepared = offload(state, move || prepare(&preparing, &body, answers)).await??;
     let (prompts, constraints) = prepared;
     let (engine, making) = (&engine, &making);
     let longest = prompts.iter().map(Vec::len).max();
