@@ -91,12 +91,22 @@ impl Server {
 
     /// Memory of the process in bytes; what it shares with others counts in part.
     pub(crate) fn memory_bytes(&self) -> Result<u64> {
+        self.rollup_bytes("Pss:")
+    }
+
+    /// Memory in bytes that the process has allocated: without pages of files, which the system takes back when it
+    /// likes.
+    pub(crate) fn allocated_bytes(&self) -> Result<u64> {
+        self.rollup_bytes("Pss_Anon:")
+    }
+
+    fn rollup_bytes(&self, name: &str) -> Result<u64> {
         let path = format!("/proc/{}/smaps_rollup", self.child.id());
         let rollup = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
             .map(|kibibytes| kibibytes * 1024)
-            .with_context(|| format!("{path} has no line `Pss:`"))
+            .with_context(|| format!("{path} has no line `{name}`"))
     }
 
     /// Asks the process to stop; says whether it ended well.

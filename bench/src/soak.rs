@@ -62,7 +62,9 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     minutes: f64,
+    /// All memory, and the part of it that the server has allocated.
     kilobytes: f64,
+    allocated_kilobytes: f64,
     waiting: f64,
 }
 
@@ -106,7 +108,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "MB",
             samples.last().map_or(f64::NAN, |last| last.kilobytes / 1e3),
         ),
-        Row::new("slope of the memory", "kB/min", slope(&samples))
+        Row::new(
+            "allocated at the end",
+            "MB",
+            samples
+                .last()
+                .map_or(f64::NAN, |last| last.allocated_kilobytes / 1e3),
+        ),
+        Row::new("slope of the allocated memory", "kB/min", slope(&samples))
             .must_reach(Target::AtMost(SLOPE_MAX)),
         Row::new(
             "share of the cache in use after the load",
@@ -172,20 +181,23 @@ fn watch(server: &Server, is_over: &AtomicBool) -> Vec<Sample> {
     let begin = Instant::now();
     let mut samples = Vec::new();
     while !is_over.load(Ordering::Relaxed) {
-        if let (Ok(bytes), Ok(waiting)) = (
+        if let (Ok(bytes), Ok(allocated), Ok(waiting)) = (
             server.memory_bytes(),
+            server.allocated_bytes(),
             server.metric("vllm:num_requests_waiting"),
         ) {
             samples.push(Sample {
                 minutes: begin.elapsed().as_secs_f64() / 60.0,
                 kilobytes: bytes as f64 / 1e3,
+                allocated_kilobytes: allocated as f64 / 1e3,
                 waiting,
             });
             if samples.len().is_multiple_of(30) {
                 say(&format!(
-                    "  {:.0} min: {:.1} MB, {waiting} wait",
+                    "  {:.0} min: {:.1} MB, {:.1} MB of them allocated, {waiting} wait",
                     begin.elapsed().as_secs_f64() / 60.0,
-                    bytes as f64 / 1e6
+                    bytes as f64 / 1e6,
+                    allocated as f64 / 1e6
                 ));
             }
         }
@@ -233,9 +245,10 @@ fn slope(samples: &[Sample]) -> f64 {
     };
     let (minutes, kilobytes) = (
         mean(&|sample| sample.minutes),
-        mean(&|sample| sample.kilobytes),
+        mean(&|sample| sample.allocated_kilobytes),
     );
-    let covariance = mean(&|sample| (sample.minutes - minutes) * (sample.kilobytes - kilobytes));
+    let covariance =
+        mean(&|sample| (sample.minutes - minutes) * (sample.allocated_kilobytes - kilobytes));
     let variance = mean(&|sample| (sample.minutes - minutes).powi(2));
     if 0.0 < variance {
         covariance / variance
@@ -254,7 +267,8 @@ mod tests {
             let minutes = f64::from(number) / 10.0;
             Sample {
                 minutes,
-                kilobytes: kilobytes(minutes),
+                kilobytes: 0.0,
+                allocated_kilobytes: kilobytes(minutes),
                 waiting: 0.0,
             }
         });

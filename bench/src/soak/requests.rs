@@ -189,11 +189,12 @@ pub(super) fn satisfies_schema(text: &str) -> bool {
         return false;
     };
     let place = report.get("place").and_then(Value::as_str);
-    let degrees = report.get("degrees").and_then(Value::as_i64);
+    // `-0` is a whole number, too, in JSON.
+    let degrees = report.get("degrees").and_then(Value::as_f64);
     report.len() == 3
         && place.is_some_and(|place| ["river", "house", "garden"].contains(&place))
         && report.get("warm").is_some_and(Value::is_boolean)
-        && degrees.is_some_and(|degrees| (-50..=50).contains(&degrees))
+        && degrees.is_some_and(|degrees| degrees.fract() == 0.0 && degrees.abs() <= 50.0)
 }
 
 fn invalid(random: &mut StdRng) -> Request {
@@ -251,13 +252,15 @@ mod tests {
 
     #[test]
     fn the_schema_is_checked_in_every_field() {
-        assert!(satisfies_schema(
-            r#"{"place":"river","warm":true,"degrees":-7}"#
-        ));
+        for degrees in ["-7", "-0", "50"] {
+            let text = format!(r#"{{"place":"river","warm":true,"degrees":{degrees}}}"#);
+            assert!(satisfies_schema(&text), "{text}");
+        }
         for text in [
             r#"{"place":"moon","warm":true,"degrees":-7}"#,
             r#"{"place":"river","warm":1,"degrees":-7}"#,
             r#"{"place":"river","warm":true,"degrees":51}"#,
+            r#"{"place":"river","warm":true,"degrees":1.5}"#,
             r#"{"place":"river","warm":true}"#,
             r#"{"place":"river","warm":true,"degrees":1,"more":1}"#,
             "river",
