@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod ci;
 mod crd_yaml;
+mod fuzz;
 mod package;
 mod peers;
 mod process;
@@ -43,6 +44,14 @@ enum Chore {
     Tools,
     /// Fetch the weights that tests use into target/weights
     Weights,
+    /// Feed the engine's file readers with bytes that break them
+    Fuzz {
+        /// One reader instead of all
+        target: Option<fuzz::Target>,
+        /// Seconds for each reader
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Build the peers that benchmarks compare with
     Peers {
         /// Where the sources and the programs lie
@@ -59,6 +68,7 @@ fn main() -> ExitCode {
         Chore::Stack { check } => stack::run(check),
         Chore::Tools => tools::fetch().map(|_| ()),
         Chore::Weights => weights::fetch(),
+        Chore::Fuzz { target, seconds } => fuzz::run(target, seconds),
         Chore::Peers { folder } => peers::build(&folder),
     };
     match result {

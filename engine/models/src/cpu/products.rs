@@ -97,11 +97,10 @@ impl Team {
         });
     }
 
-    /// Rows of a chunk: a multiple of `unit`.
+    /// Rows of a chunk: a multiple of `unit`, rounded down: with few chunks, one that is left over makes all others wait.
     fn chunk_rows(&self, rows: usize, unit: usize) -> usize {
-        rows.div_ceil(self.workers.count() * CHUNKS_PER_THREAD)
-            .clamp(1, CHUNK_ROWS_MAX)
-            .next_multiple_of(unit)
+        let share = rows / (self.workers.count() * CHUNKS_PER_THREAD);
+        (share.min(CHUNK_ROWS_MAX) / unit).max(1) * unit
     }
 
     /// Calls `work` for ranges of tokens that together are all, in a parallel loop if there are enough.
