@@ -261,10 +261,10 @@ pub struct Native {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = MEBIBYTES))]
     pub host_cache: Option<String>,
-    /// INT8 is fast; F32 gives the same bits whatever else is computed.
+    /// INT8 is fast and rounds activations; F32 is for comparisons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arithmetic: Option<Arithmetic>,
-    /// Most tokens that a step computes.
+    /// Most tokens that a step computes; 256 if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_536))]
     pub step_tokens: Option<u32>,

@@ -39,7 +39,7 @@ pub struct EngineArgs {
     #[arg(long, default_value_t = 1_000_000)]
     pub max_waiting_tokens: usize,
     /// Most tokens that a step computes: long prompts are computed in chunks of this size.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 256)]
     pub step_tokens: usize,
     /// Who is computed first.
     #[arg(long, value_enum, default_value_t)]
