@@ -192,14 +192,12 @@ impl Backend for CpuBackend {
         self.adapters.remove(&id);
     }
 
-    fn sleep(&mut self, level: SleepLevel) {
+    /// Both levels give back all that is this process's: the file's pages are the system's, which takes them when it
+    /// needs memory.
+    fn sleep(&mut self, _level: SleepLevel) {
         self.awake = None;
         self.scratch = Scratch::default();
         self.logits = Logits::default();
-        match level {
-            SleepLevel::Light => {}
-            SleepLevel::Deep => {}
-        }
     }
 
     fn wake(&mut self) -> Result<(), LoadError> {
