@@ -14,7 +14,7 @@ use engine_core::BlockId;
 use super::cache::{Element, Layout, Pages};
 use super::simd::{Simd, exponential};
 
-use kernels::{Score, Weigh, score, softmax, weigh};
+use kernels::{Score, Weigh, gather, score, softmax, weigh};
 
 /// Tokens of a span, or of a block if that has more.
 const SPAN_TOKENS: usize = 256;
@@ -75,19 +75,16 @@ impl<E: Element> Tile<'_, E> {
             .map_or(0, |window| (place + 1).saturating_sub(window))
     }
 
-    /// The tile's queries, one behind the other, scaled.
+    /// The tile's queries, scaled, in the order in which scores are computed.
     #[inline(always)]
-    fn gather(&self, out: &mut [f32]) {
+    fn gather<S: Simd>(&self, out: &mut [f32]) {
         let width = self.pages.layout.width;
         let stride = self.queries.len() / self.tokens;
-        let heads = self.group * width;
-        let tokens = self.queries.chunks_exact(stride);
-        for (out, all) in out.chunks_exact_mut(heads).zip(tokens) {
-            let queries = &all[self.key_head * heads..][..heads];
-            for (out, query) in out.iter_mut().zip(queries) {
-                *out = query * self.scale;
-            }
-        }
+        let queries = (0..self.count()).map(|query| {
+            let head = self.key_head * self.group + query % self.group;
+            &self.queries[query / self.group * stride + head * width..][..width]
+        });
+        gather::<S>(queries, self.scale, out);
     }
 
     /// The lanes of a span that a token sees; none if it sees nothing of the span.
@@ -154,7 +151,7 @@ pub(crate) fn attend<S: Simd, E: Element>(
         span,
         total,
     } = Buffers::new(layout, tile.count(), scratch);
-    tile.gather(queries);
+    tile.gather::<S>(queries);
     let last = tile.place + tile.tokens - 1;
     let tokens = span_blocks(layout) * layout.block_tokens;
     for number in tile.first_seen(tile.place) / tokens..=last / tokens {
@@ -177,7 +174,7 @@ pub(crate) fn attend_part<S: Simd, E: Element>(
     partial: &mut [f32],
 ) {
     let buffers = Buffers::new(&tile.pages.layout, tile.count(), scratch);
-    tile.gather(buffers.queries);
+    tile.gather::<S>(buffers.queries);
     attend_span::<S, E>(tile, span, (buffers.queries, buffers.scores), partial);
 }
 

@@ -64,15 +64,13 @@ impl Angles {
         let (cosines, sines) = turns.split_at(width);
         let head = &mut head[..width];
         let half = self.frequencies.len();
-        let turned = |own: S::Vector, other: S::Vector, cosine: &_, sine: &_| {
-            S::multiply_add(own, S::load(cosine), S::multiply(other, S::load(sine)))
-        };
         match self.style {
             RopeStyle::Interleaved if width.is_multiple_of(LANES) => {
                 let turns = cosines.as_chunks().0.iter().zip(sines.as_chunks().0);
                 for (numbers, (cosine, sine)) in head.as_chunks_mut().0.iter_mut().zip(turns) {
                     let own = S::load(numbers);
-                    S::store(turned(own, S::swap_neighbours(own), cosine, sine), numbers);
+                    let other = S::swap_neighbours(own);
+                    S::store(turned::<S>([own, other], cosine, sine), numbers);
                 }
             }
             RopeStyle::Halves if half.is_multiple_of(LANES) => {
@@ -82,8 +80,10 @@ impl Angles {
                 for (index, (first, second)) in first.iter_mut().zip(second).enumerate() {
                     let (left, right) = (S::load(first), S::load(second));
                     let other = index + half / LANES;
-                    S::store(turned(left, right, &cosines[index], &sines[index]), first);
-                    S::store(turned(right, left, &cosines[other], &sines[other]), second);
+                    let turned_left = turned::<S>([left, right], &cosines[index], &sines[index]);
+                    S::store(turned_left, first);
+                    let turned_right = turned::<S>([right, left], &cosines[other], &sines[other]);
+                    S::store(turned_right, second);
                 }
             }
             RopeStyle::Interleaved | RopeStyle::Halves => {
@@ -96,6 +96,16 @@ impl Angles {
             }
         }
     }
+}
+
+/// `own · cosine + other · sine`. No closure: those need not be inlined, see [`Change`](super::simd::Change).
+#[inline(always)]
+fn turned<S: Simd>(
+    [own, other]: [S::Vector; 2],
+    cosine: &[f32; LANES],
+    sine: &[f32; LANES],
+) -> S::Vector {
+    S::multiply_add(own, S::load(cosine), S::multiply(other, S::load(sine)))
 }
 
 /// The frequencies of the pairs: powers of the base, divided as the model says.

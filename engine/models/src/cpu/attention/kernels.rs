@@ -2,6 +2,10 @@
 //!
 //! Each score and each weighted sum is added up in one order, whatever is computed beside it; what is computed side
 //! by side is chosen for the processor's registers.
+#![expect(
+    unsafe_code,
+    reason = "a check for each of a dozen numbers takes longer than what is computed with them"
+)]
 
 use std::ops::Range;
 
@@ -14,12 +18,48 @@ type Head<'a, E> = dyn Fn(usize) -> HeadBlock<'a, E> + 'a;
 /// Products of queries and keys.
 pub(super) struct Score<'a, 'b, E> {
     pub(super) layout: &'a Layout,
+    /// As [`gather`] leaves them.
     pub(super) queries: &'a [f32],
     /// Scores of a query.
     pub(super) row: usize,
     /// The lanes of the span to compute, extended to whole vectors.
     pub(super) lanes: Range<usize>,
     pub(super) head: &'a Head<'b, E>,
+}
+
+/// How many of the queries that are left are computed side by side.
+#[inline(always)]
+const fn side_by_side<S: Simd>(left: usize) -> usize {
+    match left {
+        8.. if S::HAS_MANY_REGISTERS => 8,
+        4.. => 4,
+        3 if S::HAS_MANY_REGISTERS => 3,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// Writes queries scaled, and those that are computed side by side number by number: the first number of each, then
+/// the second.
+#[inline(always)]
+pub(super) fn gather<'a, S: Simd>(
+    queries: impl ExactSizeIterator<Item = &'a [f32]>,
+    scale: f32,
+    mut out: &mut [f32],
+) {
+    let (mut left, mut block, mut place) = (queries.len(), &mut [][..], 0);
+    let mut step = 0;
+    for query in queries {
+        if place == step {
+            step = side_by_side::<S>(left);
+            (block, out) = out.split_at_mut(step * query.len());
+            (left, place) = (left - step, 0);
+        }
+        for (numbers, number) in block.chunks_exact_mut(step).zip(query) {
+            numbers[place] = number * scale;
+        }
+        place += 1;
+    }
 }
 
 /// Computes scores: a row for each query, a lane for each place of the span.
@@ -29,21 +69,15 @@ pub(super) fn score<S: Simd, E: Element>(work: &Score<'_, '_, E>, scores: &mut [
     let count = work.queries.len() / work.layout.width;
     let mut query = 0;
     while query < count {
-        let left = count - query;
-        query += if S::HAS_MANY_REGISTERS {
-            match left {
-                8.. => score_groups::<S, E, 8, 2>(work, query, groups.clone(), scores),
-                4.. => score_groups::<S, E, 4, 4>(work, query, groups.clone(), scores),
-                3 => score_groups::<S, E, 3, 4>(work, query, groups.clone(), scores),
-                2 => score_groups::<S, E, 2, 4>(work, query, groups.clone(), scores),
-                _ => score_groups::<S, E, 1, 4>(work, query, groups.clone(), scores),
-            }
-        } else {
-            match left {
-                4.. => score_groups::<S, E, 4, 1>(work, query, groups.clone(), scores),
-                2.. => score_groups::<S, E, 2, 2>(work, query, groups.clone(), scores),
-                _ => score_groups::<S, E, 1, 4>(work, query, groups.clone(), scores),
-            }
+        let together = side_by_side::<S>(count - query);
+        query += match (together, S::HAS_MANY_REGISTERS) {
+            (8, true) => score_groups::<S, E, 8, 2>(work, query, groups.clone(), scores),
+            (4, true) => score_groups::<S, E, 4, 4>(work, query, groups.clone(), scores),
+            (3, true) => score_groups::<S, E, 3, 4>(work, query, groups.clone(), scores),
+            (2, true) => score_groups::<S, E, 2, 4>(work, query, groups.clone(), scores),
+            (4, false) => score_groups::<S, E, 4, 1>(work, query, groups.clone(), scores),
+            (2, false) => score_groups::<S, E, 2, 2>(work, query, groups.clone(), scores),
+            _ => score_groups::<S, E, 1, 4>(work, query, groups.clone(), scores),
         };
     }
 }
@@ -76,20 +110,25 @@ fn score_block<S: Simd, E: Element, const Q: usize, const K: usize>(
 ) {
     let width = work.layout.width;
     let block_groups = work.layout.slots / LANES;
-    let keys: [&[[E; LANES]]; K] = std::array::from_fn(|offset| {
+    let mut keys = [std::ptr::null::<[E; LANES]>(); K];
+    for (offset, keys) in keys.iter_mut().enumerate() {
         let group = group + offset;
         let head = (work.head)(group / block_groups);
-        let keys = &head.keys[group % block_groups * LANES * width..];
-        &keys.as_chunks().0[..width]
-    });
-    let queries: [&[f32]; Q] =
-        std::array::from_fn(|offset| &work.queries[(query + offset) * width..][..width]);
+        let start = group % block_groups * LANES * width;
+        *keys = head.keys[start..start + LANES * width].as_ptr().cast();
+    }
+    let queries = work.queries[query * width..(query + Q) * width].as_ptr();
     let mut sums = [[S::splat(0.0); K]; Q];
     for number in 0..width {
-        let keys: [S::Vector; K] = std::array::from_fn(|group| E::load::<S>(&keys[group][number]));
-        for (query, sums) in queries.iter().zip(&mut sums) {
-            let query = S::splat(query[number]);
-            for (key, sum) in keys.iter().zip(sums) {
+        let mut vectors = [S::splat(0.0); K];
+        for (key, vector) in keys.iter().zip(&mut vectors) {
+            // SAFETY: a group of keys has a vector for each of the `width` numbers of a key.
+            *vector = E::load::<S>(unsafe { &*key.add(number) });
+        }
+        for (offset, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: Q queries of `width` numbers lie side by side.
+            let query = S::splat(unsafe { *queries.add(number * Q + offset) });
+            for (key, sum) in vectors.iter().zip(sums) {
                 *sum = S::multiply_add(query, *key, *sum);
             }
         }
@@ -219,23 +258,34 @@ fn weigh_vectors<S: Simd, E: Element, const Q: usize, const V: usize>(
         ..
     } = *work.layout;
     let (output, header) = output;
+    assert!(
+        (vector + V) * LANES <= padded,
+        "vectors outside the values of a lane"
+    );
     let mut sums = [[S::splat(0.0); V]; Q];
     for block in work.lanes.start / slots..work.lanes.end.div_ceil(slots) {
         let first = work.lanes.start.max(block * slots);
         let end = work.lanes.end.min(block * slots + block_tokens);
         let head = (work.head)(block);
-        let values = &head.values[(first - block * slots) * padded + vector * LANES..];
-        let weights: [&[f32]; Q] = std::array::from_fn(|offset| {
-            &work.weights[(query + offset) * work.row + first..][..end - first]
-        });
-        for (lane, value) in values.chunks(padded).take(end - first).enumerate() {
-            let value = value.as_chunks::<LANES>().0.first_chunk::<V>();
-            let Some(value) = value.map(|value| value.each_ref().map(E::load::<S>)) else {
-                continue;
-            };
+        let lanes = first - block * slots..end - block * slots;
+        let values = head.values[lanes.start * padded..lanes.end * padded].as_ptr();
+        let mut weights = [std::ptr::null::<f32>(); Q];
+        for (offset, weights) in weights.iter_mut().enumerate() {
+            let row = &work.weights[(query + offset) * work.row..][first..end];
+            *weights = row.as_ptr();
+        }
+        for lane in 0..lanes.len() {
+            let mut vectors = [S::splat(0.0); V];
+            for (offset, loaded) in vectors.iter_mut().enumerate() {
+                // SAFETY: a lane has `padded` numbers, and the vectors up to `vector + V` are inside them.
+                let place = unsafe { values.add(lane * padded + (vector + offset) * LANES) };
+                // SAFETY: as above.
+                *loaded = E::load::<S>(unsafe { &*place.cast::<[E; LANES]>() });
+            }
             for (weights, sums) in weights.iter().zip(&mut sums) {
-                let weight = S::splat(weights[lane]);
-                for (value, sum) in value.iter().zip(sums) {
+                // SAFETY: each row of weights has one for each lane.
+                let weight = S::splat(unsafe { *weights.add(lane) });
+                for (value, sum) in vectors.iter().zip(sums) {
                     *sum = S::multiply_add(weight, *value, *sum);
                 }
             }

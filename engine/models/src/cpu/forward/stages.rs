@@ -96,24 +96,22 @@ impl<E: Element> Kernel for PlaceKeys<'_, E> {
             slots,
         } = self;
         let width = config.head_width;
-        let turn = |vector: &mut [f32], norm: Option<&[f32]>, position: usize| {
-            for head in vector.chunks_exact_mut(width) {
-                if let Some(norm) = norm {
-                    normalize::<S>(head, norm, config.norm_epsilon);
-                }
-                if let Some(angles) = angles {
-                    angles.turn::<S>(head, position);
-                }
-            }
-        };
         let queries = queries.chunks_exact_mut(config.query_width());
         let keys = keys.chunks_exact_mut(config.key_value_width());
         let values = values.chunks_exact(config.key_value_width());
         for (((position, place), queries), (keys, values)) in
             places.iter().zip(queries).zip(keys.zip(values))
         {
-            turn(queries, layer.query_norm.as_deref(), *position);
-            turn(keys, layer.key_norm.as_deref(), *position);
+            for (heads, norm) in [(queries, &layer.query_norm), (&mut *keys, &layer.key_norm)] {
+                for head in heads.chunks_exact_mut(width) {
+                    if let Some(norm) = norm {
+                        normalize::<S>(head, norm, config.norm_epsilon);
+                    }
+                    if let Some(angles) = angles {
+                        angles.turn::<S>(head, *position);
+                    }
+                }
+            }
             let heads = keys.chunks_exact(width).zip(values.chunks_exact(width));
             for (head, (key, value)) in heads.enumerate() {
                 // SAFETY: each token of a batch has a place of its own, and nobody reads while keys are placed.
