@@ -31,6 +31,7 @@ pub(super) struct Score<'a, 'b, E> {
 #[inline(always)]
 const fn side_by_side<S: Simd>(left: usize) -> usize {
     match left {
+        12.. if S::HAS_MANY_REGISTERS => 12,
         8.. if S::HAS_MANY_REGISTERS => 8,
         4.. => 4,
         3 if S::HAS_MANY_REGISTERS => 3,
@@ -71,6 +72,7 @@ pub(super) fn score<S: Simd, E: Element>(work: &Score<'_, '_, E>, scores: &mut [
     while query < count {
         let together = side_by_side::<S>(count - query);
         query += match (together, S::HAS_MANY_REGISTERS) {
+            (12, true) => score_groups::<S, E, 12, 2>(work, query, groups.clone(), scores),
             (8, true) => score_groups::<S, E, 8, 2>(work, query, groups.clone(), scores),
             (4, true) => score_groups::<S, E, 4, 4>(work, query, groups.clone(), scores),
             (3, true) => score_groups::<S, E, 3, 4>(work, query, groups.clone(), scores),
@@ -210,6 +212,8 @@ pub(super) fn weigh<S: Simd, E: Element>(
         let output = &mut output[query * length..];
         query += if S::HAS_MANY_REGISTERS {
             match count - query {
+                12.. => weigh_queries::<S, E, 12, 2>(work, query, output, header),
+                8.. => weigh_queries::<S, E, 8, 2>(work, query, output, header),
                 4.. => weigh_queries::<S, E, 4, 4>(work, query, output, header),
                 3 => weigh_queries::<S, E, 3, 4>(work, query, output, header),
                 2 => weigh_queries::<S, E, 2, 4>(work, query, output, header),

@@ -5,11 +5,11 @@ use std::arch::x86_64::{
     _mm256_loadu_si256, _mm256_sad_epu8, _mm256_set_m128i, _mm256_set1_epi8, _mm256_setzero_si256,
     _mm256_storeu_si256, _mm256_xor_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps,
     _mm512_and_si512, _mm512_castsi512_ps, _mm512_cmpeq_ps_mask, _mm512_cvtepi32_ps,
-    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32,
-    _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_maskz_cvtsepi32_epi8, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps,
-    _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi16, _mm512_srlv_epi32,
+    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_cvtss_f32,
+    _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_maskz_cvtsepi32_epi8, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_permute_ps,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_srli_epi16, _mm512_srlv_epi32,
     _mm512_storeu_ps,
 };
 
@@ -397,17 +397,13 @@ fn quantize_group(values: &[f32; GROUP]) -> Quantized {
             _mm512_loadu_ps(values.as_ptr().add(STRIPE_ROWS)),
         ];
         let sizes = [_mm512_abs_ps(halves[0]), _mm512_abs_ps(halves[1])];
-        let largest = _mm512_reduce_max_ps(_mm512_max_ps(sizes[0], sizes[1]));
-        let peak = _mm512_set1_ps(largest);
+        let (peak, second) = two_largest(sizes);
         let peaks = u32::from(_mm512_cmpeq_ps_mask(sizes[0], peak))
             | u32::from(_mm512_cmpeq_ps_mask(sizes[1], peak)) << 16;
         let wide_column = peaks.trailing_zeros() % GROUP as u32;
         let others = !(1_u32 << wide_column);
         let keep = [others as u16, (others >> 16) as u16];
-        let second = _mm512_reduce_max_ps(_mm512_max_ps(
-            _mm512_maskz_mov_ps(keep[0], sizes[0]),
-            _mm512_maskz_mov_ps(keep[1], sizes[1]),
-        ));
+        let (largest, second) = (_mm512_cvtss_f32(peak), _mm512_cvtss_f32(second));
         let Some(reach) = reach(largest, second) else {
             return Quantized::default();
         };
@@ -439,4 +435,25 @@ fn quantize_group(values: &[f32; GROUP]) -> Quantized {
         _mm256_storeu_si256(quantized.codes.as_mut_ptr().cast::<__m256i>(), codes);
         quantized
     }
+}
+
+/// The largest number and the second largest one, which may be equal, in all lanes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+fn two_largest([left, right]: [__m512; 2]) -> (__m512, __m512) {
+    let mut largest = _mm512_max_ps(left, right);
+    let mut second = _mm512_min_ps(left, right);
+    macro_rules! halve {
+        ($shuffle:expr) => {
+            let (other_largest, other_second) = ($shuffle(largest), $shuffle(second));
+            let smaller = _mm512_min_ps(largest, other_largest);
+            second = _mm512_max_ps(smaller, _mm512_max_ps(second, other_second));
+            largest = _mm512_max_ps(largest, other_largest);
+        };
+    }
+    halve!(|vector| _mm512_shuffle_f32x4::<0b01_00_11_10>(vector, vector));
+    halve!(|vector| _mm512_shuffle_f32x4::<0b10_11_00_01>(vector, vector));
+    halve!(|vector| _mm512_permute_ps::<0b01_00_11_10>(vector));
+    halve!(|vector| _mm512_permute_ps::<0b10_11_00_01>(vector));
+    (largest, second)
 }
