@@ -143,11 +143,6 @@ impl ModelConfig {
         self.key_value_heads * self.head_width
     }
 
-    /// Bytes that the cache needs for a token.
-    pub const fn cache_bytes_per_token(&self) -> usize {
-        self.layers * self.key_value_width() * 2 * size_of::<f32>()
-    }
-
     /// The window of a layer, if it has one.
     pub fn window_of(&self, layer: usize) -> Option<Window> {
         self.window.filter(|_| self.kind_of(layer).has_window)

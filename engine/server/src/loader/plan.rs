@@ -24,8 +24,8 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Fits the context and the cache into the memory that is allowed.
-    pub(super) fn new(args: &EngineArgs, trained_length: usize, bytes_per_token: usize) -> Self {
-        let tokens = |mebibytes: usize| mebibytes.saturating_mul(1 << 20) / bytes_per_token.max(1);
+    pub(super) fn new(args: &EngineArgs, trained_length: usize, block_bytes: usize) -> Self {
+        let blocks_in = |mebibytes: usize| mebibytes.saturating_mul(1 << 20) / block_bytes.max(1);
         let block_tokens = BLOCK_TOKENS as usize;
         // No more blocks than all sequences at their longest could use.
         let wished = args
@@ -36,8 +36,8 @@ impl Plan {
             .saturating_mul(args.max_sequences.max(1))
             .next_multiple_of(block_tokens);
         let blocks =
-            (tokens(args.kv_cache_mib).min(useful) / block_tokens).clamp(1, u32::MAX as usize);
-        let host_blocks = tokens(args.host_cache_mib) / block_tokens;
+            blocks_in(args.kv_cache_mib).clamp(1, (useful / block_tokens).min(u32::MAX as usize));
+        let host_blocks = blocks_in(args.host_cache_mib);
         let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads = args.threads.and_then(NonZeroUsize::new).unwrap_or(cores);
         // Where all cores compute, whoever prepares the next step takes one of them away.
@@ -93,9 +93,9 @@ mod tests {
     use crate::http::tests::fixture;
 
     #[track_caller]
-    fn check(flags: &[&str], bytes_per_token: usize, expected: (usize, u32)) {
+    fn check(flags: &[&str], block_bytes: usize, expected: (usize, u32)) {
         let args = fixture::args("file:///m.gguf", Path::new("/cache"), flags);
-        let plan = Plan::new(&args, 1000, bytes_per_token);
+        let plan = Plan::new(&args, 1000, block_bytes);
         assert_eq!(
             (plan.context_length, plan.blocks * BLOCK_TOKENS),
             expected,
@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn context_and_cache_fit_the_memory() {
         let mebibyte = 1 << 20;
-        check(&["--kv-cache-mib", "4096"], mebibyte, (1000, 4096));
-        check(&["--kv-cache-mib", "500"], mebibyte, (496, 496));
+        check(&["--kv-cache-mib", "256"], mebibyte, (1000, 4096));
+        check(&["--kv-cache-mib", "31"], mebibyte, (496, 496));
         check(&["--kv-cache-mib", "0"], mebibyte, (16, 16));
         check(&["--context-length", "100"], 1, (100, 1600));
         check(

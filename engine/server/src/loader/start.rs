@@ -59,7 +59,9 @@ fn generate(
         parameters,
     } = loaded;
     let config = model.config().clone();
-    let plan = Plan::new(args, config.context_length, config.cache_bytes_per_token());
+    let (arithmetic, _) = arithmetic(args);
+    let block_bytes = CpuBackend::cache_block_bytes(&config, BLOCK_TOKENS as usize, arithmetic);
+    let plan = Plan::new(args, config.context_length, block_bytes);
     let formats = formats(args, template.as_ref())?;
     let mut backend = CpuBackend::new(model, cpu_options(args, &plan));
     let adapters = Adapters::new(args.max_loras, state.names.clone());
