@@ -168,21 +168,25 @@ pub(crate) fn multiply(
         // SAFETY: rows belong to one chunk each, so these numbers are written by this chunk alone.
         let part = unsafe { product.output.part(place..place + sums.len()) };
         match product.mode {
-            Output::Set => part.copy_from_slice(sums),
+            Output::Set => copy(part, sums),
             Output::Add => part
                 .iter_mut()
                 .zip(sums)
                 .for_each(|(part, sum)| *part += sum),
         }
     };
+    let mut sums = <[Sums; PAIR]>::default();
     let tokens = 0..product.input.tokens();
     let factors = Factors {
         matrix: product.matrix,
         bias: product.bias,
         input: product.input,
     };
-    let scratch = room(scratch, dense::scratch_length(factors.matrix.columns));
-    each_result(level, &factors, (rows, tokens), scratch, store);
+    let memory = Memory {
+        scratch: room(scratch, dense::scratch_length(factors.matrix.columns)),
+        sums: &mut sums,
+    };
+    each_result(level, &factors, (rows, tokens), memory, store);
 }
 
 /// Computes some rows of a gated product for all tokens and sets them in the output. `rows` begins at a multiple of
@@ -202,6 +206,7 @@ pub(crate) fn multiply_gated(
         room(scratch, 2 * step * count + dense::scratch_length(columns)).split_at_mut(step * count);
     let (up, scratch) = rest.split_at_mut(step * count);
     let tokens = product.input.tokens();
+    let mut sums = <[Sums; PAIR]>::default();
     for first in (0..tokens).step_by(step) {
         let block = first..(first + step).min(tokens);
         let sides = [
@@ -215,9 +220,13 @@ pub(crate) fn multiply_gated(
                 input: product.input,
             };
             let chunk = (rows.clone(), block.clone());
-            each_result(level, &factors, chunk, scratch, |row, token, sums| {
+            let memory = Memory {
+                scratch: &mut *scratch,
+                sums: &mut sums,
+            };
+            each_result(level, &factors, chunk, memory, |row, token, sums| {
                 let place = (token - block.start) * count + row - rows.start;
-                results[place..place + sums.len()].copy_from_slice(sums);
+                copy(&mut results[place..place + sums.len()], sums);
             });
         }
         let vectors = gate.chunks_exact_mut(count).zip(up.chunks_exact(count));
@@ -237,6 +246,21 @@ fn room(scratch: &mut Vec<f32>, length: usize) -> &mut [f32] {
     &mut scratch[..length]
 }
 
+/// Copies the results of a stripe, which has nearly always all its rows.
+#[inline(always)]
+fn copy(to: &mut [f32], from: &[f32]) {
+    match (to.first_chunk_mut::<STRIPE_ROWS>(), from.first_chunk()) {
+        (Some(to), Some(from)) => *to = *from,
+        _ => to.copy_from_slice(from),
+    }
+}
+
+/// Memory that is used again and again.
+struct Memory<'a> {
+    scratch: &'a mut [f32],
+    sums: &'a mut [Sums; PAIR],
+}
+
 /// What is multiplied.
 struct Factors<'a> {
     matrix: &'a Packed,
@@ -250,7 +274,7 @@ fn each_result(
     level: Level,
     factors: &Factors<'_>,
     chunk: (Range<usize>, Range<usize>),
-    scratch: &mut [f32],
+    memory: Memory<'_>,
     mut store: impl FnMut(usize, usize, &[f32]),
 ) {
     let Factors {
@@ -264,6 +288,7 @@ fn each_result(
         "a matrix and activations of different widths"
     );
     let (rows, tokens) = chunk;
+    let Memory { scratch, sums } = memory;
     let mut finish = |row: usize, token: usize, sums: &mut [f32]| {
         if let Some(bias) = bias {
             let bias = &bias[row..row + sums.len()];
@@ -284,7 +309,6 @@ fn each_result(
                 bytes: matrix.columns.div_ceil(GROUP) * format.tile_bytes(),
                 input,
             };
-            let mut sums = [Sums::default(), Sums::default()];
             for block in blocks(tokens) {
                 for first in rows.clone().step_by(PAIR_ROWS) {
                     let count = (rows.end - first).div_ceil(STRIPE_ROWS).min(PAIR);

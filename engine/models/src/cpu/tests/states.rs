@@ -136,3 +136,18 @@ fn a_backend_that_has_slept_answers_as_before() {
         }
     }
 }
+
+#[test]
+fn blocks_are_as_large_as_they_are_planned() {
+    for arithmetic in MODES {
+        let model = model(&SyntheticModel::default());
+        let planned = CpuBackend::cache_block_bytes(model.config(), 4, arithmetic);
+        let (backend, _) = backend(model, arithmetic, 2, 4);
+        assert_eq!(backend.block_bytes(), planned, "{arithmetic:?}");
+        let cache = backend.memory().cache;
+        assert!(
+            0 < cache && cache.is_multiple_of(planned),
+            "{arithmetic:?}: {cache}"
+        );
+    }
+}
