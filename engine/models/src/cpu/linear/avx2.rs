@@ -17,7 +17,10 @@ use std::arch::x86_64::{
 };
 
 use super::activations::{Place, Quantized, write_groups};
-use super::format::{BYTE_CODES, Format, NIBBLE_CODES, ROW_HALVES};
+use super::format::{
+    BRAIN, BYTE_CODES, BYTES, BYTES_IN_HALVES, BYTES_WITH_MINIMUM, Format, HALF, NIBBLE_CODES,
+    NIBBLES, NIBBLES_WITH_MINIMUM, ROW_HALVES, SINGLE, float_bytes, is_nibbles, tile_bytes,
+};
 use super::kernels::{
     FloatStripe, GROUP_BYTES, IntegerStripes, Kernels, Number, Sums, wide_line, wide_mask,
     wide_shift,
@@ -30,16 +33,6 @@ pub(super) use dense::{dequantize_tile, multiply_decoded};
 const WIDTH: usize = 8;
 /// How far ahead weights are fetched.
 const AHEAD: usize = 2048;
-
-const NIBBLES: u8 = 0;
-const NIBBLES_WITH_MINIMUM: u8 = 1;
-const BYTES: u8 = 2;
-const BYTES_WITH_MINIMUM: u8 = 3;
-const BYTES_IN_HALVES: u8 = 4;
-
-const HALF: u8 = 0;
-const BRAIN: u8 = 1;
-const SINGLE: u8 = 2;
 
 /// Kernels for processors with AVX2, FMA and F16C.
 pub(super) fn kernels(format: Format) -> Kernels {
@@ -77,20 +70,6 @@ fn plain<const FORMAT: u8>(stripes: &IntegerStripes<'_>, sums: &mut [Sums]) {
 fn vnni<const FORMAT: u8>(stripes: &IntegerStripes<'_>, sums: &mut [Sums]) {
     // SAFETY: this function is compiled for AVX2 and AVX-VNNI.
     unsafe { integers::<true, FORMAT>(stripes, sums) };
-}
-
-const fn is_nibbles(format: u8) -> bool {
-    matches!(format, NIBBLES | NIBBLES_WITH_MINIMUM)
-}
-
-const fn tile_bytes(format: u8) -> usize {
-    match format {
-        NIBBLES => Format::Nibbles.tile_bytes(),
-        NIBBLES_WITH_MINIMUM => Format::NibblesWithMinimum.tile_bytes(),
-        BYTES => Format::Bytes.tile_bytes(),
-        BYTES_WITH_MINIMUM => Format::BytesWithMinimum.tile_bytes(),
-        _ => Format::BytesInHalves.tile_bytes(),
-    }
 }
 
 /// # Safety
@@ -307,13 +286,6 @@ unsafe fn add<const FORMAT: u8>(
         } else {
             _mm256_fmadd_ps(other, _mm256_set1_ps(scaled_sum), result)
         }
-    }
-}
-
-const fn float_bytes(format: u8) -> usize {
-    match format {
-        HALF | BRAIN => 2,
-        _ => 4,
     }
 }
 

@@ -14,7 +14,10 @@ use std::arch::x86_64::{
 };
 
 use super::activations::{Place, Quantized, write_groups};
-use super::format::{BYTE_CODES, Format, NIBBLE_CODES, ROW_HALVES};
+use super::format::{
+    BRAIN, BYTE_CODES, BYTES, BYTES_IN_HALVES, BYTES_WITH_MINIMUM, Format, HALF, NIBBLE_CODES,
+    NIBBLES, NIBBLES_WITH_MINIMUM, ROW_HALVES, SINGLE, float_bytes, is_nibbles, tile_bytes,
+};
 use super::kernels::{
     FloatStripe, GROUP_BYTES, IntegerStripes, Kernels, Number, Sums, wide_line, wide_mask,
     wide_shift,
@@ -24,16 +27,6 @@ use super::{BLOCK_TOKENS, GROUP, Parts, STRIPE_ROWS};
 
 /// How far ahead weights are fetched.
 const AHEAD: usize = 8192;
-
-const NIBBLES: u8 = 0;
-const NIBBLES_WITH_MINIMUM: u8 = 1;
-const BYTES: u8 = 2;
-const BYTES_WITH_MINIMUM: u8 = 3;
-const BYTES_IN_HALVES: u8 = 4;
-
-const HALF: u8 = 0;
-const BRAIN: u8 = 1;
-const SINGLE: u8 = 2;
 
 pub(super) fn kernels(format: Format) -> Kernels {
     match format {
@@ -46,20 +39,6 @@ pub(super) fn kernels(format: Format) -> Kernels {
         Format::Brain => Kernels::Floats(floats::<BRAIN>),
         Format::Single => Kernels::Floats(floats::<SINGLE>),
     }
-}
-
-const fn tile_bytes(format: u8) -> usize {
-    match format {
-        NIBBLES => Format::Nibbles.tile_bytes(),
-        NIBBLES_WITH_MINIMUM => Format::NibblesWithMinimum.tile_bytes(),
-        BYTES => Format::Bytes.tile_bytes(),
-        BYTES_WITH_MINIMUM => Format::BytesWithMinimum.tile_bytes(),
-        _ => Format::BytesInHalves.tile_bytes(),
-    }
-}
-
-const fn is_nibbles(format: u8) -> bool {
-    matches!(format, NIBBLES | NIBBLES_WITH_MINIMUM)
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
@@ -290,13 +269,6 @@ unsafe fn add_group<const FORMAT: u8, const S: usize>(
                 *result = _mm512_fmadd_ps(other, sum, *result);
             }
         }
-    }
-}
-
-const fn float_bytes(format: u8) -> usize {
-    match format {
-        HALF | BRAIN => 2,
-        _ => 4,
     }
 }
 

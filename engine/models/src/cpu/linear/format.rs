@@ -58,3 +58,36 @@ impl Format {
         }
     }
 }
+
+// Formats as numbers: what kernels are compiled for.
+
+pub(super) const NIBBLES: u8 = 0;
+pub(super) const NIBBLES_WITH_MINIMUM: u8 = 1;
+pub(super) const BYTES: u8 = 2;
+pub(super) const BYTES_WITH_MINIMUM: u8 = 3;
+pub(super) const BYTES_IN_HALVES: u8 = 4;
+
+pub(super) const HALF: u8 = 0;
+pub(super) const BRAIN: u8 = 1;
+pub(super) const SINGLE: u8 = 2;
+
+pub(super) const fn tile_bytes(format: u8) -> usize {
+    match format {
+        NIBBLES => Format::Nibbles.tile_bytes(),
+        NIBBLES_WITH_MINIMUM => Format::NibblesWithMinimum.tile_bytes(),
+        BYTES => Format::Bytes.tile_bytes(),
+        BYTES_WITH_MINIMUM => Format::BytesWithMinimum.tile_bytes(),
+        _ => Format::BytesInHalves.tile_bytes(),
+    }
+}
+
+pub(super) const fn is_nibbles(format: u8) -> bool {
+    matches!(format, NIBBLES | NIBBLES_WITH_MINIMUM)
+}
+
+pub(super) const fn float_bytes(format: u8) -> usize {
+    match format {
+        HALF | BRAIN => 2,
+        _ => 4,
+    }
+}

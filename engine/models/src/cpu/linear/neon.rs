@@ -12,7 +12,10 @@ use std::arch::asm;
 
 use half::f16;
 
-use super::format::{BYTE_CODES, Format, NIBBLE_CODES, ROW_HALVES};
+use super::format::{
+    BYTE_CODES, BYTES, BYTES_IN_HALVES, BYTES_WITH_MINIMUM, Format, NIBBLE_CODES, NIBBLES,
+    NIBBLES_WITH_MINIMUM, ROW_HALVES, is_nibbles, tile_bytes,
+};
 use super::kernels::{
     GROUP_BYTES, IntegerStripes, Kernels, Number, Sums, wide_line, wide_mask, wide_shift,
 };
@@ -22,12 +25,6 @@ const WIDTH: usize = 4;
 /// Registers for the rows of a stripe.
 const QUARTERS: usize = STRIPE_ROWS / WIDTH;
 
-const NIBBLES: u8 = 0;
-const NIBBLES_WITH_MINIMUM: u8 = 1;
-const BYTES: u8 = 2;
-const BYTES_WITH_MINIMUM: u8 = 3;
-const BYTES_IN_HALVES: u8 = 4;
-
 pub(super) fn kernels(format: Format) -> Kernels {
     match format {
         Format::Nibbles => Kernels::Integers(integers::<NIBBLES>),
@@ -36,20 +33,6 @@ pub(super) fn kernels(format: Format) -> Kernels {
         Format::BytesWithMinimum => Kernels::Integers(integers::<BYTES_WITH_MINIMUM>),
         Format::BytesInHalves => Kernels::Integers(integers::<BYTES_IN_HALVES>),
         Format::Half | Format::Brain | Format::Single => portable::kernels(format),
-    }
-}
-
-const fn is_nibbles(format: u8) -> bool {
-    matches!(format, NIBBLES | NIBBLES_WITH_MINIMUM)
-}
-
-const fn tile_bytes(format: u8) -> usize {
-    match format {
-        NIBBLES => Format::Nibbles.tile_bytes(),
-        NIBBLES_WITH_MINIMUM => Format::NibblesWithMinimum.tile_bytes(),
-        BYTES => Format::Bytes.tile_bytes(),
-        BYTES_WITH_MINIMUM => Format::BytesWithMinimum.tile_bytes(),
-        _ => Format::BytesInHalves.tile_bytes(),
     }
 }
 
