@@ -246,10 +246,11 @@ impl Compiler {
         let parser = self.factory.create_parser(grammar);
         let parser = parser.map_err(|error| error::first_line(&error))?;
         let bytes = GRAMMAR_BYTES_MIN + parser.parser.lexer_stats().num_bytes;
-        let matcher = Matcher::new(Ok(parser));
-        match matcher.get_error() {
-            Some(message) => Err(error::first_line(&message)),
-            None => Ok((matcher, bytes)),
+        let mut matcher = Matcher::new(Ok(parser));
+        // Some grammars that never come to a first token, as a schema that is only itself, are found out here.
+        match matcher.compute_mask_or_eos() {
+            Err(error) => Err(error::first_line(&error)),
+            Ok(_) => Ok((matcher, bytes)),
         }
     }
 }

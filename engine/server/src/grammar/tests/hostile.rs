@@ -92,3 +92,18 @@ fn hostile_texts() -> Vec<GrammarSpec> {
         GrammarSpec::Choice((0..2_000).map(|index| format!("c{index}")).collect()),
     ]
 }
+
+#[test]
+fn a_schema_that_is_only_itself_is_the_callers_fault() {
+    let grammars = Grammars::new(byte_tokenizer());
+    let circles = [
+        json!({"$ref": "#"}),
+        json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
+    ];
+    for circle in circles {
+        let error = grammars
+            .matching(&schema(circle.clone()), None)
+            .unwrap_err();
+        assert!(error.is_callers_fault(), "{circle}: {error}");
+    }
+}
