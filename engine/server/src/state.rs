@@ -51,7 +51,7 @@ impl State {
             created,
             metrics,
             draining,
-            offload: Offload::start(),
+            offload: Offload::new(),
             has_admin: false,
             report,
             served: OnceLock::new(),

@@ -82,7 +82,7 @@ struct UnloadBody {
 /// Loads an adapter out of a folder of this machine.
 pub(super) async fn load_adapter(
     Extract(state): Extract<Arc<State>>,
-    Object(object): Object,
+    Object(object, _memory): Object,
 ) -> Result<String, Fault> {
     let required = [("lora_name", json!("")), ("lora_path", json!(""))];
     let LoadBody {
@@ -104,7 +104,7 @@ pub(super) async fn load_adapter(
 /// Forgets an adapter.
 pub(super) async fn unload_adapter(
     Extract(state): Extract<Arc<State>>,
-    Object(object): Object,
+    Object(object, _memory): Object,
 ) -> Result<String, Fault> {
     let UnloadBody { lora_name: name } = request(object, &[("lora_name", json!(""))])?;
     engine(&state)?.unload_adapter(&name).await?;

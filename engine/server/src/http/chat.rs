@@ -30,7 +30,7 @@ pub(super) use start::{Chat, count, start};
 /// Answers a chat, at once or as it comes.
 pub(super) async fn create(
     Extract(state): Extract<Arc<State>>,
-    Object(object): Object,
+    Object(object, _memory): Object,
 ) -> Result<Response, Fault> {
     let body = read(object)?;
     let (is_streamed, usage) = (body.sampling.is_streamed(), body.sampling.stream_usage()?);

@@ -29,7 +29,7 @@ pub(super) use start::decode as decode_tokens;
 /// Completes each prompt, at once or as it comes.
 pub(super) async fn create(
     Extract(state): Extract<Arc<State>>,
-    Object(object): Object,
+    Object(object, _memory): Object,
 ) -> Result<Response, Fault> {
     refuse(&object, &[unsupported::GENERATION, unsupported::COMPLETION])?;
     let required = [("model", json!("")), ("prompt", json!(""))];

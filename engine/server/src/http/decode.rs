@@ -21,9 +21,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bodies over this are decoded off the threads that serve all requests.
 const SMALL_BODY_BYTES: usize = 32 << 10;
 
-/// A body that is a JSON object.
+/// A body that is a JSON object, and the memory that it may take until its request is answered or streams.
 #[derive(Debug)]
-pub(super) struct Object(pub(super) Map<String, Value>);
+pub(super) struct Object(
+    pub(super) Map<String, Value>,
+    pub(super) OwnedSemaphorePermit,
+);
 
 impl FromRequest<Surface> for Object {
     type Rejection = Fault;
@@ -43,8 +46,7 @@ impl FromRequest<Surface> for Object {
         } else {
             offload(&surface.state, move || object(&body)).await?
         };
-        drop(permit);
-        object.map(Self)
+        Ok(Self(object?, permit))
     }
 }
 

@@ -31,7 +31,7 @@ const INPUT: &str = "input";
 /// A vector for each text.
 pub(super) async fn create(
     Extract(state): Extract<Arc<State>>,
-    Object(object): Object,
+    Object(object, _memory): Object,
 ) -> Result<Json<EmbeddingList>, Fault> {
     refuse(&object, &[unsupported::EMBEDDINGS])?;
     let required = [("model", json!("")), (INPUT, json!(""))];

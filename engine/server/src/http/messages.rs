@@ -29,7 +29,7 @@ const NAMES: [(&str, &str); 2] = [
 /// Answers a conversation, at once or as it comes.
 pub(super) async fn create(
     Extract(state): Extract<Arc<State>>,
-    Object(object): Object,
+    Object(object, _memory): Object,
 ) -> Result<Response, Fault> {
     refuse(&object, &[unsupported::GENERATION, unsupported::MESSAGES])?;
     let required = [
@@ -55,7 +55,7 @@ pub(super) async fn create(
 /// How many tokens a prompt has.
 pub(super) async fn count_tokens(
     Extract(state): Extract<Arc<State>>,
-    Object(object): Object,
+    Object(object, _memory): Object,
 ) -> Result<Json<CountResponse>, Fault> {
     refuse(&object, &[unsupported::MESSAGES])?;
     let body: CountRequest = request(object, &[("model", json!("")), ("messages", json!([]))])?;

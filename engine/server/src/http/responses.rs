@@ -31,7 +31,7 @@ const NAMES: [(&str, &str); 3] = [
 /// Answers a conversation, at once or as it comes.
 pub(super) async fn create(
     Extract(state): Extract<Arc<State>>,
-    Object(object): Object,
+    Object(object, _memory): Object,
 ) -> Result<Response, Fault> {
     refuse(&object, &[unsupported::GENERATION, unsupported::RESPONSES])?;
     if object

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::state::State;
 
-/// Memory for bodies that are being read and decoded, in permits of [`PERMIT_BYTES`].
+/// Memory for bodies of requests that are being read and prepared, in permits of [`PERMIT_BYTES`].
 const BODIES_BYTES_MAX: usize = 128 << 20;
 pub(super) const PERMIT_BYTES: usize = 1 << 10;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

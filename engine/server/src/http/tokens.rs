@@ -43,7 +43,7 @@ struct DetokenizeBody {
 /// The tokens of a text or of a chat.
 pub(super) async fn tokenize(
     Extract(state): Extract<Arc<State>>,
-    Object(object): Object,
+    Object(object, _memory): Object,
 ) -> Result<Json<Value>, Fault> {
     refuse(&object, &[unsupported::CHAT])?;
     let body: TokenizeBody = request(object, &[])?;
@@ -105,7 +105,7 @@ pub(super) fn encode_plain(tokenizer: &Tokenizer, text: &str) -> Vec<TokenId> {
 /// The text of tokens.
 pub(super) async fn detokenize(
     Extract(state): Extract<Arc<State>>,
-    Object(object): Object,
+    Object(object, _memory): Object,
 ) -> Result<Json<Value>, Fault> {
     let body: DetokenizeBody = request(object, &[("tokens", json!([]))])?;
     let engine = engine(&state, body.model.as_deref())?;

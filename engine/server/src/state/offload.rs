@@ -1,96 +1,86 @@
-//! Work that takes its time, on threads of its own.
+//! Work that takes its time, off the threads that serve.
 
 use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use parking_lot::Mutex;
-use tokio::sync::oneshot;
-use tracing::warn;
+use tokio::sync::Semaphore;
+use tokio::task;
 
-type Work = Box<dyn FnOnce() + Send>;
-
-/// The threads: as many as there are processors, since more work at once would end no sooner, and each thread that has
-/// read a long text keeps memory for the next one. They end with this.
+/// As much work at once as there are processors: more would end no sooner, and each thread that has read a long text
+/// keeps memory for the next one. What waits is bounded by the memory that bodies may take.
 #[derive(Debug)]
 pub(crate) struct Offload {
-    work: Sender<Work>,
+    free: Arc<Semaphore>,
 }
 
 impl Offload {
-    pub(crate) fn start() -> Self {
-        Self::with_threads(thread::available_parallelism().map_or(1, NonZeroUsize::get))
+    pub(crate) fn new() -> Self {
+        Self::at_once(thread::available_parallelism().map_or(1, NonZeroUsize::get))
     }
 
-    fn with_threads(count: usize) -> Self {
-        let (work, received) = mpsc::channel();
-        let received = Arc::new(Mutex::new(received));
-        for index in 0..count {
-            let received = Arc::clone(&received);
-            let builder = thread::Builder::new().name(format!("offload-{index}"));
-            if let Err(error) = builder.spawn(move || work_off(&received)) {
-                warn!(%error, "a thread for long texts could not be started");
-            }
+    fn at_once(count: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(count)),
         }
-        Self { work }
     }
 
-    /// Works as soon as a thread is free. Nothing if the work broke, or if there is no thread at all.
+    /// Works as soon as its turn has come. Nothing if the work broke.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let (done, outcome) = oneshot::channel();
-        let work = move || {
-            // Nobody waits any longer for what a client that has gone away wanted.
-            if !done.is_closed() {
-                let _ = done.send(work());
-            }
-        };
-        self.work.send(Box::new(work)).ok()?;
-        outcome.await.ok()
-    }
-}
-
-fn work_off(received: &Mutex<Receiver<Work>>) {
-    loop {
-        let work = received.lock().recv();
-        let Ok(work) = work else { return };
-        // Whoever waits for it is told by the end of its channel.
-        let _ = catch_unwind(AssertUnwindSafe(work));
+        let turn = Arc::clone(&self.free).acquire_owned().await.ok()?;
+        // The turn is over when the work is, even if its client goes away before.
+        let work = task::spawn_blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        });
+        work.await.ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
-    use tokio::time::timeout;
+    use futures::FutureExt;
 
     use super::Offload;
 
-    const SHORT: Duration = Duration::from_millis(20);
-
     #[tokio::test]
-    async fn work_waits_for_a_thread_and_is_dropped_with_its_client() {
-        let offload = Offload::with_threads(1);
+    async fn work_waits_for_its_turn_and_is_dropped_with_its_client() {
+        let offload = Offload::at_once(1);
         let (end, ended) = mpsc::channel::<()>();
-        let first = offload.run(move || ended.recv().unwrap());
-        assert!(timeout(SHORT, first).await.is_err());
+        let mut first = Box::pin(offload.run(move || ended.recv().unwrap()));
+        assert!(first.as_mut().now_or_never().is_none());
         let (noted, notes) = mpsc::channel();
-        let abandoned = offload.run(move || noted.send(()));
-        assert!(timeout(SHORT, abandoned).await.is_err());
-        end.send(()).unwrap();
-        assert_eq!(offload.run(|| 3).await, Some(3));
+        let mut abandoned = Box::pin(offload.run(move || noted.send(())));
+        assert!(abandoned.as_mut().now_or_never().is_none());
+        drop(abandoned);
         assert!(notes.recv().is_err(), "work for nobody was done");
+        end.send(()).unwrap();
+        assert_eq!(first.await, Some(()));
+        assert_eq!(offload.run(|| 3).await, Some(3));
     }
 
     #[tokio::test]
-    async fn broken_work_leaves_its_thread_alive() {
-        let offload = Offload::with_threads(1);
+    async fn a_client_that_leaves_does_not_end_a_turn_early() {
+        let offload = Offload::at_once(1);
+        let (end, ended) = mpsc::channel::<()>();
+        let mut first = Box::pin(offload.run(move || ended.recv().unwrap()));
+        assert!(first.as_mut().now_or_never().is_none());
+        drop(first);
+        let mut second = Box::pin(offload.run(|| 2));
+        assert!(second.as_mut().now_or_never().is_none());
+        end.send(()).unwrap();
+        assert_eq!(second.await, Some(2));
+    }
+
+    #[tokio::test]
+    async fn broken_work_gives_its_turn_back() {
+        let offload = Offload::at_once(1);
         assert_eq!(offload.run(|| panic!("on purpose")).await, None::<()>);
         assert_eq!(offload.run(|| 1).await, Some(1));
     }
