@@ -165,7 +165,7 @@ pub(crate) fn keep(name: &str, rows: &[Row], folder: &Path) -> Result<()> {
     let report = Report {
         name,
         date: output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])?,
-        commit: output("git", &["rev-parse", "--short", "HEAD"])?,
+        commit: commit()?,
         machine: format!("{model}, {cores} cores"),
         rows,
     };
@@ -173,6 +173,27 @@ pub(crate) fn keep(name: &str, rows: &[Row], folder: &Path) -> Result<()> {
     let path = folder.join(format!("{name}.json"));
     let text = serde_json::to_string_pretty(&report).context("writing the report as JSON")?;
     fs::write(&path, text + "\n").with_context(|| format!("writing {}", path.display()))
+}
+
+/// What the checkout holds: a commit, and a mark if files differ from it, results aside.
+fn commit() -> Result<String> {
+    let commit = output("git", &["rev-parse", "--short", "HEAD"])?;
+    let changed = output(
+        "git",
+        &[
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+            "--",
+            ":/",
+            ":!/bench/results",
+        ],
+    )?;
+    Ok(if changed.is_empty() {
+        commit
+    } else {
+        format!("{commit}-dirty")
+    })
 }
 
 fn table(rows: &[Row]) -> String {

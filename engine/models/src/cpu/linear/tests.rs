@@ -215,6 +215,36 @@ fn packed_integers_are_those_of_the_file() {
     }
 }
 
+/// With one scale for integers of 8 bits, the others would all be rounded to zero.
+#[test]
+fn a_large_activation_takes_no_bits_from_its_neighbours() {
+    let matrix = random_matrix(TensorKind::Q4_0, (64, 256), None);
+    let packed = pack(&matrix, Arithmetic::Int8, FloatWeights::Keep);
+    let mut input = Random(11).floats(256);
+    for group in input.chunks_exact_mut(GROUP) {
+        group[9] = 250.0;
+    }
+    // What the large ones alone add is known: their place is the only one that is not zero.
+    let large: Vec<f32> = (0..256)
+        .map(|column| if column % GROUP == 9 { 250.0 } else { 0.0 })
+        .collect();
+    let rest: Vec<f32> = input
+        .iter()
+        .zip(&large)
+        .map(|(all, large)| all - large)
+        .collect();
+    for level in Level::supported() {
+        let [all, large] = [&input, &large].map(|input| product(level, &packed, input, 64));
+        let got: Vec<f32> = all
+            .iter()
+            .zip(large)
+            .map(|(all, large)| all - large)
+            .collect();
+        let error = relative_error(&got, &expected(&matrix, &rest, false));
+        assert!(error < 0.02, "{level:?}: {error}");
+    }
+}
+
 #[test]
 fn every_level_computes_the_same_bits() {
     let codes = [None, Some(0), Some(0xff), Some(0x80), Some(0x7f)];
