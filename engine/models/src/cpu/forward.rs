@@ -66,8 +66,7 @@ impl Scratch {
             &self.added,
         ];
         let floats: usize = floats.iter().map(|floats| floats.capacity()).sum();
-        let integers = [&self.input, &self.hidden].map(|input| input.tokens() * input.columns());
-        floats * size_of::<f32>() + integers.iter().sum::<usize>() * 3 / 2
+        floats * size_of::<f32>() + self.input.bytes() + self.hidden.bytes()
     }
 }
 

@@ -33,7 +33,7 @@ use super::level::Level;
 use super::parallel::Parts;
 
 pub(crate) use activations::{Activations, Slots};
-pub(crate) use pack::pack_all;
+pub(crate) use pack::{Source, pack_all};
 
 use arena::Section;
 use format::Format;
@@ -65,7 +65,12 @@ enum Body {
     /// Rows in the file, decoded at each use.
     InFile(Matrix),
     /// Tiles in memory.
-    Tiles { format: Format, tiles: Section },
+    Tiles {
+        format: Format,
+        tiles: Section,
+        /// Whether what rounding takes from the activations is multiplied, too.
+        remainders: bool,
+    },
 }
 
 /// What a matrix multiplies.
@@ -75,16 +80,28 @@ pub(crate) struct Forms {
     pub(crate) floats: bool,
     /// Activations of 8 bits.
     pub(crate) integers: bool,
+    /// What these leave over, as further integers.
+    pub(crate) remainders: bool,
 }
 
 impl Forms {
+    /// Integers that an activation becomes.
+    const fn terms(self) -> usize {
+        if self.remainders { 2 } else { 1 }
+    }
+
     /// What several matrices together need of their common input.
     pub(crate) fn of<'a>(matrices: impl IntoIterator<Item = &'a Packed>) -> Self {
         let mut forms = Self::default();
         for matrix in matrices {
-            let Self { floats, integers } = matrix.forms();
+            let Self {
+                floats,
+                integers,
+                remainders,
+            } = matrix.forms();
             forms.floats |= floats;
             forms.integers |= integers;
+            forms.remainders |= remainders;
         }
         forms
     }
@@ -110,13 +127,16 @@ impl Packed {
 
     /// What this matrix multiplies.
     pub(crate) const fn forms(&self) -> Forms {
-        let integers = match &self.body {
-            Body::InFile(_) => false,
-            Body::Tiles { format, .. } => format.is_integer(),
+        let (integers, remainders) = match &self.body {
+            Body::InFile(_) => (false, false),
+            Body::Tiles {
+                format, remainders, ..
+            } => (format.is_integer(), *remainders),
         };
         Forms {
             floats: !integers,
             integers,
+            remainders,
         }
     }
 }
@@ -302,9 +322,14 @@ fn each_result(
         Body::InFile(matrix) => {
             dense::multiply(level, matrix, input, (rows, tokens), scratch, finish);
         }
-        Body::Tiles { format, tiles } => {
+        Body::Tiles {
+            format,
+            tiles,
+            remainders,
+        } => {
             let stripes = Stripes {
                 kernels: Kernels::of(level, *format),
+                remainders: *remainders,
                 tiles: tiles.bytes(),
                 bytes: matrix.columns.div_ceil(GROUP) * format.tile_bytes(),
                 input,
@@ -340,6 +365,8 @@ fn blocks(tokens: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 /// The stripes of a matrix and what they are multiplied with.
 struct Stripes<'a> {
     kernels: Kernels,
+    /// Whether the remainders of activations are multiplied, too.
+    remainders: bool,
     tiles: &'a [u8],
     /// Bytes of a stripe.
     bytes: usize,
@@ -351,6 +378,7 @@ impl Stripes<'_> {
     fn multiply(&self, first: usize, tokens: Range<usize>, sums: &mut [Sums]) {
         let Self {
             kernels,
+            remainders,
             tiles,
             bytes,
             input,
@@ -359,16 +387,36 @@ impl Stripes<'_> {
         match kernels {
             Kernels::Integers(kernel) => {
                 let block = input.integer_block(tokens.start / BLOCK_TOKENS);
-                let stripes = IntegerStripes {
-                    tiles,
-                    groups: input.groups(),
-                    block: block.bytes,
-                    width: block.tokens,
-                    first: tokens.start % BLOCK_TOKENS,
-                    count: tokens.len(),
+                let (first, count) = (tokens.start % BLOCK_TOKENS, tokens.len());
+                let multiply = |first: usize, count: usize, sums: &mut [Sums]| {
+                    let stripes = IntegerStripes {
+                        tiles,
+                        groups: input.groups(),
+                        block: block.bytes,
+                        width: block.width,
+                        first,
+                        count,
+                    };
+                    // SAFETY: levels are only made where the processor has their instructions.
+                    unsafe { kernel(&stripes, sums) };
                 };
-                // SAFETY: levels are only made where the processor has their instructions.
-                unsafe { kernel(&stripes, sums) };
+                if !remainders {
+                    multiply(first, count, sums);
+                } else if count == block.tokens && 2 * count <= BLOCK_TOKENS {
+                    multiply(0, 2 * count, sums);
+                    for sums in sums {
+                        let (sums, rest) = sums.0.split_at_mut(count);
+                        add(sums, rest);
+                    }
+                } else {
+                    multiply(first, count, sums);
+                    let mut rests = <[Sums; PAIR]>::default();
+                    let rests = &mut rests[..sums.len()];
+                    multiply(block.tokens + first, count, rests);
+                    for (sums, rest) in sums.iter_mut().zip(rests) {
+                        add(&mut sums.0[..count], &rest.0);
+                    }
+                }
             }
             Kernels::Floats(kernel) => {
                 for (tiles, sums) in tiles.chunks_exact(bytes).zip(sums) {
@@ -383,5 +431,14 @@ impl Stripes<'_> {
                 }
             }
         }
+    }
+}
+
+/// Adds the products of remainders to those of their tokens.
+fn add(sums: &mut [[f32; STRIPE_ROWS]], rests: &[[f32; STRIPE_ROWS]]) {
+    for (sums, rests) in sums.iter_mut().zip(rests) {
+        sums.iter_mut()
+            .zip(rests)
+            .for_each(|(sum, rest)| *sum += rest);
     }
 }

@@ -1,8 +1,8 @@
 //! A model's matrices, ready to multiply.
 
-use crate::weights::{Layer, Matrix, Model};
+use crate::weights::{Layer, Model};
 
-use super::linear::{Packed, pack_all};
+use super::linear::{Packed, Source, pack_all};
 use super::parallel::Workers;
 use super::{Arithmetic, FloatWeights};
 
@@ -30,22 +30,28 @@ pub(crate) struct Ready {
 impl Ready {
     /// Packs a model's matrices. Where the system has no memory for that, they are read from the file: the same
     /// numbers, later.
+    ///
+    /// Inputs of the first layer, of the last one and of the output are exact: rounding counts most there.
     pub(crate) fn pack(
         model: &Model,
         arithmetic: Arithmetic,
         float_weights: FloatWeights,
         workers: &mut Workers,
     ) -> Self {
-        let matrices: Vec<&Matrix> = model
-            .layers
-            .iter()
-            .flat_map(matrices_of)
-            .chain([&model.output.matrix])
+        let last = model.layers.len().saturating_sub(1);
+        let output = Source {
+            matrix: &model.output.matrix,
+            is_exact: true,
+        };
+        let layers = model.layers.iter().enumerate();
+        let sources: Vec<Source<'_>> = layers
+            .flat_map(|(index, layer)| sources_of(layer, index == 0 || index == last))
+            .chain([output])
             .collect();
         let mut run = |chunks: usize, work: &(dyn Fn(usize) + Sync)| {
             workers.run(chunks, &|chunk, _| work(chunk));
         };
-        let mut pack = |arithmetic| pack_all(&matrices, arithmetic, float_weights, &mut run);
+        let mut pack = |arithmetic| pack_all(&sources, arithmetic, float_weights, &mut run);
         let (packed, is_in_memory) = match pack(arithmetic) {
             Ok(packed) => (packed, arithmetic == Arithmetic::Int8),
             Err(_) => (pack(Arithmetic::F32).unwrap_or_default(), false),
@@ -83,7 +89,7 @@ impl Ready {
     }
 }
 
-fn matrices_of(layer: &Layer) -> [&Matrix; 7] {
+fn sources_of(layer: &Layer, is_exact: bool) -> [Source<'_>; 7] {
     [
         &layer.query,
         &layer.key,
@@ -93,5 +99,8 @@ fn matrices_of(layer: &Layer) -> [&Matrix; 7] {
         &layer.up,
         &layer.down,
     ]
-    .map(|linear| &linear.matrix)
+    .map(|linear| Source {
+        matrix: &linear.matrix,
+        is_exact,
+    })
 }

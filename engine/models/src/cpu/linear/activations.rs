@@ -3,7 +3,9 @@
 //!
 //! The largest activation of a group is an integer of 16 bits, the others are integers of 8 bits. A few columns of
 //! transformers are many times larger than the rest; the scale of a group must not grow with them, or the 31 others
-//! lose the bits (the outliers of LLM.int8(), Dettmers et al. 2022).
+//! lose the bits (the outliers of LLM.int8(), Dettmers et al. 2022). Where a matrix
+//! wants remainders, what this rounding leaves over is rounded to integers of the same form: the sum of both is as
+//! exact as an integer of 15 bits.
 
 use std::fmt;
 
@@ -25,7 +27,8 @@ pub(crate) struct Activations {
     forms: Forms,
     /// A vector a token, filled up to whole groups.
     floats: Vec<f32>,
-    /// Blocks of [`BLOCK_TOKENS`] tokens, the last one with fewer; each is a run of groups.
+    /// Blocks of [`BLOCK_TOKENS`] tokens, the last one with fewer; each is a run of groups. With remainders, a block
+    /// is twice as wide: behind the tokens come their remainders, as if they were further tokens.
     integers: Vec<Line>,
 }
 
@@ -34,6 +37,8 @@ pub(crate) struct Activations {
 pub(super) struct IntegerBlock<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) tokens: usize,
+    /// The tokens, and their remainders if there are any.
+    pub(super) width: usize,
 }
 
 impl Activations {
@@ -45,7 +50,7 @@ impl Activations {
             self.floats.resize(tokens * groups * GROUP, 0.0);
         }
         if forms.integers {
-            let bytes = tokens * groups * GROUP_BYTES;
+            let bytes = tokens * forms.terms() * groups * GROUP_BYTES;
             self.integers.resize(bytes.div_ceil(64), Line([0; 64]));
         }
     }
@@ -57,6 +62,7 @@ impl Activations {
             tokens,
             columns,
             groups: columns.div_ceil(GROUP),
+            terms: forms.terms(),
             floats: forms.floats.then(|| Parts::new(&mut self.floats)),
             integers: forms
                 .integers
@@ -73,6 +79,11 @@ impl Activations {
             // SAFETY: one thread sets each token once.
             unsafe { slots.set(level, token, 0, values) };
         }
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.floats.capacity() * size_of::<f32>() + self.integers.capacity() * size_of::<Line>()
     }
 
     pub(crate) const fn tokens(&self) -> usize {
@@ -101,11 +112,12 @@ impl Activations {
         );
         let first = block * BLOCK_TOKENS;
         let tokens = BLOCK_TOKENS.min(self.tokens - first);
-        let token_bytes = self.groups() * GROUP_BYTES;
+        let token_bytes = self.forms.terms() * self.groups() * GROUP_BYTES;
         let start = first * token_bytes;
         IntegerBlock {
             bytes: &bytes(&self.integers)[start..start + tokens * token_bytes],
             tokens,
+            width: tokens * self.forms.terms(),
         }
     }
 }
@@ -125,6 +137,8 @@ pub(crate) struct Slots<'a> {
     tokens: usize,
     columns: usize,
     groups: usize,
+    /// Integers of a token: 2 with remainders.
+    terms: usize,
     floats: Option<Parts<'a, f32>>,
     integers: Option<Parts<'a, u8>>,
 }
@@ -179,12 +193,15 @@ impl Slots<'_> {
 
     fn place(&self, token: usize, group: usize) -> Place {
         let block = token / BLOCK_TOKENS;
-        let width = BLOCK_TOKENS.min(self.tokens - block * BLOCK_TOKENS);
-        let start = block * BLOCK_TOKENS * self.groups * GROUP_BYTES;
+        let tokens = BLOCK_TOKENS.min(self.tokens - block * BLOCK_TOKENS);
+        let width = tokens * self.terms;
+        let start = block * BLOCK_TOKENS * self.terms * self.groups * GROUP_BYTES;
+        let token = token % BLOCK_TOKENS;
         Place {
             start: start + group * width * GROUP_BYTES,
             width,
-            token: token % BLOCK_TOKENS,
+            token,
+            remainder: (self.terms == 2).then_some(tokens + token),
         }
     }
 }
@@ -194,10 +211,12 @@ impl Slots<'_> {
 pub(super) struct Place {
     /// The first byte of the block's group.
     start: usize,
-    /// Tokens of the block.
+    /// The width of the block.
     width: usize,
     /// The token's number in the block.
     token: usize,
+    /// The number of its remainder.
+    remainder: Option<usize>,
 }
 
 /// A group of activations as integers.
@@ -247,31 +266,60 @@ pub(super) unsafe fn write_groups(
         start,
         width,
         token,
+        remainder,
     } = place;
     let group_bytes = width * GROUP_BYTES;
     let mut place = integers.place(start..start + groups.len() * group_bytes);
     for values in groups {
         let group = quantize(values);
-        let [low, high] = group.sums;
-        let scaled = (low + high) as f32 * group.scale;
-        let wide = u32::from(group.wide.cast_unsigned());
+        // SAFETY: all of it is inside the group, and the caller promises that nobody else writes a token's.
+        unsafe {
+            group.write(place, width, token);
+            if let Some(token) = remainder {
+                quantize(&group.remainder(values)).write(place, width, token);
+            }
+        }
+        place = place.wrapping_add(group_bytes);
+    }
+}
+
+impl Quantized {
+    /// What rounding took from the numbers.
+    #[inline(always)]
+    fn remainder(&self, values: &[f32; GROUP]) -> [f32; GROUP] {
+        let mut rest = *values;
+        for (rest, code) in rest.iter_mut().zip(self.codes) {
+            *rest -= self.scale * f32::from(code);
+        }
+        rest[self.wide_column as usize] -= self.scale * f32::from(self.wide);
+        rest
+    }
+
+    /// Writes a token's part of a group in a block of `width` tokens.
+    ///
+    /// # Safety
+    /// The group lies at `place`, and nobody else writes the token's part of it.
+    #[inline(always)]
+    unsafe fn write(&self, place: *mut u8, width: usize, token: usize) {
+        let [low, high] = self.sums;
+        let scaled = (low + high) as f32 * self.scale;
+        let wide = u32::from(self.wide.cast_unsigned());
         let numbers = [
-            (Number::Scale, group.scale.to_bits()),
+            (Number::Scale, self.scale.to_bits()),
             (Number::ScaledSum, scaled.to_bits()),
             (Number::LowOffset, (-128 * low).cast_unsigned()),
             (Number::HighOffset, (-128 * high).cast_unsigned()),
-            (Number::WideColumn, group.wide_column),
+            (Number::WideColumn, self.wide_column),
             (Number::Wide, wide),
         ];
-        // SAFETY: all of it is inside the group, and the caller promises that nobody else writes a token's.
+        // SAFETY: the caller's promise.
         unsafe {
             let codes: *mut [i8; GROUP] = place.add(token * GROUP).cast();
-            codes.write_unaligned(group.codes);
+            codes.write_unaligned(self.codes);
             for (number, bits) in numbers {
                 let number = place.add(number.place(width, token));
                 number.cast::<u32>().write_unaligned(bits);
             }
         }
-        place = place.wrapping_add(group_bytes);
     }
 }

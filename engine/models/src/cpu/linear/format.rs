@@ -47,6 +47,10 @@ impl Format {
         }
     }
 
+    pub(super) const fn is_nibbles(self) -> bool {
+        matches!(self, Self::Nibbles | Self::NibblesWithMinimum)
+    }
+
     pub(super) const fn tile_bytes(self) -> usize {
         match self {
             Self::Nibbles => NIBBLE_CODES + ROW_HALVES,

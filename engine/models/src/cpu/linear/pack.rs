@@ -21,11 +21,21 @@ const CHUNK_STRIPES: usize = 16;
 /// Runs a parallel loop: calls a function for each number below the first argument, on any thread.
 pub(crate) type RunLoop<'a> = dyn FnMut(usize, &(dyn Fn(usize) + Sync)) + 'a;
 
+/// A matrix to pack.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) matrix: &'a Matrix,
+    /// Whether its activations are rounded to 15 bits even if its weights have no more than 4: what rounding to 8
+    /// leaves over costs as much as a second product.
+    pub(crate) is_exact: bool,
+}
+
 /// How a matrix becomes tiles.
 #[derive(Debug, Clone, Copy)]
 struct Plan<'a> {
     matrix: &'a Matrix,
     format: Format,
+    remainders: bool,
 }
 
 /// Makes matrices ready to multiply, all in one stretch of memory. The file's pages are given back.
@@ -33,7 +43,7 @@ struct Plan<'a> {
 /// # Errors
 /// The system has no memory left.
 pub(crate) fn pack_all(
-    matrices: &[&Matrix],
+    sources: &[Source<'_>],
     arithmetic: Arithmetic,
     float_weights: FloatWeights,
     run: &mut RunLoop<'_>,
@@ -44,14 +54,21 @@ pub(crate) fn pack_all(
         body,
     };
     if arithmetic == Arithmetic::F32 {
-        let in_file = |matrix: &&Matrix| body(matrix, Body::InFile((*matrix).clone()));
-        return Ok(matrices.iter().map(in_file).collect());
+        let in_file = |source: &Source<'_>| {
+            let matrix = source.matrix;
+            body(matrix, Body::InFile(matrix.clone()))
+        };
+        return Ok(sources.iter().map(in_file).collect());
     }
-    let plans: Vec<Plan<'_>> = matrices
+    let plans: Vec<Plan<'_>> = sources
         .iter()
-        .map(|matrix| Plan {
-            matrix,
-            format: format_of(matrix.kind(), float_weights),
+        .map(|source| {
+            let format = format_of(source.matrix.kind(), float_weights);
+            Plan {
+                matrix: source.matrix,
+                format,
+                remainders: format.is_integer() && (source.is_exact || !format.is_nibbles()),
+            }
         })
         .collect();
     let sizes: Vec<usize> = plans
@@ -89,8 +106,12 @@ pub(crate) fn pack_all(
         .iter()
         .zip(tiles)
         .map(|(plan, tiles)| {
-            let format = plan.format;
-            body(plan.matrix, Body::Tiles { format, tiles })
+            let tiles = Body::Tiles {
+                format: plan.format,
+                tiles,
+                remainders: plan.remainders,
+            };
+            body(plan.matrix, tiles)
         })
         .collect())
 }

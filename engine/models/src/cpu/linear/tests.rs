@@ -9,8 +9,8 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use super::{
-    Activations, GROUP, Gated, Level, Output, PAIR_ROWS, Packed, Parts, Product, multiply,
-    multiply_gated, pack_all,
+    Activations, Forms, GROUP, Gated, Level, Output, PAIR_ROWS, Packed, Parts, Product, Source,
+    multiply, multiply_gated, pack_all,
 };
 use crate::cpu::{Arithmetic, FloatWeights};
 use crate::quant::{TensorKind, dequantize};
@@ -115,8 +115,25 @@ fn random_matrix(kind: TensorKind, shape: (usize, usize), code: Option<u8>) -> M
 }
 
 fn pack(matrix: &Matrix, arithmetic: Arithmetic, float_weights: FloatWeights) -> Packed {
+    let source = Source {
+        matrix,
+        is_exact: false,
+    };
+    pack_source(source, arithmetic, float_weights)
+}
+
+/// Packs a matrix that multiplies integers together with what they leave over.
+fn pack_exact(matrix: &Matrix) -> Packed {
+    let source = Source {
+        matrix,
+        is_exact: true,
+    };
+    pack_source(source, Arithmetic::Int8, FloatWeights::Keep)
+}
+
+fn pack_source(source: Source<'_>, arithmetic: Arithmetic, float_weights: FloatWeights) -> Packed {
     let mut run = |chunks: usize, work: &(dyn Fn(usize) + Sync)| (0..chunks).for_each(work);
-    pack_all(&[matrix], arithmetic, float_weights, &mut run)
+    pack_all(&[source], arithmetic, float_weights, &mut run)
         .unwrap()
         .remove(0)
 }
@@ -125,12 +142,21 @@ fn pack(matrix: &Matrix, arithmetic: Arithmetic, float_weights: FloatWeights) ->
 fn product(level: Level, matrix: &Packed, input: &[f32], chunk_rows: usize) -> Vec<f32> {
     let mut activations = Activations::default();
     activations.prepare(level, input, matrix.columns(), matrix.forms());
+    product_of(level, matrix, &activations, chunk_rows)
+}
+
+fn product_of(
+    level: Level,
+    matrix: &Packed,
+    activations: &Activations,
+    chunk_rows: usize,
+) -> Vec<f32> {
     let mut output = vec![f32::NAN; activations.tokens() * matrix.rows()];
     let parts = Parts::new(&mut output);
     let product = Product {
         matrix,
         bias: None,
-        input: &activations,
+        input: activations,
         output: &parts,
         mode: Output::Set,
     };
@@ -208,10 +234,52 @@ fn packed_integers_are_those_of_the_file() {
         // Scales of K-quants are rounded to 16 bits.
         let bound = match kind {
             TensorKind::Q4_K | TensorKind::Q5_K | TensorKind::Q6_K => 4e-4,
-            _ => 1e-5,
+            _ => 1e-5_f64,
         };
-        let error = relative_error(&got, &expected(&matrix, &input, packed.forms().integers));
+        let error = relative_error(&got, &expected(&matrix, &input, rounds(&packed)));
+        let bound = if packed.forms().remainders {
+            bound.max(REMAINDERS)
+        } else {
+            bound
+        };
         assert!(error < bound, "{kind:?}: {error}");
+    }
+}
+
+/// What remainders leave over.
+const REMAINDERS: f64 = 5e-5;
+
+/// Whether a matrix multiplies activations of 8 bits.
+fn rounds(matrix: &Packed) -> bool {
+    let forms = matrix.forms();
+    forms.integers && !forms.remainders
+}
+
+#[test]
+fn remainders_make_activations_exact() {
+    for kind in [TensorKind::Q4_0, TensorKind::Q4_1] {
+        let matrix = random_matrix(kind, (64, 256), None);
+        let (rounded, exact) = (
+            pack(&matrix, Arithmetic::Int8, FloatWeights::Keep),
+            pack_exact(&matrix),
+        );
+        for tokens in [1, 5, 8, 9, 16, 37] {
+            let input = Random(tokens as u64).floats(tokens * 256);
+            let floats = expected(&matrix, &input, false);
+            for level in Level::supported() {
+                let got = product(level, &exact, &input, 32);
+                let error = relative_error(&got, &floats);
+                assert!(error < REMAINDERS, "{kind:?} {level:?}: {error}");
+                // A matrix beside it that rounds does not see them.
+                let mut activations = Activations::default();
+                activations.prepare(level, &input, 256, Forms::of([&rounded, &exact]));
+                assert_eq!(product_of(level, &exact, &activations, 64), got);
+                assert_eq!(
+                    product_of(level, &rounded, &activations, 64),
+                    product(level, &rounded, &input, 64)
+                );
+            }
+        }
     }
 }
 
@@ -260,6 +328,7 @@ fn every_level_computes_the_same_bits() {
                     let packed = pack(&matrix, Arithmetic::Int8, float_weights);
                     check_levels(&packed, kind);
                 }
+                check_levels(&pack_exact(&matrix), kind);
             }
         }
     }
@@ -297,12 +366,13 @@ fn check_levels(matrix: &Packed, kind: TensorKind) {
 #[test]
 fn a_token_is_computed_alike_alone_and_among_others() {
     for kind in KINDS {
-        for arithmetic in [Arithmetic::Int8, Arithmetic::F32] {
-            let packed = pack(
-                &random_matrix(kind, (80, 512), None),
-                arithmetic,
-                FloatWeights::Keep,
-            );
+        let matrix = random_matrix(kind, (80, 512), None);
+        for packed in [
+            pack(&matrix, Arithmetic::Int8, FloatWeights::Keep),
+            pack_exact(&matrix),
+            pack(&matrix, Arithmetic::F32, FloatWeights::Keep),
+        ] {
+            let forms = packed.forms();
             let input = Random(3).floats(41 * 512);
             let level = Level::detect();
             let together = product(level, &packed, &input, 32);
@@ -311,12 +381,12 @@ fn a_token_is_computed_alike_alone_and_among_others() {
                 assert_eq!(
                     alone,
                     together[token * 80..(token + 1) * 80],
-                    "{kind:?} {arithmetic:?}"
+                    "{kind:?} {forms:?}"
                 );
             }
             for tokens in 1..20 {
                 let some = product(level, &packed, &input[..tokens * 512], 64);
-                assert_eq!(some, together[..tokens * 80], "{kind:?} {arithmetic:?}");
+                assert_eq!(some, together[..tokens * 80], "{kind:?} {forms:?}");
             }
         }
     }
@@ -336,7 +406,7 @@ fn columns_need_not_fill_groups_where_weights_are_floats() {
                 let input = Random(5).floats(3 * columns);
                 for level in Level::supported() {
                     let got = product(level, &packed, &input, 32);
-                    let expected = expected(&matrix, &input, packed.forms().integers);
+                    let expected = expected(&matrix, &input, rounds(&packed));
                     let error = relative_error(&got, &expected);
                     assert!(
                         error < bound,

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{
     Activations, Arithmetic, FloatWeights, GROUP, Level, Matrix, Output, Packed, Parts, Product,
-    Random, TensorKind, multiply, pack_all, random_matrix,
+    Random, Source, TensorKind, multiply, pack_all, random_matrix,
 };
 use crate::cpu::parallel::Workers;
 
@@ -121,9 +121,13 @@ fn speed_of_models() {
                 (random_matrix(*kind, (*rows, *columns), None), *count)
             })
             .collect();
-        let all: Vec<&Matrix> = matrices
+        let source = |matrix| Source {
+            matrix,
+            is_exact: false,
+        };
+        let all: Vec<Source<'_>> = matrices
             .iter()
-            .flat_map(|(matrix, count)| vec![matrix; *count])
+            .flat_map(|(matrix, count)| vec![source(matrix); *count])
             .collect();
         let start = Instant::now();
         let mut run = |chunks: usize, work: &(dyn Fn(usize) + Sync)| {
