@@ -57,7 +57,7 @@ impl Accounting {
             key: caller.account().to_owned(),
             route: route.id.clone(),
             model: model.to_owned(),
-            operation: call.operation.name(),
+            operation: call.operation,
             started_at: call.started_at,
             ..Entry::default()
         };
@@ -134,7 +134,7 @@ impl Accounting {
         self.metrics.observe(&Observation {
             route: &self.entry.route,
             model: &self.upstream_model,
-            operation: self.entry.operation,
+            operation: self.entry.operation.name(),
             status,
             tokens: self.entry.tokens,
             duration: self.started.elapsed(),

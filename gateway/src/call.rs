@@ -3,16 +3,21 @@
 use std::time::Instant;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What can be asked of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Operation {
     /// `POST /v1/chat/completions`.
+    #[default]
+    #[serde(rename = "chat")]
     Chat,
     /// `POST /v1/completions`.
+    #[serde(rename = "text_completion")]
     Completion,
     /// `POST /v1/embeddings`.
+    #[serde(rename = "embeddings")]
     Embedding,
 }
 

@@ -4,8 +4,10 @@
 
 pub(crate) mod openai;
 
+use serde::{Deserialize, Serialize};
+
 /// Tokens of one request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tokens {
     /// Tokens of the prompt.
     pub(crate) prompt: u64,

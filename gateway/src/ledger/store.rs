@@ -1,10 +1,11 @@
 //! The ledger's file: its schema and its statements.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
-use super::{Entry, LedgerError, Outcome, Total};
+use super::{Entry, LedgerError, Outcome, Total, journal::Position};
+use crate::provider::Tokens;
 
 /// One row a request; totals of what has ended, by key and model, kept in the same transactions.
 const SCHEMA: &str = "
@@ -34,6 +35,11 @@ const SCHEMA: &str = "
         completion_tokens INTEGER NOT NULL,
         PRIMARY KEY (key, model)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS journal (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        segment INTEGER NOT NULL,
+        position INTEGER NOT NULL
+    ) STRICT;
 ";
 
 /// What a crash left open has ended: it is counted, with the tokens that are known of it.
@@ -57,10 +63,13 @@ const WRITE: &str = "
 ";
 
 const ADD: &str = "
-    INSERT INTO totals VALUES (?1, ?2, 1, ?3, ?4)
-    ON CONFLICT DO UPDATE SET requests = requests + 1, prompt_tokens = prompt_tokens + ?3,
-        completion_tokens = completion_tokens + ?4
+    INSERT INTO totals VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT DO UPDATE SET requests = requests + ?3, prompt_tokens = prompt_tokens + ?4,
+        completion_tokens = completion_tokens + ?5
 ";
+
+const MARK: &str =
+    "INSERT INTO journal VALUES (1, ?1, ?2) ON CONFLICT DO UPDATE SET segment = ?1, position = ?2";
 
 const TOTALS: &str = "SELECT model, requests, prompt_tokens, completion_tokens FROM totals WHERE key = ?1 ORDER BY model";
 
@@ -71,7 +80,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the file and closes what a crash left open.
+    /// Opens the file.
     ///
     /// # Errors
     /// The file cannot be opened or written.
@@ -85,23 +94,66 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         connection.execute_batch(SCHEMA)?;
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {CLOSE_INTERRUPTED} COMMIT;"))?;
         Ok(Self { connection })
     }
 
-    /// Writes rows in one transaction; all or none are on disk when it returns.
+    /// Closes what a crash left open.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(super) fn close_interrupted(&mut self) -> Result<(), LedgerError> {
+        let statements = format!("BEGIN IMMEDIATE; {CLOSE_INTERRUPTED} COMMIT;");
+        self.connection.execute_batch(&statements).map_err(storage)
+    }
+
+    /// How far the journal was taken.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn position(&self) -> Result<Position, LedgerError> {
+        let query = "SELECT segment, position FROM journal";
+        let read = |row: &Row<'_>| {
+            Ok(Position {
+                segment: count(row.get(0)?),
+                offset: count(row.get(1)?),
+            })
+        };
+        let position = self.connection.query_row(query, [], read).optional();
+        position.map_err(storage).map(Option::unwrap_or_default)
+    }
+
+    /// Writes the journal's rows up to a position, in one transaction; all or none are on disk when it returns.
     ///
     /// # Errors
     /// The disk does not take them.
-    pub(super) fn write(&mut self, entries: &[Entry]) -> Result<(), LedgerError> {
-        self.try_write(entries).map_err(storage)
+    pub(super) fn write(&mut self, entries: &[Entry], end: Position) -> Result<(), LedgerError> {
+        self.try_write(entries, end).map_err(storage)
     }
 
-    fn try_write(&mut self, entries: &[Entry]) -> rusqlite::Result<()> {
+    fn try_write(&mut self, entries: &[Entry], end: Position) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
+        let mut sums: HashMap<(&str, &str), (u64, Tokens)> = HashMap::new();
+        let mut write = transaction.prepare_cached(WRITE)?;
         for entry in entries {
-            write_one(&transaction, entry)?;
+            if write_one(&mut write, entry)? && entry.outcome != Outcome::Open {
+                let (requests, tokens) = sums.entry((&entry.key, &entry.model)).or_default();
+                *requests += 1;
+                tokens.prompt += entry.tokens.prompt;
+                tokens.completion += entry.tokens.completion;
+            }
         }
+        drop(write);
+        for ((key, model), (requests, tokens)) in sums {
+            transaction.prepare_cached(ADD)?.execute(params![
+                key,
+                model,
+                integer(requests),
+                integer(tokens.prompt),
+                integer(tokens.completion)
+            ])?;
+        }
+        let place = [integer(end.segment), integer(end.offset)];
+        transaction.prepare_cached(MARK)?.execute(place)?;
         transaction.commit()
     }
 
@@ -127,37 +179,26 @@ impl Store {
     }
 }
 
-fn write_one(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
-    let (prompt, completion) = (
-        integer(entry.tokens.prompt),
-        integer(entry.tokens.completion),
-    );
-    let changed = transaction.prepare_cached(WRITE)?.execute(params![
+/// Writes a row; whether that changed anything.
+fn write_one(write: &mut Statement<'_>, entry: &Entry) -> rusqlite::Result<bool> {
+    let changed = write.execute(params![
         entry.id,
         entry.key,
         entry.route,
         entry.model,
         entry.target,
-        entry.operation,
+        entry.operation.name(),
         entry.status,
         entry.outcome.word(),
-        prompt,
-        completion,
+        integer(entry.tokens.prompt),
+        integer(entry.tokens.completion),
         entry.is_estimated,
         entry.is_streamed,
         entry.started_at.as_millisecond(),
         entry.first_byte_millis.map(integer),
         integer(entry.duration_millis),
     ])?;
-    if 0 < changed && entry.outcome != Outcome::Open {
-        transaction.prepare_cached(ADD)?.execute(params![
-            entry.key,
-            entry.model,
-            prompt,
-            completion
-        ])?;
-    }
-    Ok(())
+    Ok(0 < changed)
 }
 
 fn integer(number: u64) -> i64 {

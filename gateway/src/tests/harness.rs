@@ -1,6 +1,12 @@
 //! A gateway on a free port, and a client that sees every byte.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
@@ -22,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     gateway::{Gateway, Limits},
-    ledger::Ledger,
+    ledger::{Ledger, disk::Disk},
     server,
     upstream::{self, Upstream},
 };
@@ -35,6 +41,7 @@ pub(super) struct Harness {
     client: Upstream,
     folder: TempDir,
     ledger: Arc<Ledger>,
+    is_disk_full: Arc<AtomicBool>,
     server: JoinSet<()>,
 }
 
@@ -51,7 +58,8 @@ pub(super) type Row = (String, u16, u64, u64);
 impl Harness {
     pub(super) async fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ledger = Arc::new(Ledger::open(folder.path()).unwrap());
+        let (ledger, is_disk_full) = Disk::ledger(folder.path());
+        let ledger = Arc::new(ledger);
         let limits = Limits {
             body_bytes_max: 1 << 20,
             requests_max: 16,
@@ -73,6 +81,7 @@ impl Harness {
             client: upstream::client(),
             folder,
             ledger,
+            is_disk_full,
             server,
         }
     }
@@ -135,9 +144,9 @@ impl Harness {
         rows_of(self.folder.path())
     }
 
-    /// Another connection to the ledger's file.
-    pub(super) fn ledger_file(&self) -> Connection {
-        Connection::open(self.folder.path().join("ledger.sqlite")).unwrap()
+    /// Fills the ledger's disk, or makes room again.
+    pub(super) fn fill_disk(&self, is_full: bool) {
+        self.is_disk_full.store(is_full, Ordering::SeqCst);
     }
 
     /// Waits for the end of a gateway that was shut down.
