@@ -2,16 +2,21 @@
 
 use std::{sync::Arc, time::Instant};
 
+use http::HeaderMap;
+use jiff::Timestamp;
+use protocol::snapshot::Prices;
 use tracing::debug;
 
 use crate::{
     authorize::Caller,
     call::Call,
+    cost::cost,
     encode::Tally,
     ledger::{Entry, Ledger, LedgerError, Outcome},
+    limits::{Need, Reservation},
     metrics::{Metrics, Observation},
     provider::Tokens,
-    table::Route,
+    table::{Route, Target},
 };
 
 /// How a request ended.
@@ -36,6 +41,10 @@ pub(crate) struct Accounting {
     started: Instant,
     ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
+    reservation: Reservation,
+    /// The tokens that the request was guessed to need.
+    guess: Tokens,
+    prices: Prices,
     pieces: u64,
     is_exact: bool,
     is_finished: bool,
@@ -67,16 +76,31 @@ impl Accounting {
             started: call.started,
             ledger,
             metrics,
+            reservation: Reservation::default(),
+            guess: Tokens::default(),
+            prices: Prices::default(),
             pieces: 0,
             is_exact: false,
             is_finished: false,
         }
     }
 
-    /// Notes who answers; `upstream_model` is the model's name there, which bounds the metrics' labels.
-    pub(crate) fn answered_by(&mut self, target: &str, upstream_model: &str) {
-        target.clone_into(&mut self.entry.target);
-        upstream_model.clone_into(&mut self.upstream_model);
+    /// Holds what the request has reserved for a guess of its tokens.
+    pub(crate) fn hold(&mut self, reservation: Reservation, guess: Tokens) {
+        self.reservation = reservation;
+        self.guess = guess;
+    }
+
+    /// The headers that tell what is left of limits.
+    pub(crate) fn limit_headers(&self) -> &HeaderMap {
+        self.reservation.headers()
+    }
+
+    /// Notes who answers; the model's name there bounds the metrics' labels.
+    pub(crate) fn answered_by(&mut self, target: &Target) {
+        self.entry.target.clone_from(&target.name);
+        self.upstream_model.clone_from(&target.model);
+        self.prices = target.prices;
     }
 
     /// Writes an open row, so that a request that is cut off by a crash is known.
@@ -130,20 +154,31 @@ impl Accounting {
         if !self.is_exact {
             self.entry.tokens.completion = self.pieces;
             self.entry.is_estimated = 0 < self.pieces;
+            if self.entry.is_estimated {
+                self.entry.tokens.prompt = self.guess.prompt;
+            }
         }
+        let tokens = self.entry.tokens;
+        self.entry.cost = cost(&self.prices, tokens);
+        let used = Need {
+            tokens: tokens.prompt + tokens.completion,
+            cost: self.entry.cost,
+        };
+        self.reservation.settle(used, Timestamp::now());
         self.metrics.observe(&Observation {
             route: &self.entry.route,
             model: &self.upstream_model,
             operation: self.entry.operation.name(),
             status,
-            tokens: self.entry.tokens,
+            tokens,
+            cost: self.entry.cost,
             duration: self.started.elapsed(),
             first_byte_millis: self.entry.first_byte_millis,
         });
         let Entry {
             id, route, target, ..
         } = &self.entry;
-        let (tokens, millis) = (self.entry.tokens, self.entry.duration_millis);
+        let millis = self.entry.duration_millis;
         debug!(
             request_id = id,
             route, target, status, tokens.prompt, tokens.completion, millis, "request ended"

@@ -99,7 +99,7 @@ mod tests {
     };
 
     use super::{Caller, Unauthorized, authorize};
-    use crate::{endpoint::Endpoints, table::Table};
+    use crate::table::{Lasting, Table};
 
     #[track_caller]
     fn check(header: Option<&str>, expected: Result<&str, Unauthorized>) {
@@ -113,11 +113,8 @@ mod tests {
             key("ns/old", "qd-old", Some("2020-01-01T00:00:00Z")),
             key("ns/new", "qd-new", Some("2999-01-01T00:00:00Z")),
         ];
-        let table = Table::compile(
-            &GatewaySnapshot::new(Vec::new(), keys),
-            &Endpoints::default(),
-        )
-        .unwrap();
+        let table =
+            Table::compile(&GatewaySnapshot::new(Vec::new(), keys), &Lasting::default()).unwrap();
         let mut headers = HeaderMap::new();
         if let Some(header) = header {
             headers.insert(

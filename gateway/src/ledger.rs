@@ -12,8 +12,8 @@ mod store;
 mod writer;
 
 use std::{
-    collections::VecDeque,
-    path::Path,
+    collections::{HashMap, VecDeque},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,9 +23,11 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use protocol::snapshot::Per;
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tracing::error;
 
 use self::{
     journal::{Create, Journal, Position, Reader, create_file},
@@ -33,7 +35,11 @@ use self::{
     store::Store,
     writer::{Command, Writer},
 };
-use crate::{call::Operation, provider::Tokens};
+use crate::{
+    call::Operation,
+    cost::{Cost, dollars},
+    provider::Tokens,
+};
 
 /// The ledger's file in the data folder.
 const FILE: &str = "ledger.sqlite";
@@ -59,6 +65,9 @@ pub(crate) struct Entry {
     pub(crate) outcome: Outcome,
     /// What it used.
     pub(crate) tokens: Tokens,
+    /// What that cost.
+    #[serde(default)]
+    pub(crate) cost: Cost,
     /// Whether the tokens are counted by us, as the upstream did not say.
     pub(crate) is_estimated: bool,
     /// Whether the answer was a stream.
@@ -109,6 +118,11 @@ pub(crate) struct Total {
     pub(crate) prompt_tokens: u64,
     /// Tokens of their answers.
     pub(crate) completion_tokens: u64,
+    /// Tokens of their prompts that upstreams had cached.
+    pub(crate) cached_tokens: u64,
+    /// What they cost, in US dollars, as `12.5`.
+    #[serde(rename = "cost_usd", serialize_with = "as_dollars")]
+    pub(crate) cost: Cost,
 }
 
 /// Why the ledger does not take or give something.
@@ -125,6 +139,7 @@ pub(crate) enum LedgerError {
 /// The ledger.
 #[derive(Debug)]
 pub(crate) struct Ledger {
+    file: PathBuf,
     commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
     is_healthy: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -141,7 +156,8 @@ impl Ledger {
 
     fn open_with(data_dir: &Path, create: Box<Create>) -> Result<Self, LedgerError> {
         std::fs::create_dir_all(data_dir).map_err(|error| storage(&error))?;
-        let store = Store::open(&data_dir.join(FILE))?;
+        let file = data_dir.join(FILE);
+        let store = Store::open(&file)?;
         let position = store.position()?;
         let segments = journal::segments(data_dir).map_err(|error| storage(&error))?;
         let last = segments.last().copied().unwrap_or(0).max(position.segment);
@@ -176,6 +192,7 @@ impl Ledger {
             writer.run(receiver);
         })?;
         Ok(Self {
+            file,
             commands: Mutex::new(Some(sender)),
             is_healthy,
             threads: Mutex::new(vec![writing, keeping]),
@@ -222,6 +239,15 @@ impl Ledger {
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 
+    /// What was spent of a route since then, in nano-dollars, by key or together; blocks. Not all of the last second.
+    pub(crate) fn spent(&self, route: &str, per: Per, since: Timestamp) -> HashMap<String, u64> {
+        let spent = Store::open(&self.file).and_then(|store| store.spent(route, per, since));
+        spent.unwrap_or_else(|error| {
+            error!(route, %error, "what was spent of a budget cannot be read, it counts from now on");
+            HashMap::new()
+        })
+    }
+
     /// Writes what is left and closes the file; blocks.
     pub(crate) fn close(&self) {
         drop(self.commands.lock().take());
@@ -239,6 +265,14 @@ impl Ledger {
             .send(command)
             .map_err(|_| LedgerError::Closed)
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde asks for"
+)]
+fn as_dollars<S: Serializer>(cost: &Cost, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&dollars(cost.nanos()))
 }
 
 fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LedgerError> {

@@ -1,6 +1,6 @@
 //! Metrics, by OpenTelemetry's names for generative AI; labels come from the table, never from users.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 use telemetry::metrics::{Registry, render};
 
-use crate::provider::Tokens;
+use crate::{cost::Cost, limits::Reached, provider::Tokens};
 
 /// Seconds of whole requests.
 const DURATION_BUCKETS: [f64; 14] = [
@@ -70,6 +70,13 @@ struct RouteLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    route: String,
+    limit: String,
+    resource: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabels {
     code: &'static str,
 }
@@ -90,6 +97,8 @@ pub(crate) struct Observation<'a> {
     pub(crate) status: u16,
     /// What it used.
     pub(crate) tokens: Tokens,
+    /// What that cost.
+    pub(crate) cost: Cost,
     /// How long it took.
     pub(crate) duration: Duration,
     /// Milliseconds to the first bytes of a stream.
@@ -102,7 +111,9 @@ pub(crate) struct Metrics {
     durations: Family<StatusLabels, Histogram, fn() -> Histogram>,
     first_tokens: Family<RequestLabels, Histogram, fn() -> Histogram>,
     tokens: Family<TokenLabels, Histogram, fn() -> Histogram>,
+    costs: Family<RequestLabels, Counter<f64, AtomicU64>>,
     retries: Family<RouteLabels, Counter>,
+    limits: Family<LimitLabels, Counter>,
     ejections: Family<RouteLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
@@ -123,7 +134,9 @@ impl Default for Metrics {
             durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             first_tokens: Family::new_with_constructor(|| Histogram::new(FIRST_TOKEN_BUCKETS)),
             tokens: Family::new_with_constructor(|| Histogram::new(TOKEN_BUCKETS)),
+            costs: Family::default(),
             retries: Family::default(),
+            limits: Family::default(),
             ejections: Family::default(),
             faults: Family::default(),
             in_flight: Gauge::default(),
@@ -154,6 +167,16 @@ impl Metrics {
             "gen_ai_client_token_usage",
             "Tokens of a request",
             self.tokens.clone(),
+        );
+        registry.register(
+            "gen_ai_client_cost",
+            "US dollars that requests cost",
+            self.costs.clone(),
+        );
+        registry.register(
+            "gateway_limits_reached",
+            "Requests beyond a limit, whether they were refused or only watched",
+            self.limits.clone(),
         );
         registry.register(
             "gateway_retries",
@@ -204,6 +227,7 @@ impl Metrics {
             operation,
             status,
             tokens,
+            cost,
             duration,
             first_byte_millis,
         } = observation;
@@ -217,6 +241,9 @@ impl Metrics {
             self.first_tokens
                 .get_or_create(&labels)
                 .observe(Duration::from_millis(*millis).as_secs_f64());
+        }
+        if *cost != Cost::default() {
+            self.costs.get_or_create(&labels).inc_by(cost.as_dollars());
         }
         for (kind, count) in [("input", tokens.prompt), ("output", tokens.completion)] {
             if 0 < count {
@@ -255,6 +282,17 @@ impl Metrics {
         self.retries
             .get_or_create(&RouteLabels {
                 route: route.to_owned(),
+            })
+            .inc();
+    }
+
+    /// Counts a request beyond a limit.
+    pub(crate) fn count_limit(&self, route: &str, reached: &Reached) {
+        self.limits
+            .get_or_create(&LimitLabels {
+                route: route.to_owned(),
+                limit: reached.name.clone(),
+                resource: reached.resource.name(),
             })
             .inc();
     }

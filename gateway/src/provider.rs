@@ -13,4 +13,7 @@ pub(crate) struct Tokens {
     pub(crate) prompt: u64,
     /// Tokens of the answer.
     pub(crate) completion: u64,
+    /// Tokens of the prompt that the upstream had cached.
+    #[serde(default)]
+    pub(crate) cached: u64,
 }

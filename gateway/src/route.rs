@@ -63,8 +63,7 @@ mod tests {
     use super::route;
     use crate::{
         authorize::{Caller, Unauthorized},
-        endpoint::Endpoints,
-        table::{Key, Table},
+        table::{Key, Lasting, Table},
     };
 
     fn entry(name: &str, model: &str, access: Access) -> RouteEntry {
@@ -78,6 +77,8 @@ mod tests {
             retries: Default::default(),
             timeouts: Default::default(),
             access,
+            limits: Vec::new(),
+            budgets: Vec::new(),
         }
     }
 
@@ -95,7 +96,7 @@ mod tests {
         ];
         let table = Table::compile(
             &GatewaySnapshot::new(routes, Vec::new()),
-            &Endpoints::default(),
+            &Lasting::default(),
         )
         .unwrap();
         let found = route(&table, caller, model)

@@ -4,13 +4,25 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Uri};
 use jiff::Timestamp;
-use protocol::snapshot::{Access, GatewaySnapshot, KeyEntry, RouteEntry, Strategy, Timeouts};
+use protocol::snapshot::{
+    Access, GatewaySnapshot, KeyEntry, Prices, RouteEntry, Strategy, Timeouts,
+};
 use thiserror::Error;
 
 use crate::{
     endpoint::{Endpoint, Endpoints},
+    limits::{self, Registry, Rule},
     retry::Budget,
 };
+
+/// What outlives the tables.
+#[derive(Debug, Default)]
+pub(crate) struct Lasting {
+    /// Endpoints, with their health and their load.
+    pub(crate) endpoints: Endpoints,
+    /// What is used of limits.
+    pub(crate) meters: Registry,
+}
 
 /// What requests are routed by.
 #[derive(Debug)]
@@ -54,6 +66,8 @@ pub(crate) struct Route {
     pub(crate) access: Access,
     /// What is left for retries.
     pub(crate) budget: Arc<Budget>,
+    /// What it gives its callers.
+    pub(crate) rules: Vec<Rule>,
 }
 
 /// A place that answers requests.
@@ -71,6 +85,8 @@ pub(crate) struct Target {
     pub(crate) priority: u32,
     /// The value of the `Authorization` header for its endpoints.
     pub(crate) authorization: Option<HeaderValue>,
+    /// What its tokens cost.
+    pub(crate) prices: Prices,
 }
 
 /// A model name, or all that begin or end alike.
@@ -126,13 +142,13 @@ pub(crate) enum InvalidSnapshot {
 }
 
 impl Table {
-    /// Compiles a snapshot; endpoints that were known keep their health and their load.
+    /// Compiles a snapshot; endpoints that were known keep their health and their load, and limits what is used of them.
     ///
     /// # Errors
     /// [`InvalidSnapshot`]; nothing of the snapshot is used then.
     pub(crate) fn compile(
         snapshot: &GatewaySnapshot,
-        endpoints: &Endpoints,
+        lasting: &Lasting,
     ) -> Result<Self, InvalidSnapshot> {
         let keys = snapshot
             .keys
@@ -142,7 +158,7 @@ impl Table {
         let routes = snapshot
             .routes
             .iter()
-            .map(|route| compile_route(route, endpoints).map(Arc::new));
+            .map(|route| compile_route(route, lasting).map(Arc::new));
         Ok(Self {
             version: snapshot.version.clone(),
             routes: routes.collect::<Result<_, _>>()?,
@@ -173,7 +189,7 @@ fn compile_key(entry: &KeyEntry) -> Result<(String, Arc<Key>), InvalidSnapshot> 
     ))
 }
 
-fn compile_route(entry: &RouteEntry, endpoints: &Endpoints) -> Result<Route, InvalidSnapshot> {
+fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, InvalidSnapshot> {
     let id = format!("{}/{}", entry.namespace, entry.name);
     let models = entry
         .models
@@ -190,7 +206,7 @@ fn compile_route(entry: &RouteEntry, endpoints: &Endpoints) -> Result<Route, Inv
             if !is_http(url) {
                 return Err(context(url));
             }
-            endpoints.get(url).ok_or_else(|| context(url))
+            lasting.endpoints.get(url).ok_or_else(|| context(url))
         });
         let authorization = target.credential.as_ref().map(|credential| {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose()))
@@ -208,6 +224,7 @@ fn compile_route(entry: &RouteEntry, endpoints: &Endpoints) -> Result<Route, Inv
             weight: target.weight,
             priority: target.priority,
             authorization: authorization.transpose()?,
+            prices: target.prices.unwrap_or_default(),
         })
     });
     Ok(Route {
@@ -218,7 +235,8 @@ fn compile_route(entry: &RouteEntry, endpoints: &Endpoints) -> Result<Route, Inv
         backoff: Duration::from_millis(entry.retries.backoff_millis),
         timeouts: entry.timeouts,
         access: entry.access.clone(),
-        budget: endpoints.budget(&id),
+        budget: lasting.endpoints.budget(&id),
+        rules: limits::rules(&id, &entry.limits, &entry.budgets, &lasting.meters),
         id,
     })
 }

@@ -157,6 +157,7 @@ mod tests {
         let tokens = Some(Tokens {
             prompt: 1,
             completion: 2,
+            cached: 0,
         });
         let whole = Tally {
             pieces: 2,

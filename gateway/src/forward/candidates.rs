@@ -93,7 +93,7 @@ mod tests {
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::Candidates;
-    use crate::{endpoint::Endpoints, table::Table};
+    use crate::table::{Lasting, Table};
 
     /// Targets with so many replicas, tried so often: which target is tried when, `!` marks a repeat.
     #[track_caller]
@@ -107,6 +107,7 @@ mod tests {
             weight: 1,
             priority: u32::try_from(index).unwrap(),
             credential: None,
+            prices: None,
         };
         let entry = RouteEntry {
             namespace: "ns".to_owned(),
@@ -118,10 +119,12 @@ mod tests {
             retries: Default::default(),
             timeouts: Default::default(),
             access: Access::Open,
+            limits: Vec::new(),
+            budgets: Vec::new(),
         };
         let table = Table::compile(
             &GatewaySnapshot::new(vec![entry], Vec::new()),
-            &Endpoints::default(),
+            &Lasting::default(),
         )
         .unwrap();
         let mut random = StdRng::seed_from_u64(7);

@@ -2,13 +2,17 @@
 
 use std::{collections::HashMap, path::Path};
 
+use jiff::Timestamp;
+use protocol::snapshot::Per;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
 use super::{Entry, LedgerError, Outcome, Total, journal::Position};
-use crate::provider::Tokens;
+use crate::{cost::Cost, provider::Tokens};
 
-/// One row a request; totals of what has ended, by key and model, kept in the same transactions.
-const SCHEMA: &str = "
+/// What makes the file of each version from that of the version before.
+const MIGRATIONS: [&str; 2] = [
+    // One row a request; totals of what has ended, by key and model, kept in the same transactions.
+    "
     CREATE TABLE IF NOT EXISTS requests (
         id TEXT PRIMARY KEY,
         key TEXT NOT NULL,
@@ -35,43 +39,78 @@ const SCHEMA: &str = "
         completion_tokens INTEGER NOT NULL,
         PRIMARY KEY (key, model)
     ) STRICT, WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS journal (
+    ",
+    // How far the journal was taken; costs; totals by the hour.
+    "
+    CREATE TABLE journal (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         segment INTEGER NOT NULL,
         position INTEGER NOT NULL
     ) STRICT;
-";
+    ALTER TABLE requests ADD COLUMN cached_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE requests ADD COLUMN cost_nanos INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE usage (
+        hour INTEGER NOT NULL,
+        route TEXT NOT NULL,
+        key TEXT NOT NULL,
+        model TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL,
+        cached_tokens INTEGER NOT NULL,
+        cost_nanos INTEGER NOT NULL,
+        PRIMARY KEY (key, model, route, hour)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO usage SELECT started_at_millis / 3600000, route, key, model, count(*), sum(prompt_tokens),
+        sum(completion_tokens), 0, 0 FROM requests WHERE outcome != 'open' GROUP BY 1, 2, 3, 4;
+    DROP TABLE totals;
+    ",
+];
 
 /// What a crash left open has ended: it is counted, with the tokens that are known of it.
 const CLOSE_INTERRUPTED: &str = "
-    INSERT INTO totals SELECT key, model, count(*), sum(prompt_tokens), sum(completion_tokens)
-        FROM requests WHERE outcome = 'open' GROUP BY key, model
-        ON CONFLICT DO UPDATE SET requests = totals.requests + excluded.requests,
-            prompt_tokens = totals.prompt_tokens + excluded.prompt_tokens,
-            completion_tokens = totals.completion_tokens + excluded.completion_tokens;
+    INSERT INTO usage SELECT started_at_millis / 3600000, route, key, model, count(*), sum(prompt_tokens),
+            sum(completion_tokens), sum(cached_tokens), sum(cost_nanos)
+        FROM requests WHERE outcome = 'open' GROUP BY 1, 2, 3, 4
+        ON CONFLICT DO UPDATE SET requests = usage.requests + excluded.requests,
+            prompt_tokens = usage.prompt_tokens + excluded.prompt_tokens,
+            completion_tokens = usage.completion_tokens + excluded.completion_tokens,
+            cached_tokens = usage.cached_tokens + excluded.cached_tokens,
+            cost_nanos = usage.cost_nanos + excluded.cost_nanos;
     UPDATE requests SET outcome = 'interrupted' WHERE outcome = 'open';
 ";
 
 /// A row that has ended is never changed, so that a repeated write counts nothing twice.
 const WRITE: &str = "
-    INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+    INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
     ON CONFLICT DO UPDATE SET target = excluded.target, status = excluded.status, outcome = excluded.outcome,
         prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
         is_estimated = excluded.is_estimated, is_streamed = excluded.is_streamed,
-        first_byte_millis = excluded.first_byte_millis, duration_millis = excluded.duration_millis
+        first_byte_millis = excluded.first_byte_millis, duration_millis = excluded.duration_millis,
+        cached_tokens = excluded.cached_tokens, cost_nanos = excluded.cost_nanos
     WHERE requests.outcome = 'open'
 ";
 
 const ADD: &str = "
-    INSERT INTO totals VALUES (?1, ?2, ?3, ?4, ?5)
-    ON CONFLICT DO UPDATE SET requests = requests + ?3, prompt_tokens = prompt_tokens + ?4,
-        completion_tokens = completion_tokens + ?5
+    INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    ON CONFLICT DO UPDATE SET requests = requests + ?5, prompt_tokens = prompt_tokens + ?6,
+        completion_tokens = completion_tokens + ?7, cached_tokens = cached_tokens + ?8, cost_nanos = cost_nanos + ?9
 ";
 
 const MARK: &str =
     "INSERT INTO journal VALUES (1, ?1, ?2) ON CONFLICT DO UPDATE SET segment = ?1, position = ?2";
 
-const TOTALS: &str = "SELECT model, requests, prompt_tokens, completion_tokens FROM totals WHERE key = ?1 ORDER BY model";
+const TOTALS: &str = "
+    SELECT model, sum(requests), sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens), sum(cost_nanos)
+    FROM usage WHERE key = ?1 GROUP BY model ORDER BY model
+";
+
+const SPENT: &str = "
+    SELECT CASE WHEN ?3 THEN key ELSE '' END, sum(cost_nanos) FROM usage WHERE route = ?1 AND ?2 <= hour GROUP BY 1
+";
+
+/// Milliseconds of an hour.
+const HOUR: i64 = 3_600_000;
 
 /// The ledger's file.
 #[derive(Debug)]
@@ -93,7 +132,12 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        connection.execute_batch(SCHEMA)?;
+        let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let version = usize::try_from(version).unwrap_or(usize::MAX);
+        for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+            let mark = format!("PRAGMA user_version = {}", index + 1);
+            connection.execute_batch(&format!("BEGIN IMMEDIATE; {migration} {mark}; COMMIT;"))?;
+        }
         Ok(Self { connection })
     }
 
@@ -132,24 +176,27 @@ impl Store {
 
     fn try_write(&mut self, entries: &[Entry], end: Position) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
-        let mut sums: HashMap<(&str, &str), (u64, Tokens)> = HashMap::new();
+        let mut sums: HashMap<(i64, &str, &str, &str), Sum> = HashMap::new();
         let mut write = transaction.prepare_cached(WRITE)?;
         for entry in entries {
             if write_one(&mut write, entry)? && entry.outcome != Outcome::Open {
-                let (requests, tokens) = sums.entry((&entry.key, &entry.model)).or_default();
-                *requests += 1;
-                tokens.prompt += entry.tokens.prompt;
-                tokens.completion += entry.tokens.completion;
+                let hour = entry.started_at.as_millisecond() / HOUR;
+                let place = (hour, &*entry.route, &*entry.key, &*entry.model);
+                sums.entry(place).or_default().add(entry);
             }
         }
         drop(write);
-        for ((key, model), (requests, tokens)) in sums {
+        for ((hour, route, key, model), sum) in sums {
             transaction.prepare_cached(ADD)?.execute(params![
+                hour,
+                route,
                 key,
                 model,
-                integer(requests),
-                integer(tokens.prompt),
-                integer(tokens.completion)
+                integer(sum.requests),
+                integer(sum.tokens.prompt),
+                integer(sum.tokens.completion),
+                integer(sum.tokens.cached),
+                integer(sum.cost.nanos())
             ])?;
         }
         let place = [integer(end.segment), integer(end.offset)];
@@ -173,9 +220,56 @@ impl Store {
                 requests: count(row.get(1)?),
                 prompt_tokens: count(row.get(2)?),
                 completion_tokens: count(row.get(3)?),
+                cached_tokens: count(row.get(4)?),
+                cost: Cost::from_nanos(count(row.get(5)?)),
             })
         })?;
         rows.collect()
+    }
+
+    /// What was spent of a route from the hour of `since` on, by key or together.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn spent(
+        &self,
+        route: &str,
+        per: Per,
+        since: Timestamp,
+    ) -> Result<HashMap<String, u64>, LedgerError> {
+        self.try_spent(route, per, since).map_err(storage)
+    }
+
+    fn try_spent(
+        &self,
+        route: &str,
+        per: Per,
+        since: Timestamp,
+    ) -> rusqlite::Result<HashMap<String, u64>> {
+        let mut statement = self.connection.prepare_cached(SPENT)?;
+        let hour = since.as_millisecond() / HOUR;
+        let rows = statement.query_map(params![route, hour, per == Per::Key], |row| {
+            Ok((row.get(0)?, count(row.get(1)?)))
+        })?;
+        rows.collect()
+    }
+}
+
+/// What some requests used.
+#[derive(Default)]
+struct Sum {
+    requests: u64,
+    tokens: Tokens,
+    cost: Cost,
+}
+
+impl Sum {
+    fn add(&mut self, entry: &Entry) {
+        self.requests += 1;
+        self.tokens.prompt += entry.tokens.prompt;
+        self.tokens.completion += entry.tokens.completion;
+        self.tokens.cached += entry.tokens.cached;
+        self.cost += entry.cost;
     }
 }
 
@@ -197,6 +291,8 @@ fn write_one(write: &mut Statement<'_>, entry: &Entry) -> rusqlite::Result<bool>
         entry.started_at.as_millisecond(),
         entry.first_byte_millis.map(integer),
         integer(entry.duration_millis),
+        integer(entry.tokens.cached),
+        integer(entry.cost.nanos()),
     ])?;
     Ok(0 < changed)
 }

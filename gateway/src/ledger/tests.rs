@@ -8,7 +8,7 @@ use super::{
     Entry, FILE, Journal, Ledger, LedgerError, Outcome, Position, Reader, Total, create_file,
     disk::Disk,
 };
-use crate::provider::Tokens;
+use crate::{cost::Cost, provider::Tokens};
 
 fn entry(id: &str, outcome: Outcome, prompt: u64, completion: u64) -> Entry {
     Entry {
@@ -18,7 +18,11 @@ fn entry(id: &str, outcome: Outcome, prompt: u64, completion: u64) -> Entry {
         status: 200,
         outcome,
         is_streamed: true,
-        tokens: Tokens { prompt, completion },
+        tokens: Tokens {
+            prompt,
+            completion,
+            cached: 0,
+        },
         ..Entry::default()
     }
 }
@@ -29,6 +33,8 @@ fn total(requests: u64, prompt_tokens: u64, completion_tokens: u64) -> Vec<Total
         requests,
         prompt_tokens,
         completion_tokens,
+        cached_tokens: 0,
+        cost: Cost::default(),
     }]
 }
 

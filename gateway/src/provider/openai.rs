@@ -121,6 +121,14 @@ struct RawUsage {
     prompt_tokens: u64,
     #[serde(default)]
     completion_tokens: u64,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
 }
 
 impl From<RawUsage> for Tokens {
@@ -128,6 +136,10 @@ impl From<RawUsage> for Tokens {
         Self {
             prompt: usage.prompt_tokens,
             completion: usage.completion_tokens,
+            cached: usage
+                .prompt_tokens_details
+                .and_then(|details| details.cached_tokens)
+                .unwrap_or(0),
         }
     }
 }
@@ -199,6 +211,7 @@ mod tests {
         let tokens = Tokens {
             prompt: 3,
             completion: 4,
+            cached: 0,
         };
         assert_eq!(
             decode_response(br#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#),
@@ -207,6 +220,7 @@ mod tests {
         let embedding = Tokens {
             prompt: 3,
             completion: 0,
+            cached: 0,
         };
         assert_eq!(
             decode_response(br#"{"usage":{"prompt_tokens":3}}"#),
@@ -227,6 +241,7 @@ mod tests {
         let tokens = Some(Tokens {
             prompt: 1,
             completion: 2,
+            cached: 0,
         });
         check_event(
             "[DONE]",

@@ -57,12 +57,15 @@ pub(super) type Row = (String, u16, u64, u64);
 
 impl Harness {
     pub(super) async fn empty() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap()).await
+    }
+
+    async fn in_folder(folder: TempDir) -> Self {
         let (ledger, is_disk_full) = Disk::ledger(folder.path());
         let ledger = Arc::new(ledger);
         let limits = Limits {
             body_bytes_max: 1 << 20,
-            requests_max: 16,
+            requests_max: 100,
         };
         let gateway = Arc::new(Gateway::new(Arc::clone(&ledger), limits));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -147,6 +150,25 @@ impl Harness {
     /// Fills the ledger's disk, or makes room again.
     pub(super) fn fill_disk(&self, is_full: bool) {
         self.is_disk_full.store(is_full, Ordering::SeqCst);
+    }
+
+    /// Another gateway with the ledger of this one, which ends.
+    pub(super) async fn restarted(self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
+        self.shutdown.cancel();
+        let harness = Self::in_folder(self.ended().await).await;
+        harness.apply(routes, keys);
+        harness
+    }
+
+    /// Waits until no request is in progress.
+    pub(super) async fn idle(&self) {
+        while !self
+            .gateway
+            .render_metrics()
+            .contains("gateway_requests_in_flight 0")
+        {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Waits for the end of a gateway that was shut down.
@@ -290,6 +312,7 @@ pub(super) fn target(name: &str, model: &str, endpoints: &[&ScriptedModel]) -> T
         weight: 1,
         priority: 0,
         credential: None,
+        prices: None,
     }
 }
 
@@ -314,5 +337,7 @@ pub(super) fn route(model: &str, targets: Vec<Target>) -> RouteEntry {
         },
         timeouts: Timeouts::default(),
         access: Access::AnyKey,
+        limits: Vec::new(),
+        budgets: Vec::new(),
     }
 }
