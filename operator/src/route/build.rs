@@ -82,6 +82,8 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
                 stream_idle_millis: millis(route.stream_idle),
             },
             access: route.access.clone(),
+            limits: route.limits.clone(),
+            budgets: route.budgets.clone(),
         },
     }
 }
@@ -94,6 +96,7 @@ fn target(backend: &ValidBackend) -> Target {
         weight: backend.weight,
         priority: backend.priority,
         credential: backend.credential.clone(),
+        prices: backend.prices,
     }
 }
 
