@@ -5,16 +5,19 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
+use ::gateway::GatewayArgs;
 use clap::{Parser, Subcommand};
 use engine_server::EngineArgs;
 
 mod apart;
 mod clients;
 mod engine;
+mod gateway;
 mod process;
 mod report;
 mod serve;
 mod soak;
+mod tree;
 mod up;
 
 /// Measure a part of Quarterdeck.
@@ -30,11 +33,16 @@ enum Bench {
     Up,
     /// The engine and llama.cpp: speed, latency, memory
     Engine(engine::Args),
+    /// The gateway, a bare proxy and other gateways: CPU time, speed, memory
+    Gateway(gateway::Args),
     /// The engine under mixed load at a full queue: answers, leaks
     Soak(soak::Args),
     /// Run a program with a scheduler group of its own
     #[command(hide = true)]
     Apart {
+        /// The only core that it may use
+        #[arg(long)]
+        core: Option<usize>,
         /// The program and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
@@ -48,17 +56,30 @@ enum Bench {
     /// Serve a model
     #[command(hide = true)]
     Serve(Box<EngineArgs>),
+    /// Serve as the gateway
+    #[command(hide = true)]
+    ServeGateway(GatewayArgs),
+    /// Serve as a bare proxy
+    #[command(hide = true)]
+    ServeFloor(gateway::floor::Args),
+    /// Serve as a fake upstream, and load gateways as standard input says
+    #[command(hide = true)]
+    Drive(gateway::driver::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().bench {
         Bench::Up => up::run(),
         Bench::Engine(args) => engine::run(&args),
+        Bench::Gateway(args) => gateway::run(&args),
         Bench::Soak(args) => soak::run(&args),
-        Bench::Apart { words } => apart::run(&words),
+        Bench::Apart { core, words } => apart::run(core, &words),
         Bench::Compute(args) => engine::compute::run(&args),
         Bench::Clients(args) => clients::run(&args),
         Bench::Serve(args) => serve::run(*args),
+        Bench::ServeGateway(args) => serve::run_gateway(args),
+        Bench::ServeFloor(args) => gateway::floor::run(&args),
+        Bench::Drive(args) => gateway::driver::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -59,6 +59,10 @@ impl Server {
         Ok(server)
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) const fn port(&self) -> u16 {
         self.port
     }

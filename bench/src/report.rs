@@ -96,6 +96,11 @@ impl Row {
         !self.ours.is_nan()
     }
 
+    /// Whether a peer stands beside it.
+    pub(crate) const fn has_peer(&self) -> bool {
+        self.peer.is_some()
+    }
+
     /// Whether a promise was broken.
     pub(crate) fn is_missed(&self) -> bool {
         self.is_reached == Some(false)

@@ -1,5 +1,6 @@
-//! The engine's server, as `qd` runs it.
+//! The engine's server and the gateway, as `qd` runs them.
 
+use ::gateway::GatewayArgs;
 use anyhow::{Context, Result};
 use engine_server::EngineArgs;
 use telemetry::LogFormat;
@@ -16,4 +17,17 @@ pub(crate) fn run(args: EngineArgs) -> Result<()> {
             .await
             .context("serving the model")
     })
+}
+
+/// Serves as the gateway until the process is asked to stop.
+pub(crate) fn run_gateway(args: GatewayArgs) -> Result<()> {
+    telemetry::init(LogFormat::Text, "info,hyper=warn,h2=warn");
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(Box::pin(async {
+        let shutdown = telemetry::shutdown::on_signals().context("watching for signals")?;
+        ::gateway::run(args, shutdown)
+            .await
+            .context("running the gateway")
+    }))
 }

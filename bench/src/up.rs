@@ -1,7 +1,6 @@
 //! `qd up`: from the start to all APIs ready, and the resident memory of all its processes then.
 
 use std::{
-    fs,
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
@@ -11,7 +10,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::report::{Row, keep, results_folder};
+use crate::{
+    report::{Row, keep, results_folder},
+    tree,
+};
 
 /// Counted starts, after one that is not.
 const ROUNDS: usize = 7;
@@ -70,7 +72,7 @@ fn start(data: &std::path::Path) -> Result<Start> {
         ensure!(0 < lines.read_line(&mut text)?, "`qd up` ended early");
     }
     let seconds = begin.elapsed().as_secs_f64();
-    let resident_mebibytes = resident_of_tree(child.id())?;
+    let resident_mebibytes = tree::memory_bytes(&tree::processes(child.id())?) / f64::from(1 << 20);
     Command::new("kill")
         .args(["-TERM", &child.id().to_string()])
         .status()
@@ -85,42 +87,6 @@ fn start(data: &std::path::Path) -> Result<Start> {
 fn qd() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.with_file_name("qd")
-}
-
-/// The proportional set size of a process and all below it: shared pages of one binary count once.
-fn resident_of_tree(root: u32) -> Result<f64> {
-    let mut parents = Vec::new();
-    for entry in fs::read_dir("/proc").context("reading /proc")?.flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
-            continue;
-        };
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat
-            .rsplit(") ")
-            .next()
-            .and_then(|rest| rest.split(' ').nth(1)?.parse::<u32>().ok());
-        parents.extend(parent.map(|parent| (pid, parent)));
-    }
-    let mut tree = vec![root];
-    let mut next = 0;
-    while let Some(parent) = tree.get(next).copied() {
-        tree.extend(
-            parents
-                .iter()
-                .filter(|(_, above)| *above == parent)
-                .map(|(pid, _)| *pid),
-        );
-        next += 1;
-    }
-    let kibibytes: f64 = tree.iter().map(|pid| proportional_kibibytes(*pid)).sum();
-    Ok(kibibytes / 1024.0)
-}
-
-fn proportional_kibibytes(pid: u32) -> f64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok())
-        .unwrap_or_default()
 }
 
 fn median(mut samples: Vec<f64>) -> f64 {
