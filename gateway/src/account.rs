@@ -14,7 +14,7 @@ use crate::{
     encode::Tally,
     ledger::{Entry, Ledger, LedgerError, Outcome},
     limits::{Need, Reservation},
-    metrics::{Metrics, Observation},
+    metrics::{Metrics, Observation, TargetSeries},
     provider::Tokens,
     table::{Route, Target},
 };
@@ -45,6 +45,7 @@ pub(crate) struct Accounting {
     /// The tokens that the request was guessed to need.
     guess: Tokens,
     prices: Prices,
+    series: Option<Arc<TargetSeries>>,
     pieces: u64,
     is_exact: bool,
     is_finished: bool,
@@ -79,6 +80,7 @@ impl Accounting {
             reservation: Reservation::default(),
             guess: Tokens::default(),
             prices: Prices::default(),
+            series: None,
             pieces: 0,
             is_exact: false,
             is_finished: false,
@@ -101,6 +103,7 @@ impl Accounting {
         self.entry.target.clone_from(&target.name);
         self.upstream_model.clone_from(&target.model);
         self.prices = target.prices;
+        self.series = Some(Arc::clone(&target.series));
     }
 
     /// Writes an open row, so that a request that is cut off by a crash is known.
@@ -138,7 +141,7 @@ impl Accounting {
     /// The ledger cannot be written now; it goes on trying.
     pub(crate) async fn finish(&mut self, ending: Ending) -> Result<(), LedgerError> {
         self.close(ending);
-        self.ledger.write(self.entry.clone()).await
+        self.ledger.write(std::mem::take(&mut self.entry)).await
     }
 
     fn close(&mut self, ending: Ending) {
@@ -168,7 +171,8 @@ impl Accounting {
         self.metrics.observe(&Observation {
             route: &self.entry.route,
             model: &self.upstream_model,
-            operation: self.entry.operation.name(),
+            series: self.series.as_deref(),
+            operation: self.entry.operation,
             status,
             tokens,
             cost: self.entry.cost,
@@ -190,7 +194,7 @@ impl Drop for Accounting {
     fn drop(&mut self) {
         if !self.is_finished {
             self.close(Ending::Cancelled);
-            self.ledger.write_later(self.entry.clone());
+            self.ledger.write_later(std::mem::take(&mut self.entry));
         }
     }
 }

@@ -21,12 +21,8 @@ pub(crate) fn route<'a>(
     caller: &Caller,
     model: &str,
 ) -> Result<&'a Arc<Route>, Fault> {
-    let matching = table
-        .routes
-        .iter()
-        .filter(|route| route.models.iter().any(|pattern| pattern.matches(model)));
-    let allowed = matching
-        .into_iter()
+    let allowed = table
+        .answering(model)
         .find(|route| caller.may_use(&route.access));
     allowed.ok_or_else(|| match caller {
         Caller::Nobody(why) => why.fault(),

@@ -1,6 +1,7 @@
 //! Upstreams that speak OpenAI's API: the body goes through but for the model's name and the wish for usage.
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
@@ -82,7 +83,7 @@ pub(crate) fn decode_event(data: &[u8]) -> EventFacts {
             ..EventFacts::default()
         };
     }
-    if !contains(data, b"\"usage\"") && !contains(data, b"\"error\"") {
+    if memmem::find(data, b"\"usage\"").is_none() && memmem::find(data, b"\"error\"").is_none() {
         return EventFacts::default();
     }
     let Ok(facts) = serde_json::from_slice::<Facts>(data) else {
@@ -96,12 +97,6 @@ pub(crate) fn decode_event(data: &[u8]) -> EventFacts {
         is_error: facts.error.is_some(),
         tokens,
     }
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
 }
 
 /// The parts of answers and events that the gateway reads.
