@@ -11,6 +11,8 @@ const FLOOR: &str = "bare hyper";
 const MEGABYTE: f64 = 1e6;
 /// Characters of a fault in the table; the terminal had all of it.
 const FAULT_CHARS_MAX: usize = 120;
+const IDLE: &str = "resident memory, idle";
+const OPEN: &str = "resident memory, 1,000 open streams";
 const NOTHING: f64 = f64::NAN;
 
 /// The best figures of one gateway over all rounds.
@@ -147,10 +149,10 @@ fn promises(all: &All) -> Vec<Row> {
     let (ours, floor) = (all.get("ours"), all.get(FLOOR));
     let cpu = |work: Work, words: &str, unit: &str| {
         let (peer, figure) = all.best_peer(true, |figures| figures.cpu(work));
-        Row::new(words, unit, ours.cpu(work)).against(&peer, figure)
+        Row::new(&versus(words, &peer), unit, ours.cpu(work)).against(&peer, figure)
     };
     let against_floor = |work: Work, words: &str, unit: &str, bound: f64| {
-        Row::new(words, unit, ours.cpu(work))
+        Row::new(&versus(words, FLOOR), unit, ours.cpu(work))
             .against(FLOOR, floor.cpu(work))
             .must_reach(Target::RatioAtMost(bound))
     };
@@ -164,23 +166,28 @@ fn promises(all: &All) -> Vec<Row> {
     vec![
         cpu(Work::Small, small, "µs CPU/request").must_reach(Target::AtMost(55.0)),
         against_floor(Work::Small, small, "µs CPU/request", 2.0),
-        Row::new(&format!("{small}, one core"), "req/s", rate(&ours))
+        Row::new(&versus(small, &fastest), "req/s", rate(&ours))
             .against(&fastest, highest)
             .must_reach(Target::RatioAtLeast(3.0)),
         cpu(Work::Large, "64 kB body", "µs CPU/request"),
         against_floor(Work::Large, "64 kB body", "µs CPU/request", 1.5),
         cpu(Work::Stream, "SSE, 35 events", "µs CPU/stream"),
         against_floor(Work::Stream, "SSE, 35 events", "µs CPU/stream", 1.0),
-        Row::new("against LiteLLM", "req/s of CPU", per_second(&ours))
+        Row::new(&versus(small, litellm), "req/s of CPU", per_second(&ours))
             .against(litellm, per_second(&all.get(litellm)))
             .must_reach(Target::RatioAtLeast(300.0)),
-        Row::new("resident memory, idle", "MB", ours.idle / MEGABYTE)
+        Row::new(&versus(IDLE, &least_idle), "MB", ours.idle / MEGABYTE)
             .against(&least_idle, idle / MEGABYTE)
             .must_reach(Target::AtMost(30.0)),
-        Row::new("resident memory, open streams", "MB", ours.open / MEGABYTE)
+        Row::new(&versus(OPEN, &least_open), "MB", ours.open / MEGABYTE)
             .against(&least_open, open / MEGABYTE)
             .must_reach(Target::AtMost(100.0)),
     ]
+}
+
+/// A work and who is beside ours: the table shows a peer's figure and not its name.
+fn versus(work: &str, name: &str) -> String {
+    format!("{work}; {name}")
 }
 
 /// Ours with many routes and keys, beside ours with one.
@@ -201,7 +208,7 @@ fn scale(all: &All) -> Vec<Row> {
 fn beside(all: &All, name: &str) -> Vec<Row> {
     let (ours, theirs) = (all.get("ours"), all.get(name));
     let row = |work: &str, unit: &str, figure: &dyn Fn(&Figures) -> f64| {
-        Row::new(work, unit, figure(&ours)).against(name, figure(&theirs))
+        Row::new(&versus(work, name), unit, figure(&ours)).against(name, figure(&theirs))
     };
     let mut rows = Vec::new();
     let works = [
@@ -222,12 +229,8 @@ fn beside(all: &All, name: &str) -> Vec<Row> {
             figures.cell(work, |seen| seen.p99_micros) / 1e3
         }));
     }
-    rows.push(row("resident memory, idle", "MB", &|figures| {
-        figures.idle / MEGABYTE
-    }));
-    rows.push(row("resident memory, open streams", "MB", &|figures| {
-        figures.open / MEGABYTE
-    }));
+    rows.push(row(IDLE, "MB", &|figures| figures.idle / MEGABYTE));
+    rows.push(row(OPEN, "MB", &|figures| figures.open / MEGABYTE));
     rows.retain(Row::has_peer);
     rows
 }

@@ -1,0 +1,67 @@
+//! A simulated fleet: engines with real block caches, three kinds of traffic, and what each way of picking makes of them.
+//!
+//! Time is simulated and all randomness is seeded, so a run is the same everywhere. What differs between two rows of a
+//! workload is the policy alone. Other seeds move the figures: of five, the worst imbalance of tokens was 1.32 and of
+//! seconds 1.45, and in one of them round robin had the better 99th percentile in conversations. Hashing the first message
+//! suffers from all agents and all questions having the same one, as those of one application do.
+
+mod engine;
+mod fleet;
+mod policy;
+mod workload;
+
+use self::{
+    fleet::{Report, run},
+    policy::Policy,
+    workload::Workload,
+};
+
+/// How uneven the work may be: the busiest engine against the mean.
+const IMBALANCE_MAX: f64 = 1.3;
+
+/// Ours is better than every other policy in hits and in the time to the first token, no engine is overloaded, and what
+/// it expected came about.
+#[track_caller]
+fn check(workload: &Workload) {
+    let ours = run(workload, Policy::prefix_aware(workload.engines));
+    println!("{:<12} {:<16} {ours}", workload.name, "prefix aware");
+    let others = [
+        ("round robin", Policy::RoundRobin(0)),
+        ("least busy", Policy::least_busy()),
+        ("first message", Policy::FirstMessage),
+    ];
+    let mut not_worse = Vec::new();
+    for (name, policy) in others {
+        let other = run(workload, policy);
+        println!("{:<12} {name:<16} {other}", workload.name);
+        if !is_better(&ours, &other) {
+            not_worse.push(name);
+        }
+    }
+    assert!(not_worse.is_empty(), "not better than {not_worse:?}");
+    assert!(ours.token_imbalance <= IMBALANCE_MAX, "{ours}");
+    assert!(ours.busy_imbalance <= IMBALANCE_MAX, "{ours}");
+    let expected = ours.expected_ratio;
+    assert!((0.5..2.0).contains(&expected), "{expected}");
+}
+
+fn is_better(ours: &Report, other: &Report) -> bool {
+    other.hit_ratio < ours.hit_ratio
+        && ours.first_token_p50 < other.first_token_p50
+        && ours.first_token_p99 < other.first_token_p99
+}
+
+#[test]
+fn conversations_of_many_turns_stay_where_they_are_cached() {
+    check(&workload::conversations());
+}
+
+#[test]
+fn agents_with_long_prompts_stay_where_they_are_cached() {
+    check(&workload::agents());
+}
+
+#[test]
+fn questions_go_where_their_document_is_cached() {
+    check(&workload::documents());
+}
