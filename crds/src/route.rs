@@ -83,6 +83,9 @@ pub struct Targets {
     /// How a backend is picked.
     #[serde(default)]
     pub strategy: Strategy,
+    /// How a replica of a backend is picked.
+    #[serde(default)]
+    pub affinity: Affinity,
     /// The backends, by name.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub backends: Vec<Backend>,
@@ -96,6 +99,16 @@ pub enum Strategy {
     Weighted,
     /// The healthy one with the lowest priority number.
     Failover,
+}
+
+/// How a replica of a backend is picked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Affinity {
+    /// The less busy one of two at random.
+    #[default]
+    None,
+    /// The one that has most of the prompt in its cache, unless too much waits there.
+    Prefix,
 }
 
 /// A Model that answers.

@@ -1,6 +1,9 @@
 //! Account: one row in the ledger and one observation in the metrics for each request, however it ends.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::HeaderMap;
 use jiff::Timestamp;
@@ -15,6 +18,7 @@ use crate::{
     ledger::{Entry, Ledger, LedgerError, Outcome},
     limits::{Need, Reservation},
     metrics::{Metrics, Observation, TargetSeries},
+    prefix::{Answered, Prediction},
     provider::Tokens,
     table::{Route, Target},
 };
@@ -28,6 +32,14 @@ pub(crate) enum Ending {
     Failed(u16),
     /// The client went away.
     Cancelled,
+}
+
+/// What is expected of a replica's cache.
+#[derive(Debug)]
+struct Expectation {
+    prediction: Prediction,
+    sent: Instant,
+    first_token: Option<Duration>,
 }
 
 /// The status that access logs give to clients that went away.
@@ -46,6 +58,8 @@ pub(crate) struct Accounting {
     guess: Tokens,
     prices: Prices,
     series: Option<Arc<TargetSeries>>,
+    /// What is expected of the replica's cache, when the request was sent to it, and when the first bytes came.
+    prediction: Option<Expectation>,
     pieces: u64,
     is_exact: bool,
     is_finished: bool,
@@ -81,6 +95,7 @@ impl Accounting {
             guess: Tokens::default(),
             prices: Prices::default(),
             series: None,
+            prediction: None,
             pieces: 0,
             is_exact: false,
             is_finished: false,
@@ -106,6 +121,15 @@ impl Accounting {
         self.series = Some(Arc::clone(&target.series));
     }
 
+    /// Notes what is expected of the cache of the replica that the request was sent to.
+    pub(crate) fn expect(&mut self, prediction: Prediction, sent: Instant) {
+        self.prediction = Some(Expectation {
+            prediction,
+            sent,
+            first_token: None,
+        });
+    }
+
     /// Writes an open row, so that a request that is cut off by a crash is known.
     ///
     /// # Errors
@@ -119,6 +143,10 @@ impl Accounting {
     pub(crate) fn note_stream(&mut self) {
         self.entry.is_streamed = true;
         self.entry.first_byte_millis = Some(millis_since(self.started));
+        if let Some(expected) = &mut self.prediction {
+            expected.prediction.note_first_token();
+            expected.first_token = Some(expected.sent.elapsed());
+        }
     }
 
     /// Notes what a complete answer used.
@@ -162,6 +190,17 @@ impl Accounting {
             }
         }
         let tokens = self.entry.tokens;
+        if let Some(expected) = self.prediction.take()
+            && (self.is_exact || 0 < self.pieces)
+        {
+            // Anything else ended before the replica has read the prompt.
+            let prompt = self.is_exact.then_some(tokens.prompt);
+            expected.prediction.finish(Answered {
+                prompt_tokens: prompt,
+                cached_tokens: tokens.cached,
+                first_token: expected.first_token,
+            });
+        }
         self.entry.cost = cost(&self.prices, tokens);
         let used = Need {
             tokens: tokens.prompt + tokens.completion,

@@ -43,7 +43,7 @@ impl AddAssign for Cost {
 /// What tokens cost, rounded up to a nano-dollar. Tokens of the prompt that the upstream had cached have a price of
 /// their own, if one is given.
 pub(crate) fn cost(prices: &Prices, tokens: Tokens) -> Cost {
-    let cached = tokens.cached.min(tokens.prompt);
+    let cached = tokens.cached.unwrap_or(0).min(tokens.prompt);
     let parts = [
         (tokens.prompt - cached, prices.input_nanos),
         (
@@ -83,7 +83,7 @@ mod tests {
         let tokens = Tokens {
             prompt,
             completion,
-            cached,
+            cached: Some(cached),
         };
         assert_eq!(cost(&prices, tokens), Cost(expected));
     }

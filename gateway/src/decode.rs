@@ -36,6 +36,18 @@ const BYTES_PER_TOKEN: u64 = 4;
 const OUTPUT_GUESSED: u64 = 1024;
 
 impl Decoded {
+    /// A request with this body.
+    #[cfg(test)]
+    pub(crate) fn of(operation: Operation, body: &'static str) -> Self {
+        let body = Bytes::from_static(body.as_bytes());
+        let fields = fields::find(&body).unwrap();
+        Self {
+            body,
+            fields,
+            operation,
+        }
+    }
+
     /// The tokens that the request may need, before anybody has counted them.
     pub(crate) fn guess(&self) -> Tokens {
         let bytes = u64::try_from(self.body.len()).unwrap_or(u64::MAX);
@@ -45,7 +57,7 @@ impl Decoded {
                 Operation::Embedding => 0,
                 _ => self.fields.output_max.unwrap_or(OUTPUT_GUESSED),
             },
-            cached: 0,
+            cached: None,
         }
     }
 }

@@ -259,6 +259,9 @@ async fn answer(
     } = held;
     let target = &route.targets[answered.target];
     accounting.answered_by(target);
+    if let Some((prediction, sent)) = answered.prediction {
+        accounting.expect(prediction, sent);
+    }
     let limits = accounting.limit_headers().clone();
     let mut response = match answered.answer {
         Answer::Whole {

@@ -19,14 +19,6 @@ mod limits;
 mod metrics;
 mod models;
 mod policy;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "no route asks for it until the strategy is in the snapshot"
-    )
-)]
 mod prefix;
 mod provider;
 mod retry;

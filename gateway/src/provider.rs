@@ -13,7 +13,7 @@ pub(crate) struct Tokens {
     pub(crate) prompt: u64,
     /// Tokens of the answer.
     pub(crate) completion: u64,
-    /// Tokens of the prompt that the upstream had cached.
-    #[serde(default)]
-    pub(crate) cached: u64,
+    /// Tokens of the prompt that the upstream had cached, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cached: Option<u64>,
 }

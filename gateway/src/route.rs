@@ -53,7 +53,7 @@ mod tests {
 
     use protocol::{
         openai::ErrorKind,
-        snapshot::{Access, GatewaySnapshot, RouteEntry, Strategy},
+        snapshot::{Access, Affinity, GatewaySnapshot, RouteEntry, Strategy},
     };
 
     use super::route;
@@ -69,6 +69,7 @@ mod tests {
             generation: 1,
             models: vec![model.to_owned()],
             strategy: Strategy::Weighted,
+            affinity: Affinity::None,
             targets: Vec::new(),
             retries: Default::default(),
             timeouts: Default::default(),

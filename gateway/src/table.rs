@@ -10,12 +10,12 @@ use http::{HeaderValue, Uri};
 use jiff::Timestamp;
 use protocol::{
     key::parse_hash,
-    snapshot::{self, GatewaySnapshot, KeyEntry, Prices, RouteEntry, Strategy, Timeouts},
+    snapshot::{self, Affinity, GatewaySnapshot, KeyEntry, Prices, RouteEntry, Strategy, Timeouts},
 };
 use thiserror::Error;
 
 use crate::{
-    endpoint::{Endpoint, Endpoints},
+    endpoint::{Caches, Endpoint, Endpoints},
     limits::{self, Registry, Rule},
     metrics::TargetSeries,
     retry::Budget,
@@ -103,6 +103,8 @@ pub(crate) struct Target {
     pub(crate) model: String,
     /// Its replicas.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    /// What is known of their caches, if replicas are picked by it.
+    pub(crate) caches: Option<Caches>,
     /// Its share of the traffic.
     pub(crate) weight: u32,
     /// Its place in the order of failover.
@@ -283,10 +285,19 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             value.set_sensitive(true);
             Ok(value)
         });
+        let endpoints: Vec<Arc<Endpoint>> = compiled.collect::<Result<_, _>>()?;
+        let caches = match entry.affinity {
+            Affinity::Prefix if 1 < endpoints.len() => {
+                let name = format!("{id}/{}", target.name);
+                lasting.endpoints.caches(&name, &endpoints)
+            }
+            _ => None,
+        };
         Ok(Target {
             name: target.name.clone(),
             model: target.model.clone(),
-            endpoints: compiled.collect::<Result<_, _>>()?,
+            endpoints,
+            caches,
             weight: target.weight,
             priority: target.priority,
             authorization: authorization.transpose()?,

@@ -186,7 +186,7 @@ mod tests {
         let tokens = Some(Tokens {
             prompt: 1,
             completion: 2,
-            cached: 0,
+            cached: None,
         });
         let whole = Tally {
             pieces: 2,

@@ -195,7 +195,7 @@ impl Store {
                 integer(sum.requests),
                 integer(sum.tokens.prompt),
                 integer(sum.tokens.completion),
-                integer(sum.tokens.cached),
+                integer(sum.cached),
                 integer(sum.cost.nanos())
             ])?;
         }
@@ -260,6 +260,7 @@ impl Store {
 struct Sum {
     requests: u64,
     tokens: Tokens,
+    cached: u64,
     cost: Cost,
 }
 
@@ -268,7 +269,7 @@ impl Sum {
         self.requests += 1;
         self.tokens.prompt += entry.tokens.prompt;
         self.tokens.completion += entry.tokens.completion;
-        self.tokens.cached += entry.tokens.cached;
+        self.cached += entry.tokens.cached.unwrap_or(0);
         self.cost += entry.cost;
     }
 }
@@ -291,7 +292,7 @@ fn write_one(write: &mut Statement<'_>, entry: &Entry) -> rusqlite::Result<bool>
         entry.started_at.as_millisecond(),
         entry.first_byte_millis.map(integer),
         integer(entry.duration_millis),
-        integer(entry.tokens.cached),
+        integer(entry.tokens.cached.unwrap_or(0)),
         integer(entry.cost.nanos()),
     ])?;
     Ok(0 < changed)

@@ -21,7 +21,7 @@ fn entry(id: &str, outcome: Outcome, prompt: u64, completion: u64) -> Entry {
         tokens: Tokens {
             prompt,
             completion,
-            cached: 0,
+            cached: None,
         },
         ..Entry::default()
     }

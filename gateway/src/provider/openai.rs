@@ -133,8 +133,7 @@ impl From<RawUsage> for Tokens {
             completion: usage.completion_tokens,
             cached: usage
                 .prompt_tokens_details
-                .and_then(|details| details.cached_tokens)
-                .unwrap_or(0),
+                .and_then(|details| details.cached_tokens),
         }
     }
 }
@@ -206,7 +205,7 @@ mod tests {
         let tokens = Tokens {
             prompt: 3,
             completion: 4,
-            cached: 0,
+            cached: None,
         };
         assert_eq!(
             decode_response(br#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#),
@@ -215,7 +214,7 @@ mod tests {
         let embedding = Tokens {
             prompt: 3,
             completion: 0,
-            cached: 0,
+            cached: None,
         };
         assert_eq!(
             decode_response(br#"{"usage":{"prompt_tokens":3}}"#),
@@ -236,7 +235,7 @@ mod tests {
         let tokens = Some(Tokens {
             prompt: 1,
             completion: 2,
-            cached: 0,
+            cached: None,
         });
         check_event(
             "[DONE]",

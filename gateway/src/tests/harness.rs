@@ -15,7 +15,8 @@ use hyper::body::Incoming;
 use protocol::{
     key::hash_key,
     snapshot::{
-        Access, GatewaySnapshot, KeyEntry, Retries, RouteEntry, Strategy, Target, Timeouts,
+        Access, Affinity, GatewaySnapshot, KeyEntry, Retries, RouteEntry, Strategy, Target,
+        Timeouts,
     },
     sse::{Event, Parser},
 };
@@ -325,6 +326,7 @@ pub(super) fn route(model: &str, targets: Vec<Target>) -> RouteEntry {
         generation: 1,
         models: vec![model.to_owned()],
         strategy: Strategy::Failover,
+        affinity: Affinity::None,
         targets: targets
             .map(|(place, target)| Target {
                 priority: u32::try_from(place).unwrap(),

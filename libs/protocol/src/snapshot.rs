@@ -109,6 +109,9 @@ pub struct RouteEntry {
     pub models: Vec<String>,
     /// How a target is picked.
     pub strategy: Strategy,
+    /// How a replica of a target is picked.
+    #[serde(default)]
+    pub affinity: Affinity,
     /// Where requests go.
     pub targets: Vec<Target>,
     /// How failures are retried.
@@ -220,6 +223,16 @@ pub enum Strategy {
     Weighted,
     /// The lowest priority number that is healthy.
     Failover,
+}
+
+/// How a replica of a target is picked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Affinity {
+    /// Of two at random, the one with fewer requests in progress.
+    #[default]
+    None,
+    /// The one that has most of the prompt in its key-value cache, unless too much waits there.
+    Prefix,
 }
 
 /// A place that answers requests.

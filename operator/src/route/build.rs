@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use crds::route::Strategy as Picked;
 use jiff::Timestamp;
-use protocol::snapshot::{Retries, RouteEntry, Strategy, Target, Timeouts};
+use protocol::snapshot::{Affinity, Retries, RouteEntry, Strategy, Target, Timeouts};
 
 use super::{
     patterns::rank,
@@ -70,6 +70,10 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             strategy: match route.strategy {
                 Picked::Weighted => Strategy::Weighted,
                 Picked::Failover => Strategy::Failover,
+            },
+            affinity: match route.affinity {
+                crds::route::Affinity::None => Affinity::None,
+                crds::route::Affinity::Prefix => Affinity::Prefix,
             },
             targets: route.backends.iter().map(target).collect(),
             retries: Retries {

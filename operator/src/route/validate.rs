@@ -5,7 +5,7 @@ use std::time::Duration;
 use crds::{
     Route,
     condition::Reason,
-    route::{Auth, Backend, Strategy},
+    route::{Affinity, Auth, Backend, Strategy},
 };
 use jiff::Timestamp;
 use protocol::{
@@ -58,6 +58,7 @@ pub(crate) struct ValidRoute {
     pub(super) created: Timestamp,
     pub(super) patterns: Vec<String>,
     pub(super) strategy: Strategy,
+    pub(super) affinity: Affinity,
     pub(super) backends: Vec<ValidBackend>,
     pub(super) attempts: u32,
     pub(super) backoff: Duration,
@@ -119,6 +120,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
             .map_or(Timestamp::UNIX_EPOCH, |created| created.0),
         patterns: spec.r#match.models.clone(),
         strategy: spec.targets.strategy,
+        affinity: spec.targets.affinity,
         backends,
         attempts: spec.retries.attempts,
         backoff: parse("spec.retries.backoff", &spec.retries.backoff)?,
