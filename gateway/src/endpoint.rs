@@ -124,6 +124,16 @@ pub(crate) struct Caches {
     pub(crate) seats: Vec<Arc<Seat>>,
 }
 
+impl Caches {
+    /// Forgets what a replica has.
+    pub(crate) fn forget(&self, endpoint: &Endpoint) {
+        let seat = self.seats.iter().find(|seat| seat.name() == endpoint.url);
+        if let Some(seat) = seat {
+            self.picker.forget(seat);
+        }
+    }
+}
+
 /// All endpoints that any table in use names, by URL, and the retry budgets of all routes.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {

@@ -215,26 +215,40 @@ fn note(
     failure: &Failure,
 ) {
     let route = &forward.route.id;
-    let target = &forward.route.targets[target].name;
+    let name = &forward.route.targets[target].name;
     let upstream = endpoint.url();
     let error = failure.describe();
     let request_id = &forward.call.id;
     if failure.is_harmful() {
         warn!(
             request_id,
-            route, target, upstream, error, "an upstream failed"
+            route,
+            target = name,
+            upstream,
+            error,
+            "an upstream failed"
         );
         if endpoint.note_failure(Instant::now()) {
+            if let Some(caches) = &forward.route.targets[target].caches {
+                // Who was gone for a while may have been started again.
+                caches.forget(endpoint);
+            }
             forward.metrics.count_ejection(route);
             warn!(
                 route,
-                target, upstream, "an upstream is left out for a while"
+                target = name,
+                upstream,
+                "an upstream is left out for a while"
             );
         }
     } else {
         debug!(
             request_id,
-            route, target, upstream, error, "an upstream refused"
+            route,
+            target = name,
+            upstream,
+            error,
+            "an upstream refused"
         );
         endpoint.note_success();
     }

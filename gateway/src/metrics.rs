@@ -22,6 +22,8 @@ const DURATION_BUCKETS: [f64; 14] = [
 const FIRST_TOKEN_BUCKETS: [f64; 16] = [
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
+/// Shares of a whole.
+const RATIO_BUCKETS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
 /// Tokens of a request.
 const TOKEN_BUCKETS: [f64; 12] = [
     1.0,
@@ -134,6 +136,7 @@ pub(crate) struct Metrics {
     costs: Family<RequestLabels, Counter<f64, AtomicU64>>,
     retries: Family<RouteLabels, Counter>,
     limits: Family<LimitLabels, Counter>,
+    hit_ratios: Family<RouteLabels, Histogram, fn() -> Histogram>,
     ejections: Family<RouteLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
@@ -157,6 +160,7 @@ impl Default for Metrics {
             costs: Family::default(),
             retries: Family::default(),
             limits: Family::default(),
+            hit_ratios: Family::new_with_constructor(|| Histogram::new(RATIO_BUCKETS)),
             ejections: Family::default(),
             faults: Family::default(),
             in_flight: Gauge::default(),
@@ -197,6 +201,11 @@ impl Metrics {
             "gateway_limits_reached",
             "Requests beyond a limit, whether they were refused or only watched",
             self.limits.clone(),
+        );
+        registry.register(
+            "gateway_prefix_hit_ratio",
+            "Share of a prompt that the replica should have cached, where replicas are picked by it",
+            self.hit_ratios.clone(),
         );
         registry.register(
             "gateway_retries",
@@ -328,6 +337,15 @@ impl Metrics {
                 resource: reached.resource.name(),
             })
             .inc();
+    }
+
+    /// Observes what is expected of a replica's cache.
+    pub(crate) fn observe_prediction(&self, route: &str, hit_ratio: f64) {
+        self.hit_ratios
+            .get_or_create(&RouteLabels {
+                route: route.to_owned(),
+            })
+            .observe(hit_ratio);
     }
 
     /// Counts an upstream that is left out.

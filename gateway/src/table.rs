@@ -21,6 +21,9 @@ use crate::{
     retry::Budget,
 };
 
+/// The SHA-256 of a key.
+type Digest = [u8; 32];
+
 /// What outlives the tables.
 #[derive(Debug, Default)]
 pub(crate) struct Lasting {
@@ -46,7 +49,7 @@ pub(crate) struct Table {
     /// The places of routes with patterns.
     patterned: Vec<usize>,
     /// The keys, by their SHA-256.
-    keys: HashMap<[u8; 32], Arc<Key>>,
+    keys: HashMap<Digest, Arc<Key>>,
 }
 
 /// Who may use a route.
@@ -214,7 +217,7 @@ impl Table {
     }
 
     /// The key with this SHA-256.
-    pub(crate) fn key(&self, digest: &[u8; 32]) -> Option<&Arc<Key>> {
+    pub(crate) fn key(&self, digest: &Digest) -> Option<&Arc<Key>> {
         self.keys.get(digest)
     }
 
@@ -243,7 +246,7 @@ impl Table {
 }
 
 /// A key, by its hash; nobody can have one whose hash is none.
-fn compile_key(entry: &KeyEntry) -> Result<Option<([u8; 32], Arc<Key>)>, InvalidSnapshot> {
+fn compile_key(entry: &KeyEntry) -> Result<Option<(Digest, Arc<Key>)>, InvalidSnapshot> {
     let expires = entry.expires.as_ref().map(|text| {
         text.parse().map_err(|_| InvalidSnapshot::Expiry {
             key: entry.id.clone(),

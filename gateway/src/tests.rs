@@ -1,5 +1,6 @@
 //! Whole requests against scripted upstreams: what clients see, what upstreams get, what the ledger holds.
 
+mod affinity;
 mod failures;
 mod harness;
 mod keys;

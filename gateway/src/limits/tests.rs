@@ -140,7 +140,7 @@ fn a_limit_that_only_watches_refuses_nobody() {
     let held: Vec<Reservation> = (0..3)
         .map(|_| {
             reserve(&rules, &caller, NEED, at(0), |reached| {
-                over.push(reached.to_string())
+                over.push(reached.to_string());
             })
         })
         .collect::<Result<_, _>>()
