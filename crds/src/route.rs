@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     condition::Condition,
     reference::NameRef,
-    schema::{DURATION, label_map},
+    schema::{DECIMAL, DURATION, label_map},
 };
 
 /// Names, targets and access.
@@ -48,6 +48,14 @@ pub struct RouteSpec {
     /// Who may use it; every gateway key if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
+    /// What it gives its callers in a time, and at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub limits: Vec<Limit>,
+    /// What its callers may spend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub budgets: Vec<Budget>,
 }
 
 /// Which requests a route answers.
@@ -75,6 +83,9 @@ pub struct Targets {
     /// How a backend is picked.
     #[serde(default)]
     pub strategy: Strategy,
+    /// How a replica of a backend is picked.
+    #[serde(default)]
+    pub affinity: Affinity,
     /// The backends, by name.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub backends: Vec<Backend>,
@@ -88,6 +99,16 @@ pub enum Strategy {
     Weighted,
     /// The healthy one with the lowest priority number.
     Failover,
+}
+
+/// How a replica of a backend is picked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Affinity {
+    /// The less busy one of two at random.
+    #[default]
+    None,
+    /// The one that has most of the prompt in its cache, unless too much waits there.
+    Prefix,
 }
 
 /// A Model that answers.
@@ -115,6 +136,111 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub model_override: Option<String>,
+    /// What its tokens cost; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<Prices>,
+}
+
+/// What tokens cost, in US dollars a million.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Prices {
+    /// Tokens of prompts, as "0.20".
+    #[schemars(length(min = 1, max = 16), regex(pattern = DECIMAL))]
+    pub input_per_million: String,
+    /// Tokens of prompts that the backend had cached; as others if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), regex(pattern = DECIMAL))]
+    pub cached_input_per_million: Option<String>,
+    /// Tokens of answers.
+    #[schemars(length(min = 1, max = 16), regex(pattern = DECIMAL))]
+    pub output_per_million: String,
+}
+
+/// What a route gives in a time, and at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.requests) || has(self.tokens) || has(self.concurrency)",
+    "message": "a limit needs requests, tokens or concurrency"
+}]))]
+pub struct Limit {
+    /// The limit's name in this route.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// Whose requests count together: those of one key, or all of the route; Key if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per: Option<Per>,
+    /// Requests in a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Rate>,
+    /// Tokens of prompts and answers in a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Rate>,
+    /// Requests at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub concurrency: Option<u32>,
+    /// Whether requests beyond it are refused, or only told in logs and metrics; Enforce if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<LimitMode>,
+}
+
+/// So many in a time; they come back evenly, and after a pause all may come at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rate {
+    /// How many.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
+    pub limit: i64,
+    /// The time, as 1m.
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
+    pub window: String,
+}
+
+/// What may be spent in a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// The budget's name in this route.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// Whose requests count together: those of one key, or all of the route; Key if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per: Option<Per>,
+    /// US dollars, as "500".
+    #[schemars(length(min = 1, max = 16), regex(pattern = DECIMAL))]
+    pub amount: String,
+    /// Whole hours after which all of it is there again, as 24h or 720h; counted from 1970, UTC.
+    #[schemars(length(min = 2, max = 8), regex(pattern = "^[1-9][0-9]{0,3}h$"))]
+    pub window: String,
+    /// Whether requests beyond it are refused, or only told in logs and metrics; Enforce if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<LimitMode>,
+}
+
+/// Whose requests count together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Per {
+    /// Those of one key.
+    Key,
+    /// All of the route.
+    Route,
+}
+
+/// What happens beyond a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LimitMode {
+    /// Requests are refused.
+    Enforce,
+    /// Requests pass; logs and metrics tell.
+    Shadow,
 }
 
 /// How failures are retried.

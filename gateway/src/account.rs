@@ -1,17 +1,26 @@
 //! Account: one row in the ledger and one observation in the metrics for each request, however it ends.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use http::HeaderMap;
+use jiff::Timestamp;
+use protocol::snapshot::Prices;
 use tracing::debug;
 
 use crate::{
     authorize::Caller,
     call::Call,
+    cost::cost,
     encode::Tally,
     ledger::{Entry, Ledger, LedgerError, Outcome},
-    metrics::{Metrics, Observation},
+    limits::{Need, Reservation},
+    metrics::{Metrics, Observation, TargetSeries},
+    prefix::{Answered, Prediction},
     provider::Tokens,
-    table::Route,
+    table::{Route, Target},
 };
 
 /// How a request ended.
@@ -25,6 +34,14 @@ pub(crate) enum Ending {
     Cancelled,
 }
 
+/// What is expected of a replica's cache.
+#[derive(Debug)]
+struct Expectation {
+    prediction: Prediction,
+    sent: Instant,
+    first_token: Option<Duration>,
+}
+
 /// The status that access logs give to clients that went away.
 const CLIENT_CLOSED: u16 = 499;
 
@@ -36,6 +53,13 @@ pub(crate) struct Accounting {
     started: Instant,
     ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
+    reservation: Reservation,
+    /// The tokens that the request was guessed to need.
+    guess: Tokens,
+    prices: Prices,
+    series: Option<Arc<TargetSeries>>,
+    /// What is expected of the replica's cache, when the request was sent to it, and when the first bytes came.
+    prediction: Option<Expectation>,
     pieces: u64,
     is_exact: bool,
     is_finished: bool,
@@ -57,7 +81,7 @@ impl Accounting {
             key: caller.account().to_owned(),
             route: route.id.clone(),
             model: model.to_owned(),
-            operation: call.operation.name(),
+            operation: call.operation,
             started_at: call.started_at,
             ..Entry::default()
         };
@@ -67,16 +91,45 @@ impl Accounting {
             started: call.started,
             ledger,
             metrics,
+            reservation: Reservation::default(),
+            guess: Tokens::default(),
+            prices: Prices::default(),
+            series: None,
+            prediction: None,
             pieces: 0,
             is_exact: false,
             is_finished: false,
         }
     }
 
-    /// Notes who answers; `upstream_model` is the model's name there, which bounds the metrics' labels.
-    pub(crate) fn answered_by(&mut self, target: &str, upstream_model: &str) {
-        target.clone_into(&mut self.entry.target);
-        upstream_model.clone_into(&mut self.upstream_model);
+    /// Holds what the request has reserved for a guess of its tokens.
+    pub(crate) fn hold(&mut self, reservation: Reservation, guess: Tokens) {
+        self.reservation = reservation;
+        self.guess = guess;
+    }
+
+    /// The headers that tell what is left of limits.
+    pub(crate) fn limit_headers(&self) -> &HeaderMap {
+        self.reservation.headers()
+    }
+
+    /// Notes who answers; the model's name there bounds the metrics' labels.
+    pub(crate) fn answered_by(&mut self, target: &Target) {
+        self.entry.target.clone_from(&target.name);
+        self.upstream_model.clone_from(&target.model);
+        self.prices = target.prices;
+        self.series = Some(Arc::clone(&target.series));
+    }
+
+    /// Notes what is expected of the cache of the replica that the request was sent to.
+    pub(crate) fn expect(&mut self, prediction: Prediction, sent: Instant) {
+        self.metrics
+            .observe_prediction(&self.entry.route, prediction.hit_ratio());
+        self.prediction = Some(Expectation {
+            prediction,
+            sent,
+            first_token: None,
+        });
     }
 
     /// Writes an open row, so that a request that is cut off by a crash is known.
@@ -92,6 +145,10 @@ impl Accounting {
     pub(crate) fn note_stream(&mut self) {
         self.entry.is_streamed = true;
         self.entry.first_byte_millis = Some(millis_since(self.started));
+        if let Some(expected) = &mut self.prediction {
+            expected.prediction.note_first_token();
+            expected.first_token = Some(expected.sent.elapsed());
+        }
     }
 
     /// Notes what a complete answer used.
@@ -114,7 +171,7 @@ impl Accounting {
     /// The ledger cannot be written now; it goes on trying.
     pub(crate) async fn finish(&mut self, ending: Ending) -> Result<(), LedgerError> {
         self.close(ending);
-        self.ledger.write(self.entry.clone()).await
+        self.ledger.write(std::mem::take(&mut self.entry)).await
     }
 
     fn close(&mut self, ending: Ending) {
@@ -130,20 +187,43 @@ impl Accounting {
         if !self.is_exact {
             self.entry.tokens.completion = self.pieces;
             self.entry.is_estimated = 0 < self.pieces;
+            if self.entry.is_estimated {
+                self.entry.tokens.prompt = self.guess.prompt;
+            }
         }
+        let tokens = self.entry.tokens;
+        if let Some(expected) = self.prediction.take()
+            && (self.is_exact || 0 < self.pieces)
+        {
+            // Anything else ended before the replica has read the prompt.
+            let prompt = self.is_exact.then_some(tokens.prompt);
+            expected.prediction.finish(Answered {
+                prompt_tokens: prompt,
+                cached_tokens: tokens.cached,
+                first_token: expected.first_token,
+            });
+        }
+        self.entry.cost = cost(&self.prices, tokens);
+        let used = Need {
+            tokens: tokens.prompt + tokens.completion,
+            cost: self.entry.cost,
+        };
+        self.reservation.settle(used, Timestamp::now());
         self.metrics.observe(&Observation {
             route: &self.entry.route,
             model: &self.upstream_model,
+            series: self.series.as_deref(),
             operation: self.entry.operation,
             status,
-            tokens: self.entry.tokens,
+            tokens,
+            cost: self.entry.cost,
             duration: self.started.elapsed(),
             first_byte_millis: self.entry.first_byte_millis,
         });
         let Entry {
             id, route, target, ..
         } = &self.entry;
-        let (tokens, millis) = (self.entry.tokens, self.entry.duration_millis);
+        let millis = self.entry.duration_millis;
         debug!(
             request_id = id,
             route, target, status, tokens.prompt, tokens.completion, millis, "request ended"
@@ -155,7 +235,7 @@ impl Drop for Accounting {
     fn drop(&mut self) {
         if !self.is_finished {
             self.close(Ending::Cancelled);
-            self.ledger.write_later(self.entry.clone());
+            self.ledger.write_later(std::mem::take(&mut self.entry));
         }
     }
 }

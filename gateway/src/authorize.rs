@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use jiff::Timestamp;
-use protocol::{key::hash_key, openai::ErrorKind, snapshot::Access};
+use protocol::{key::digest, openai::ErrorKind};
 
 use crate::{
     fault::Fault,
-    table::{Key, Table},
+    table::{Access, Key, Table},
 };
 
 /// Who calls.
@@ -50,7 +50,7 @@ pub(crate) fn authorize(table: &Table, headers: &HeaderMap, now: Timestamp) -> C
     let Some(secret) = bearer(headers) else {
         return Caller::Nobody(Unauthorized::Missing);
     };
-    let Some(key) = table.key(&hash_key(secret)) else {
+    let Some(key) = table.key(&digest(secret)) else {
         return Caller::Nobody(Unauthorized::Wrong);
     };
     if key.expires.is_some_and(|expires| expires <= now) {
@@ -64,7 +64,7 @@ impl Caller {
     pub(crate) fn may_use(&self, access: &Access) -> bool {
         match (self, access) {
             (_, Access::Open) | (Self::Key(_), Access::AnyKey) => true,
-            (Self::Key(key), Access::Keys(ids)) => ids.contains(&key.id),
+            (Self::Key(key), Access::Keys(ids)) => ids.contains(&*key.id),
             (Self::Nobody(_), Access::AnyKey | Access::Keys(_)) => false,
         }
     }
@@ -99,7 +99,7 @@ mod tests {
     };
 
     use super::{Caller, Unauthorized, authorize};
-    use crate::{endpoint::Endpoints, table::Table};
+    use crate::table::{Lasting, Table};
 
     #[track_caller]
     fn check(header: Option<&str>, expected: Result<&str, Unauthorized>) {
@@ -113,11 +113,8 @@ mod tests {
             key("ns/old", "qd-old", Some("2020-01-01T00:00:00Z")),
             key("ns/new", "qd-new", Some("2999-01-01T00:00:00Z")),
         ];
-        let table = Table::compile(
-            &GatewaySnapshot::new(Vec::new(), keys),
-            &Endpoints::default(),
-        )
-        .unwrap();
+        let table =
+            Table::compile(&GatewaySnapshot::new(Vec::new(), keys), &Lasting::default()).unwrap();
         let mut headers = HeaderMap::new();
         if let Some(header) = header {
             headers.insert(

@@ -3,16 +3,21 @@
 use std::time::Instant;
 
 use jiff::Timestamp;
-use uuid::Uuid;
+use serde::{Deserialize, Serialize};
+use uuid::{Builder, fmt::Simple};
 
 /// What can be asked of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Operation {
     /// `POST /v1/chat/completions`.
+    #[default]
+    #[serde(rename = "chat")]
     Chat,
     /// `POST /v1/completions`.
+    #[serde(rename = "text_completion")]
     Completion,
     /// `POST /v1/embeddings`.
+    #[serde(rename = "embeddings")]
     Embedding,
 }
 
@@ -69,7 +74,16 @@ impl Call {
     }
 }
 
-/// A fresh request id; ids sort by time.
+/// A fresh request id; ids sort by time, to the millisecond.
 pub(crate) fn request_id() -> String {
-    format!("req_{}", Uuid::now_v7().simple())
+    const PREFIX: &str = "req_";
+    let millis = Timestamp::now().as_millisecond();
+    // The generator of this thread, not the system's: that would be a system call a request.
+    let id = Builder::from_unix_timestamp_millis(
+        u64::try_from(millis).unwrap_or(0),
+        &rand::random::<[u8; 10]>(),
+    );
+    let mut text = [0; Simple::LENGTH];
+    let digits = id.into_uuid().as_simple().encode_lower(&mut text);
+    [PREFIX, digits].concat()
 }

@@ -14,7 +14,7 @@ pub(crate) use self::{
     fields::{Fields, StreamOptions},
     splice::{Edit, splice},
 };
-use crate::{call::Operation, fault::Fault};
+use crate::{call::Operation, fault::Fault, provider::Tokens};
 
 /// How long a body may take to arrive: a slow client must not hold a place for ever.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -26,6 +26,40 @@ pub(crate) struct Decoded {
     pub(crate) body: Bytes,
     /// The fields that the gateway acts on.
     pub(crate) fields: Fields,
+    /// What is asked for.
+    pub(crate) operation: Operation,
+}
+
+/// Bytes of a body for each token that its prompt is guessed to have.
+const BYTES_PER_TOKEN: u64 = 4;
+/// Tokens that an answer is guessed to have at most, where the request does not say.
+const OUTPUT_GUESSED: u64 = 1024;
+
+impl Decoded {
+    /// A request with this body.
+    #[cfg(test)]
+    pub(crate) fn of(operation: Operation, body: &'static str) -> Self {
+        let body = Bytes::from_static(body.as_bytes());
+        let fields = fields::find(&body).unwrap();
+        Self {
+            body,
+            fields,
+            operation,
+        }
+    }
+
+    /// The tokens that the request may need, before anybody has counted them.
+    pub(crate) fn guess(&self) -> Tokens {
+        let bytes = u64::try_from(self.body.len()).unwrap_or(u64::MAX);
+        Tokens {
+            prompt: bytes.div_ceil(BYTES_PER_TOKEN),
+            completion: match self.operation {
+                Operation::Embedding => 0,
+                _ => self.fields.output_max.unwrap_or(OUTPUT_GUESSED),
+            },
+            cached: None,
+        }
+    }
 }
 
 /// Reads the body and finds the fields.
@@ -70,5 +104,9 @@ where
     if fields.stream && !operation.can_stream() {
         fields.stream = false;
     }
-    Ok(Decoded { body, fields })
+    Ok(Decoded {
+        body,
+        fields,
+        operation,
+    })
 }

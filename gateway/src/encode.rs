@@ -68,10 +68,11 @@ pub(crate) fn fault(fault: &Fault) -> Response<Body> {
             .headers_mut()
             .insert(header::ALLOW, HeaderValue::from_static(allow));
     }
-    if matches!(fault.kind, ErrorKind::Unavailable | ErrorKind::RateLimited) {
+    let is_passing = matches!(fault.kind, ErrorKind::Unavailable | ErrorKind::RateLimited);
+    if let Some(seconds) = fault.retry_after.or(is_passing.then_some(1)) {
         response
             .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

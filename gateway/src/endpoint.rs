@@ -16,7 +16,11 @@ use http::Uri;
 use parking_lot::Mutex;
 
 use self::health::Health;
-use crate::{call::Operation, retry::Budget};
+use crate::{
+    call::Operation,
+    prefix::{ENTRIES_DEFAULT, Picker, Seat},
+    retry::Budget,
+};
 
 /// One replica of a target.
 pub(crate) struct Endpoint {
@@ -111,11 +115,31 @@ impl Endpoint {
     }
 }
 
+/// What is known of the caches of a target's replicas.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    /// Who picks.
+    pub(crate) picker: Arc<Picker>,
+    /// The replicas' seats, in their order.
+    pub(crate) seats: Vec<Arc<Seat>>,
+}
+
+impl Caches {
+    /// Forgets what a replica has.
+    pub(crate) fn forget(&self, endpoint: &Endpoint) {
+        let seat = self.seats.iter().find(|seat| seat.name() == endpoint.url);
+        if let Some(seat) = seat {
+            self.picker.forget(seat);
+        }
+    }
+}
+
 /// All endpoints that any table in use names, by URL, and the retry budgets of all routes.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
     by_url: Mutex<HashMap<String, Weak<Endpoint>>>,
     budgets: Mutex<HashMap<String, Weak<Budget>>>,
+    pickers: Mutex<HashMap<String, Weak<Picker>>>,
 }
 
 impl Endpoints {
@@ -129,6 +153,21 @@ impl Endpoints {
         let endpoint = Arc::new(Endpoint::new(url)?);
         by_url.insert(url.to_owned(), Arc::downgrade(&endpoint));
         Some(endpoint)
+    }
+
+    /// What is known of the caches of a target's replicas; `None` if there are too many of them.
+    pub(crate) fn caches(&self, target: &str, endpoints: &[Arc<Endpoint>]) -> Option<Caches> {
+        let mut pickers = self.pickers.lock();
+        pickers.retain(|_, picker| 0 < picker.strong_count());
+        let known = pickers.get(target).and_then(Weak::upgrade);
+        let picker = known.unwrap_or_else(|| {
+            let picker = Arc::new(Picker::new(ENTRIES_DEFAULT));
+            pickers.insert(target.to_owned(), Arc::downgrade(&picker));
+            picker
+        });
+        let seats = endpoints.iter().map(|endpoint| picker.seat(&endpoint.url));
+        let seats = seats.collect::<Option<_>>()?;
+        Some(Caches { picker, seats })
     }
 
     /// The retry budget of this route.

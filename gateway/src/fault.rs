@@ -11,6 +11,8 @@ pub(crate) struct Fault {
     pub(crate) message: String,
     /// The parameter at fault.
     pub(crate) param: Option<&'static str>,
+    /// Seconds until another try may do better.
+    pub(crate) retry_after: Option<u64>,
     /// Methods that the path allows, with [`ErrorKind::MethodNotAllowed`].
     pub(crate) allow: Option<&'static str>,
 }
@@ -22,6 +24,7 @@ impl Fault {
             kind,
             message: message.into(),
             param: None,
+            retry_after: None,
             allow: None,
         }
     }

@@ -17,8 +17,8 @@ use tracing::{debug, warn};
 
 use self::candidates::Candidates;
 use crate::{
-    call::Call, decode::Decoded, endpoint::Lease, fault::Fault, metrics::Metrics, provider, retry,
-    table::Route, upstream::Upstream,
+    call::Call, decode::Decoded, endpoint::Lease, fault::Fault, metrics::Metrics,
+    prefix::Prediction, provider, retry, table::Route, upstream::Upstream,
 };
 
 /// What one request is forwarded with.
@@ -43,6 +43,8 @@ pub(crate) struct Answered {
     pub(crate) target: usize,
     /// The answer.
     pub(crate) answer: Answer,
+    /// What was expected of the replica's cache, and when the request was sent.
+    pub(crate) prediction: Option<(Prediction, Instant)>,
 }
 
 /// What an upstream answered.
@@ -151,7 +153,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
     let Forward { route, call, .. } = forward;
     route.budget.deposit();
     let deadline = call.started + Duration::from_millis(route.timeouts.request_millis);
-    let mut candidates = Candidates::new(route, &mut rand::rng());
+    let mut candidates = Candidates::new(route, forward.decoded, &mut rand::rng());
     let tries_max = route.retries_max.saturating_add(1);
     let mut repeats = 0;
     let mut last: Option<(usize, Failure)> = None;
@@ -182,6 +184,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
             tokio::time::sleep(wait).await;
         }
         let target = &route.targets[candidate.target];
+        let sent = Instant::now();
         let body = provider::openai::encode_request(forward.decoded, &target.model);
         match attempt::attempt(&forward, target, &candidate.endpoint, body, deadline).await {
             Ok(answer) => {
@@ -189,6 +192,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
                 return Ok(Answered {
                     target: candidate.target,
                     answer,
+                    prediction: candidate.prediction.map(|prediction| (prediction, sent)),
                 });
             }
             Err(failure) => {
@@ -211,26 +215,40 @@ fn note(
     failure: &Failure,
 ) {
     let route = &forward.route.id;
-    let target = &forward.route.targets[target].name;
+    let name = &forward.route.targets[target].name;
     let upstream = endpoint.url();
     let error = failure.describe();
     let request_id = &forward.call.id;
     if failure.is_harmful() {
         warn!(
             request_id,
-            route, target, upstream, error, "an upstream failed"
+            route,
+            target = name,
+            upstream,
+            error,
+            "an upstream failed"
         );
         if endpoint.note_failure(Instant::now()) {
+            if let Some(caches) = &forward.route.targets[target].caches {
+                // Who was gone for a while may have been started again.
+                caches.forget(endpoint);
+            }
             forward.metrics.count_ejection(route);
             warn!(
                 route,
-                target, upstream, "an upstream is left out for a while"
+                target = name,
+                upstream,
+                "an upstream is left out for a while"
             );
         }
     } else {
         debug!(
             request_id,
-            route, target, upstream, error, "an upstream refused"
+            route,
+            target = name,
+            upstream,
+            error,
+            "an upstream refused"
         );
         endpoint.note_success();
     }

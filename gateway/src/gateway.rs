@@ -15,16 +15,17 @@ use crate::{
     account::{Accounting, Ending},
     authorize::{Caller, authorize},
     call::{Call, Operation},
+    cost::cost,
     decode::{Decoded, decode},
     encode::{self, Body, Streaming},
-    endpoint::Endpoints,
     fault::Fault,
     forward::{Answer, Answered, Failed, Forward, Refusal, forward},
     ledger::{Ledger, LedgerError},
+    limits::{self, Need, Registry},
     metrics::Metrics,
     models, provider,
     route::route,
-    table::{InvalidSnapshot, Route, Table},
+    table::{InvalidSnapshot, Lasting, Route, Table},
     upstream::{self, Upstream},
     usage,
 };
@@ -43,7 +44,7 @@ pub(crate) struct Limits {
 pub(crate) struct Gateway {
     /// `None` until the first snapshot came.
     table: RwLock<Option<Arc<Table>>>,
-    endpoints: Endpoints,
+    lasting: Lasting,
     upstream: Upstream,
     ledger: Arc<Ledger>,
     /// The metrics.
@@ -55,9 +56,16 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// A gateway that knows no routes yet.
     pub(crate) fn new(ledger: Arc<Ledger>, limits: Limits) -> Self {
+        let spent = Arc::clone(&ledger);
+        let lasting = Lasting {
+            meters: Registry::new(Box::new(move |route, per, since| {
+                spent.spent(route, per, since)
+            })),
+            ..Lasting::default()
+        };
         Self {
             table: RwLock::new(None),
-            endpoints: Endpoints::default(),
+            lasting,
             upstream: upstream::client(),
             ledger,
             metrics: Arc::default(),
@@ -71,7 +79,7 @@ impl Gateway {
     /// # Errors
     /// [`InvalidSnapshot`]; the one in use stays.
     pub(crate) fn apply(&self, snapshot: &GatewaySnapshot) -> Result<(), InvalidSnapshot> {
-        let table = Arc::new(Table::compile(snapshot, &self.endpoints)?);
+        let table = Arc::new(Table::compile(snapshot, &self.lasting)?);
         info!(
             version = table.version,
             routes = table.routes.len(),
@@ -157,17 +165,14 @@ impl Gateway {
         let table = self.table()?;
         let caller = authorize(&table, headers, Timestamp::now());
         if let Caller::Nobody(why) = &caller
-            && !table
-                .routes
-                .iter()
-                .any(|route| caller.may_use(&route.access))
+            && !table.has_open_route
         {
             // Nothing is open: the body of somebody unknown is not even read.
             return Err(why.fault());
         }
         let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
         let route = Arc::clone(route(&table, &caller, &decoded.fields.model)?);
-        let mut accounting = self.open_account(&call, &caller, &route, &decoded);
+        let mut accounting = self.open_account(&call, &caller, &route, &decoded)?;
         if !self.ledger.is_healthy() {
             // Asked before the upstream is: an answer that could not be accounted for would be wasted.
             accounting
@@ -206,15 +211,31 @@ impl Gateway {
         })
     }
 
+    /// Reserves what the request may need of the route's limits, and opens its account.
     fn open_account(
         &self,
         call: &Call,
         caller: &Caller,
         route: &Route,
         decoded: &Decoded,
-    ) -> Accounting {
+    ) -> Result<Accounting, Fault> {
+        let guess = decoded.guess();
+        let costs = route
+            .targets
+            .iter()
+            .map(|target| cost(&target.prices, guess));
+        let need = Need {
+            tokens: guess.prompt + guess.completion,
+            cost: costs.max().unwrap_or_default(),
+        };
+        let over = |reached: &limits::Reached| self.metrics.count_limit(&route.id, reached);
+        let reservation = limits::reserve(&route.rules, caller, need, call.started_at, over)
+            .map_err(|reached| reached.fault())?;
         let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
-        Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics)
+        let mut accounting =
+            Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
+        accounting.hold(reservation, guess);
+        Ok(accounting)
     }
 }
 
@@ -237,8 +258,12 @@ async fn answer(
         permit,
     } = held;
     let target = &route.targets[answered.target];
-    accounting.answered_by(&target.name, &target.model);
-    match answered.answer {
+    accounting.answered_by(target);
+    if let Some((prediction, sent)) = answered.prediction {
+        accounting.expect(prediction, sent);
+    }
+    let limits = accounting.limit_headers().clone();
+    let mut response = match answered.answer {
         Answer::Whole {
             status,
             content_type,
@@ -249,7 +274,7 @@ async fn answer(
                 .finish(Ending::Complete)
                 .await
                 .map_err(|error| unaccounted(&error))?;
-            Ok(encode::whole(status, content_type, body))
+            encode::whole(status, content_type, body)
         }
         Answer::Stream { first, rest, lease } => {
             accounting.note_stream();
@@ -258,7 +283,7 @@ async fn answer(
                 .await
                 .map_err(|error| unaccounted(&error))?;
             let options = decoded.fields.stream_options.as_ref();
-            Ok(encode::stream(Streaming {
+            encode::stream(Streaming {
                 first,
                 rest,
                 lease,
@@ -267,9 +292,11 @@ async fn answer(
                 idle: Duration::from_millis(route.timeouts.stream_idle_millis),
                 deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
                 _permit: permit,
-            }))
+            })
         }
-    }
+    };
+    response.headers_mut().extend(limits);
+    Ok(response)
 }
 
 /// Tells why there is no answer, once the ledger knows of it.
@@ -279,7 +306,7 @@ async fn fail(
     mut accounting: Accounting,
 ) -> Result<Response<Body>, Fault> {
     if let Some(target) = failed.target.map(|target| &route.targets[target]) {
-        accounting.answered_by(&target.name, &target.model);
+        accounting.answered_by(target);
     }
     let status = match &failed.refusal {
         Refusal::Fault(fault) => fault.kind.status(),

@@ -1,15 +1,19 @@
-//! The ledger: one row for each request, in SQLite, on disk before the answer is complete.
+//! The ledger: one row for each request, on disk before the answer is complete.
 //!
-//! One thread writes; requests that come together share a transaction and its sync (WAL, `synchronous=FULL`), so that
-//! a row whose write was acknowledged survives kill -9 and power loss. Totals by key and model are kept in the same
-//! transaction. When the disk does not take a row, the answer is refused as unavailable rather than given away
-//! unaccounted; ends of streams that are already out are kept and tried again with the next rows.
+//! One thread appends rows to a journal; requests that come together share a sync, so that a row whose write was
+//! acknowledged survives kill -9 and power loss. Another thread takes the journal into SQLite, many rows in one
+//! transaction, with totals by key and model and the mark of how far it came: each row counts once. When the disk does
+//! not take a row, the answer is refused as unavailable rather than given away unaccounted; ends of streams that are
+//! already out are kept and tried again with the next rows.
 
+mod journal;
+mod keeper;
 mod store;
 mod writer;
 
 use std::{
-    path::Path,
+    collections::{HashMap, VecDeque},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,18 +23,29 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde::Serialize;
+use protocol::snapshot::Per;
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tracing::error;
 
-use self::{store::Store, writer::Command};
-use crate::provider::Tokens;
+use self::{
+    journal::{Create, Journal, Position, Reader, create_file},
+    keeper::Keeper,
+    store::Store,
+    writer::{Command, Writer},
+};
+use crate::{
+    call::Operation,
+    cost::{Cost, dollars},
+    provider::Tokens,
+};
 
 /// The ledger's file in the data folder.
 const FILE: &str = "ledger.sqlite";
 
 /// One request.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     /// The request's id.
     pub(crate) id: String,
@@ -43,13 +58,16 @@ pub(crate) struct Entry {
     /// The target that answered, or failed last.
     pub(crate) target: String,
     /// What was asked for.
-    pub(crate) operation: &'static str,
+    pub(crate) operation: Operation,
     /// The HTTP status; 499 if the client went away.
     pub(crate) status: u16,
     /// How it ended.
     pub(crate) outcome: Outcome,
     /// What it used.
     pub(crate) tokens: Tokens,
+    /// What that cost.
+    #[serde(default)]
+    pub(crate) cost: Cost,
     /// Whether the tokens are counted by us, as the upstream did not say.
     pub(crate) is_estimated: bool,
     /// Whether the answer was a stream.
@@ -63,7 +81,8 @@ pub(crate) struct Entry {
 }
 
 /// How a request ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Outcome {
     /// It has not ended.
     #[default]
@@ -99,6 +118,11 @@ pub(crate) struct Total {
     pub(crate) prompt_tokens: u64,
     /// Tokens of their answers.
     pub(crate) completion_tokens: u64,
+    /// Tokens of their prompts that upstreams had cached.
+    pub(crate) cached_tokens: u64,
+    /// What they cost, in US dollars, as `12.5`.
+    #[serde(rename = "cost_usd", serialize_with = "as_dollars")]
+    pub(crate) cost: Cost,
 }
 
 /// Why the ledger does not take or give something.
@@ -115,9 +139,10 @@ pub(crate) enum LedgerError {
 /// The ledger.
 #[derive(Debug)]
 pub(crate) struct Ledger {
+    file: PathBuf,
     commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
     is_healthy: Arc<AtomicBool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Ledger {
@@ -126,21 +151,51 @@ impl Ledger {
     /// # Errors
     /// The file cannot be opened or written.
     pub(crate) fn open(data_dir: &Path) -> Result<Self, LedgerError> {
-        std::fs::create_dir_all(data_dir)
-            .map_err(|error| LedgerError::Storage(error.to_string()))?;
-        let store = Store::open(&data_dir.join(FILE))?;
+        Self::open_with(data_dir, Box::new(create_file))
+    }
+
+    fn open_with(data_dir: &Path, create: Box<Create>) -> Result<Self, LedgerError> {
+        std::fs::create_dir_all(data_dir).map_err(|error| storage(&error))?;
+        let file = data_dir.join(FILE);
+        let store = Store::open(&file)?;
+        let position = store.position()?;
+        let segments = journal::segments(data_dir).map_err(|error| storage(&error))?;
+        let last = segments.last().copied().unwrap_or(0).max(position.segment);
+        let mut keeper = Keeper {
+            store,
+            reader: Reader::new(data_dir, position),
+            // All that is there: a segment of the last run is never written to again.
+            end: Position {
+                segment: last + 1,
+                offset: 0,
+            },
+            is_healthy: true,
+        };
+        keeper.take()?;
+        keeper.store.close_interrupted()?;
+        let (to_keeper, from_writer) = std::sync::mpsc::channel();
         // Unbounded here, bounded by the requests in progress: each has at most two commands on the way.
         let (sender, receiver) = mpsc::unbounded_channel();
         let is_healthy = Arc::new(AtomicBool::new(true));
-        let health = Arc::clone(&is_healthy);
-        let thread = std::thread::Builder::new()
-            .name("ledger".to_owned())
-            .spawn(move || writer::run(store, receiver, &health))
-            .map_err(|error| LedgerError::Storage(error.to_string()))?;
+        let (journal, health) = (
+            Journal::new(data_dir, last + 1, create),
+            Arc::clone(&is_healthy),
+        );
+        let keeping = start("ledger-keeper", move || keeper.run(&from_writer))?;
+        let writing = start("ledger", move || {
+            let writer = Writer {
+                journal,
+                keeper: to_keeper,
+                is_healthy: &health,
+                kept: VecDeque::new(),
+            };
+            writer.run(receiver);
+        })?;
         Ok(Self {
+            file,
             commands: Mutex::new(Some(sender)),
             is_healthy,
-            thread: Mutex::new(Some(thread)),
+            threads: Mutex::new(vec![writing, keeping]),
         })
     }
 
@@ -184,11 +239,20 @@ impl Ledger {
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 
+    /// What was spent of a route since then, in nano-dollars, by key or together; blocks. Not all of the last second.
+    pub(crate) fn spent(&self, route: &str, per: Per, since: Timestamp) -> HashMap<String, u64> {
+        let spent = Store::open(&self.file).and_then(|store| store.spent(route, per, since));
+        spent.unwrap_or_else(|error| {
+            error!(route, %error, "what was spent of a budget cannot be read, it counts from now on");
+            HashMap::new()
+        })
+    }
+
     /// Writes what is left and closes the file; blocks.
     pub(crate) fn close(&self) {
         drop(self.commands.lock().take());
-        if let Some(thread) = self.thread.lock().take() {
-            // A writer that panicked has told so on standard error.
+        for thread in self.threads.lock().drain(..) {
+            // A thread that panicked has told so on standard error.
             let _ = thread.join();
         }
     }
@@ -203,5 +267,26 @@ impl Ledger {
     }
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde asks for"
+)]
+fn as_dollars<S: Serializer>(cost: &Cost, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&dollars(cost.nanos()))
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LedgerError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| storage(&error))
+}
+
+fn storage(error: &std::io::Error) -> LedgerError {
+    LedgerError::Storage(error.to_string())
+}
+
+#[cfg(test)]
+pub(crate) mod disk;
 #[cfg(test)]
 mod tests;

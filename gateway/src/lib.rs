@@ -7,6 +7,7 @@ mod account;
 mod args;
 mod authorize;
 mod call;
+mod cost;
 mod decode;
 mod encode;
 mod endpoint;
@@ -14,17 +15,10 @@ mod fault;
 mod forward;
 mod gateway;
 mod ledger;
+mod limits;
 mod metrics;
 mod models;
 mod policy;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "no route asks for it until the strategy is in the snapshot"
-    )
-)]
 mod prefix;
 mod provider;
 mod retry;

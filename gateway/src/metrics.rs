@@ -1,6 +1,9 @@
 //! Metrics, by OpenTelemetry's names for generative AI; labels come from the table, never from users.
 
-use std::time::Duration;
+use std::{
+    sync::{OnceLock, atomic::AtomicU64},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -9,7 +12,7 @@ use prometheus_client::{
 };
 use telemetry::metrics::{Registry, render};
 
-use crate::provider::Tokens;
+use crate::{call::Operation, cost::Cost, limits::Reached, provider::Tokens};
 
 /// Seconds of whole requests.
 const DURATION_BUCKETS: [f64; 14] = [
@@ -19,6 +22,8 @@ const DURATION_BUCKETS: [f64; 14] = [
 const FIRST_TOKEN_BUCKETS: [f64; 16] = [
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
+/// Shares of a whole.
+const RATIO_BUCKETS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
 /// Tokens of a request.
 const TOKEN_BUCKETS: [f64; 12] = [
     1.0,
@@ -70,12 +75,34 @@ struct RouteLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    route: String,
+    limit: String,
+    resource: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabels {
     code: &'static str,
 }
 
 /// The API that all upstreams speak so far.
 const PROVIDER: &str = "openai";
+
+/// The series of one target, by operation: looked up once, not with each request.
+#[derive(Debug, Default)]
+pub(crate) struct TargetSeries([OnceLock<Series>; Operation::ALL.len()]);
+
+/// What is observed of the answers of one status.
+#[derive(Debug)]
+struct Series {
+    labels: RequestLabels,
+    duration: Histogram,
+    first_token: OnceLock<Histogram>,
+    input: OnceLock<Histogram>,
+    output: OnceLock<Histogram>,
+    cost: OnceLock<Counter<f64, AtomicU64>>,
+}
 
 /// How a request went.
 #[derive(Debug)]
@@ -84,12 +111,16 @@ pub(crate) struct Observation<'a> {
     pub(crate) route: &'a str,
     /// The model's name at the target.
     pub(crate) model: &'a str,
+    /// The series of the target that answered.
+    pub(crate) series: Option<&'a TargetSeries>,
     /// What was asked for.
-    pub(crate) operation: &'static str,
+    pub(crate) operation: Operation,
     /// The status.
     pub(crate) status: u16,
     /// What it used.
     pub(crate) tokens: Tokens,
+    /// What that cost.
+    pub(crate) cost: Cost,
     /// How long it took.
     pub(crate) duration: Duration,
     /// Milliseconds to the first bytes of a stream.
@@ -102,7 +133,10 @@ pub(crate) struct Metrics {
     durations: Family<StatusLabels, Histogram, fn() -> Histogram>,
     first_tokens: Family<RequestLabels, Histogram, fn() -> Histogram>,
     tokens: Family<TokenLabels, Histogram, fn() -> Histogram>,
+    costs: Family<RequestLabels, Counter<f64, AtomicU64>>,
     retries: Family<RouteLabels, Counter>,
+    limits: Family<LimitLabels, Counter>,
+    hit_ratios: Family<RouteLabels, Histogram, fn() -> Histogram>,
     ejections: Family<RouteLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
@@ -123,7 +157,10 @@ impl Default for Metrics {
             durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             first_tokens: Family::new_with_constructor(|| Histogram::new(FIRST_TOKEN_BUCKETS)),
             tokens: Family::new_with_constructor(|| Histogram::new(TOKEN_BUCKETS)),
+            costs: Family::default(),
             retries: Family::default(),
+            limits: Family::default(),
+            hit_ratios: Family::new_with_constructor(|| Histogram::new(RATIO_BUCKETS)),
             ejections: Family::default(),
             faults: Family::default(),
             in_flight: Gauge::default(),
@@ -154,6 +191,21 @@ impl Metrics {
             "gen_ai_client_token_usage",
             "Tokens of a request",
             self.tokens.clone(),
+        );
+        registry.register(
+            "gen_ai_client_cost",
+            "US dollars that requests cost",
+            self.costs.clone(),
+        );
+        registry.register(
+            "gateway_limits_reached",
+            "Requests beyond a limit, whether they were refused or only watched",
+            self.limits.clone(),
+        );
+        registry.register(
+            "gateway_prefix_hit_ratio",
+            "Share of a prompt that the replica should have cached, where replicas are picked by it",
+            self.hit_ratios.clone(),
         );
         registry.register(
             "gateway_retries",
@@ -198,56 +250,73 @@ impl Metrics {
     /// Counts a request that ended.
     pub(crate) fn observe(&self, observation: &Observation<'_>) {
         self.in_flight.dec();
-        let Observation {
-            route,
-            model,
-            operation,
-            status,
-            tokens,
-            duration,
-            first_byte_millis,
-        } = observation;
-        let labels = RequestLabels {
-            gen_ai_operation_name: operation,
-            gen_ai_provider_name: PROVIDER,
-            gen_ai_request_model: (*model).to_owned(),
-            route: (*route).to_owned(),
+        let known = observation.series.filter(|_| observation.status == 200);
+        let looked_up;
+        let series = match known {
+            Some(known) => {
+                known.0[observation.operation as usize].get_or_init(|| self.series(observation))
+            }
+            None => {
+                looked_up = self.series(observation);
+                &looked_up
+            }
         };
-        if let Some(millis) = first_byte_millis {
-            self.first_tokens
-                .get_or_create(&labels)
-                .observe(Duration::from_millis(*millis).as_secs_f64());
+        let labels = &series.labels;
+        series.duration.observe(observation.duration.as_secs_f64());
+        if let Some(millis) = observation.first_byte_millis {
+            let first_token = || self.first_tokens.get_or_create_owned(labels);
+            let seconds = Duration::from_millis(millis).as_secs_f64();
+            series.first_token.get_or_init(first_token).observe(seconds);
         }
-        for (kind, count) in [("input", tokens.prompt), ("output", tokens.completion)] {
+        let tokens = observation.tokens;
+        for (kind, histogram, count) in [
+            ("input", &series.input, tokens.prompt),
+            ("output", &series.output, tokens.completion),
+        ] {
             if 0 < count {
-                let labels = TokenLabels {
-                    gen_ai_operation_name: operation,
-                    gen_ai_provider_name: PROVIDER,
-                    gen_ai_request_model: (*model).to_owned(),
-                    gen_ai_token_type: kind,
-                    route: (*route).to_owned(),
-                };
-                self.tokens
-                    .get_or_create(&labels)
-                    .observe(approximate(count));
+                let histogram = histogram.get_or_init(|| self.token_usage(labels, kind));
+                histogram.observe(approximate(count));
             }
         }
-        let RequestLabels {
-            gen_ai_operation_name,
-            gen_ai_provider_name,
-            gen_ai_request_model,
-            route,
-        } = labels;
-        let labels = StatusLabels {
-            gen_ai_operation_name,
-            gen_ai_provider_name,
-            gen_ai_request_model,
-            route,
-            status: *status,
+        if observation.cost != Cost::default() {
+            let cost = || self.costs.get_or_create_owned(labels);
+            let dollars = observation.cost.as_dollars();
+            series.cost.get_or_init(cost).inc_by(dollars);
+        }
+    }
+
+    fn series(&self, observation: &Observation<'_>) -> Series {
+        let labels = RequestLabels {
+            gen_ai_operation_name: observation.operation.name(),
+            gen_ai_provider_name: PROVIDER,
+            gen_ai_request_model: observation.model.to_owned(),
+            route: observation.route.to_owned(),
         };
-        self.durations
-            .get_or_create(&labels)
-            .observe(duration.as_secs_f64());
+        let with_status = StatusLabels {
+            gen_ai_operation_name: labels.gen_ai_operation_name,
+            gen_ai_provider_name: labels.gen_ai_provider_name,
+            gen_ai_request_model: labels.gen_ai_request_model.clone(),
+            route: labels.route.clone(),
+            status: observation.status,
+        };
+        Series {
+            labels,
+            duration: self.durations.get_or_create_owned(&with_status),
+            first_token: OnceLock::new(),
+            input: OnceLock::new(),
+            output: OnceLock::new(),
+            cost: OnceLock::new(),
+        }
+    }
+
+    fn token_usage(&self, labels: &RequestLabels, kind: &'static str) -> Histogram {
+        self.tokens.get_or_create_owned(&TokenLabels {
+            gen_ai_operation_name: labels.gen_ai_operation_name,
+            gen_ai_provider_name: labels.gen_ai_provider_name,
+            gen_ai_request_model: labels.gen_ai_request_model.clone(),
+            gen_ai_token_type: kind,
+            route: labels.route.clone(),
+        })
     }
 
     /// Counts a try after the first.
@@ -257,6 +326,26 @@ impl Metrics {
                 route: route.to_owned(),
             })
             .inc();
+    }
+
+    /// Counts a request beyond a limit.
+    pub(crate) fn count_limit(&self, route: &str, reached: &Reached) {
+        self.limits
+            .get_or_create(&LimitLabels {
+                route: route.to_owned(),
+                limit: reached.name.clone(),
+                resource: reached.resource.name(),
+            })
+            .inc();
+    }
+
+    /// Observes what is expected of a replica's cache.
+    pub(crate) fn observe_prediction(&self, route: &str, hit_ratio: f64) {
+        self.hit_ratios
+            .get_or_create(&RouteLabels {
+                route: route.to_owned(),
+            })
+            .observe(hit_ratio);
     }
 
     /// Counts an upstream that is left out.

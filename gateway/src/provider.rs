@@ -4,11 +4,16 @@
 
 pub(crate) mod openai;
 
+use serde::{Deserialize, Serialize};
+
 /// Tokens of one request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tokens {
     /// Tokens of the prompt.
     pub(crate) prompt: u64,
     /// Tokens of the answer.
     pub(crate) completion: u64,
+    /// Tokens of the prompt that the upstream had cached, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cached: Option<u64>,
 }

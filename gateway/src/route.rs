@@ -21,12 +21,8 @@ pub(crate) fn route<'a>(
     caller: &Caller,
     model: &str,
 ) -> Result<&'a Arc<Route>, Fault> {
-    let matching = table
-        .routes
-        .iter()
-        .filter(|route| route.models.iter().any(|pattern| pattern.matches(model)));
-    let allowed = matching
-        .into_iter()
+    let allowed = table
+        .answering(model)
         .find(|route| caller.may_use(&route.access));
     allowed.ok_or_else(|| match caller {
         Caller::Nobody(why) => why.fault(),
@@ -57,14 +53,13 @@ mod tests {
 
     use protocol::{
         openai::ErrorKind,
-        snapshot::{Access, GatewaySnapshot, RouteEntry, Strategy},
+        snapshot::{Access, Affinity, GatewaySnapshot, RouteEntry, Strategy},
     };
 
     use super::route;
     use crate::{
         authorize::{Caller, Unauthorized},
-        endpoint::Endpoints,
-        table::{Key, Table},
+        table::{Key, Lasting, Table},
     };
 
     fn entry(name: &str, model: &str, access: Access) -> RouteEntry {
@@ -74,10 +69,13 @@ mod tests {
             generation: 1,
             models: vec![model.to_owned()],
             strategy: Strategy::Weighted,
+            affinity: Affinity::None,
             targets: Vec::new(),
             retries: Default::default(),
             timeouts: Default::default(),
             access,
+            limits: Vec::new(),
+            budgets: Vec::new(),
         }
     }
 
@@ -95,7 +93,7 @@ mod tests {
         ];
         let table = Table::compile(
             &GatewaySnapshot::new(routes, Vec::new()),
-            &Endpoints::default(),
+            &Lasting::default(),
         )
         .unwrap();
         let found = route(&table, caller, model)

@@ -1,16 +1,37 @@
 //! The immutable table that requests are routed by, compiled from a snapshot.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderValue, Uri};
 use jiff::Timestamp;
-use protocol::snapshot::{Access, GatewaySnapshot, KeyEntry, RouteEntry, Strategy, Timeouts};
+use protocol::{
+    key::parse_hash,
+    snapshot::{self, Affinity, GatewaySnapshot, KeyEntry, Prices, RouteEntry, Strategy, Timeouts},
+};
 use thiserror::Error;
 
 use crate::{
-    endpoint::{Endpoint, Endpoints},
+    endpoint::{Caches, Endpoint, Endpoints},
+    limits::{self, Registry, Rule},
+    metrics::TargetSeries,
     retry::Budget,
 };
+
+/// The SHA-256 of a key.
+type Digest = [u8; 32];
+
+/// What outlives the tables.
+#[derive(Debug, Default)]
+pub(crate) struct Lasting {
+    /// Endpoints, with their health and their load.
+    pub(crate) endpoints: Endpoints,
+    /// What is used of limits.
+    pub(crate) meters: Registry,
+}
 
 /// What requests are routed by.
 #[derive(Debug)]
@@ -21,7 +42,25 @@ pub(crate) struct Table {
     pub(crate) routes: Vec<Arc<Route>>,
     /// When the table was made; models list it as their creation.
     pub(crate) created: Timestamp,
-    keys: HashMap<String, Arc<Key>>,
+    /// Whether anybody may use a route without a key.
+    pub(crate) has_open_route: bool,
+    /// The places of routes that answer a name, by the name.
+    exact: HashMap<String, Vec<usize>>,
+    /// The places of routes with patterns.
+    patterned: Vec<usize>,
+    /// The keys, by their SHA-256.
+    keys: HashMap<Digest, Arc<Key>>,
+}
+
+/// Who may use a route.
+#[derive(Debug)]
+pub(crate) enum Access {
+    /// The keys of these ids.
+    Keys(HashSet<String>),
+    /// Every key.
+    AnyKey,
+    /// Everybody, without a key.
+    Open,
 }
 
 /// A key.
@@ -54,6 +93,8 @@ pub(crate) struct Route {
     pub(crate) access: Access,
     /// What is left for retries.
     pub(crate) budget: Arc<Budget>,
+    /// What it gives its callers.
+    pub(crate) rules: Vec<Rule>,
 }
 
 /// A place that answers requests.
@@ -65,12 +106,18 @@ pub(crate) struct Target {
     pub(crate) model: String,
     /// Its replicas.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    /// What is known of their caches, if replicas are picked by it.
+    pub(crate) caches: Option<Caches>,
     /// Its share of the traffic.
     pub(crate) weight: u32,
     /// Its place in the order of failover.
     pub(crate) priority: u32,
     /// The value of the `Authorization` header for its endpoints.
     pub(crate) authorization: Option<HeaderValue>,
+    /// What its tokens cost.
+    pub(crate) prices: Prices,
+    /// Its series in the metrics.
+    pub(crate) series: Arc<TargetSeries>,
 }
 
 /// A model name, or all that begin or end alike.
@@ -126,54 +173,94 @@ pub(crate) enum InvalidSnapshot {
 }
 
 impl Table {
-    /// Compiles a snapshot; endpoints that were known keep their health and their load.
+    /// Compiles a snapshot; endpoints that were known keep their health and their load, and limits what is used of them.
     ///
     /// # Errors
     /// [`InvalidSnapshot`]; nothing of the snapshot is used then.
     pub(crate) fn compile(
         snapshot: &GatewaySnapshot,
-        endpoints: &Endpoints,
+        lasting: &Lasting,
     ) -> Result<Self, InvalidSnapshot> {
         let keys = snapshot
             .keys
             .iter()
             .map(compile_key)
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         let routes = snapshot
             .routes
             .iter()
-            .map(|route| compile_route(route, endpoints).map(Arc::new));
+            .map(|route| compile_route(route, lasting).map(Arc::new));
+        let routes: Vec<Arc<Route>> = routes.collect::<Result<_, _>>()?;
+        let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut patterned = Vec::new();
+        for (place, route) in routes.iter().enumerate() {
+            let mut is_patterned = false;
+            for pattern in &route.models {
+                match pattern {
+                    Pattern::Exact(name) => exact.entry(name.clone()).or_default().push(place),
+                    Pattern::Prefix(_) | Pattern::Suffix(_) => is_patterned = true,
+                }
+            }
+            patterned.extend(is_patterned.then_some(place));
+        }
         Ok(Self {
             version: snapshot.version.clone(),
-            routes: routes.collect::<Result<_, _>>()?,
+            has_open_route: routes
+                .iter()
+                .any(|route| matches!(route.access, Access::Open)),
+            routes,
             created: Timestamp::now(),
-            keys,
+            exact,
+            patterned,
+            keys: keys.into_iter().flatten().collect(),
         })
     }
 
-    /// The key with this hash.
-    pub(crate) fn key(&self, hash: &str) -> Option<&Arc<Key>> {
-        self.keys.get(hash)
+    /// The key with this SHA-256.
+    pub(crate) fn key(&self, digest: &Digest) -> Option<&Arc<Key>> {
+        self.keys.get(digest)
+    }
+
+    /// The routes that answer a model name, in order of precedence.
+    pub(crate) fn answering<'a, 'm>(
+        &'a self,
+        model: &'m str,
+    ) -> impl Iterator<Item = &'a Arc<Route>> + use<'a, 'm> {
+        let exact = self.exact.get(model).map_or(&[][..], Vec::as_slice);
+        let patterned = self.patterned.iter().filter(move |place| {
+            let mut patterns = self.routes[**place].models.iter();
+            patterns.any(|pattern| pattern.matches(model))
+        });
+        let (mut exact, mut patterned) = (exact.iter().peekable(), patterned.peekable());
+        let places = std::iter::from_fn(move || match (exact.peek(), patterned.peek()) {
+            (Some(left), Some(right)) if left == right => {
+                patterned.next();
+                exact.next()
+            }
+            (Some(left), Some(right)) if right < left => patterned.next(),
+            (Some(_), _) => exact.next(),
+            (None, _) => patterned.next(),
+        });
+        places.map(|place| &self.routes[*place])
     }
 }
 
-fn compile_key(entry: &KeyEntry) -> Result<(String, Arc<Key>), InvalidSnapshot> {
+/// A key, by its hash; nobody can have one whose hash is none.
+fn compile_key(entry: &KeyEntry) -> Result<Option<(Digest, Arc<Key>)>, InvalidSnapshot> {
     let expires = entry.expires.as_ref().map(|text| {
         text.parse().map_err(|_| InvalidSnapshot::Expiry {
             key: entry.id.clone(),
             expires: text.clone(),
         })
     });
-    Ok((
-        entry.hash.clone(),
-        Arc::new(Key {
-            id: entry.id.clone(),
-            expires: expires.transpose()?,
-        }),
-    ))
+    let key = Arc::new(Key {
+        id: entry.id.clone(),
+        expires: expires.transpose()?,
+    });
+    Ok(parse_hash(&entry.hash).map(|hash| (hash, key)))
 }
 
-fn compile_route(entry: &RouteEntry, endpoints: &Endpoints) -> Result<Route, InvalidSnapshot> {
+fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, InvalidSnapshot> {
     let id = format!("{}/{}", entry.namespace, entry.name);
     let models = entry
         .models
@@ -190,7 +277,7 @@ fn compile_route(entry: &RouteEntry, endpoints: &Endpoints) -> Result<Route, Inv
             if !is_http(url) {
                 return Err(context(url));
             }
-            endpoints.get(url).ok_or_else(|| context(url))
+            lasting.endpoints.get(url).ok_or_else(|| context(url))
         });
         let authorization = target.credential.as_ref().map(|credential| {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose()))
@@ -201,13 +288,24 @@ fn compile_route(entry: &RouteEntry, endpoints: &Endpoints) -> Result<Route, Inv
             value.set_sensitive(true);
             Ok(value)
         });
+        let endpoints: Vec<Arc<Endpoint>> = compiled.collect::<Result<_, _>>()?;
+        let caches = match entry.affinity {
+            Affinity::Prefix if 1 < endpoints.len() => {
+                let name = format!("{id}/{}", target.name);
+                lasting.endpoints.caches(&name, &endpoints)
+            }
+            _ => None,
+        };
         Ok(Target {
             name: target.name.clone(),
             model: target.model.clone(),
-            endpoints: compiled.collect::<Result<_, _>>()?,
+            endpoints,
+            caches,
             weight: target.weight,
             priority: target.priority,
             authorization: authorization.transpose()?,
+            prices: target.prices.unwrap_or_default(),
+            series: Arc::default(),
         })
     });
     Ok(Route {
@@ -217,8 +315,13 @@ fn compile_route(entry: &RouteEntry, endpoints: &Endpoints) -> Result<Route, Inv
         retries_max: entry.retries.attempts,
         backoff: Duration::from_millis(entry.retries.backoff_millis),
         timeouts: entry.timeouts,
-        access: entry.access.clone(),
-        budget: endpoints.budget(&id),
+        access: match &entry.access {
+            snapshot::Access::Keys(ids) => Access::Keys(ids.iter().cloned().collect()),
+            snapshot::Access::AnyKey => Access::AnyKey,
+            snapshot::Access::Open => Access::Open,
+        },
+        budget: lasting.endpoints.budget(&id),
+        rules: limits::rules(&id, &entry.limits, &entry.budgets, &lasting.meters),
         id,
     })
 }

@@ -1,8 +1,10 @@
 //! Whole requests against scripted upstreams: what clients see, what upstreams get, what the ledger holds.
 
+mod affinity;
 mod failures;
 mod harness;
 mod keys;
+mod limits;
 mod streams;
 mod swap;
 
@@ -32,7 +34,7 @@ async fn an_answer_passes_through_and_is_in_the_ledger_before_it_ends() {
     assert_eq!(sent.body, body.replace("\"small\"", "\"real\""));
     assert_eq!(sent.headers.get("authorization"), None);
     let usage = harness.get("/v1/usage", Some("qd-a")).await;
-    let row = json!({"model": "small", "requests": 1, "prompt_tokens": 1, "completion_tokens": 2});
+    let row = json!({"model": "small", "requests": 1, "prompt_tokens": 1, "completion_tokens": 2, "cached_tokens": 0, "cost_usd": "0"});
     assert_eq!(usage.json()["data"], json!([row]));
     assert_eq!(harness.rows().await, [("complete".to_owned(), 200, 1, 2)]);
 }

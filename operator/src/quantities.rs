@@ -28,6 +28,16 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty() && total <= DURATION_MAX).then_some(total)
 }
 
+/// Reads an amount of dollars with at most nine decimals, as nano-dollars.
+pub(crate) fn nano_dollars(text: &str) -> Option<u64> {
+    const DECIMALS: usize = 9;
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    if DECIMALS < decimals.len() {
+        return None;
+    }
+    format!("{whole}{decimals:0<DECIMALS$}").parse().ok()
+}
+
 /// The container's resources.
 pub(crate) fn requirements(resources: Option<&Resources>) -> Option<ResourceRequirements> {
     let resources = resources?;

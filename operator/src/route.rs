@@ -2,6 +2,7 @@
 
 mod build;
 mod dereference;
+mod limits;
 mod patterns;
 mod status;
 mod validate;

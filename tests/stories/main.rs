@@ -14,5 +14,6 @@ mod failover;
 mod harness;
 mod helm;
 mod leaves_nothing;
+mod limits;
 mod ordinary_user;
 mod quickstart;

@@ -422,3 +422,29 @@ fn a_template_names_an_image() {
         );
     }
 }
+
+#[test]
+fn a_limit_limits_something() {
+    let limit = |limit: Value| {
+        json!({
+            "match": {"models": ["m"]},
+            "targets": {"backends": [{"name": "a", "modelRef": {"name": "m"}}]},
+            "limits": [limit],
+        })
+    };
+    let rate = json!({"limit": 20, "window": "1s"});
+    for (spec, expected) in [
+        (limit(json!({"name": "l", "requests": rate})), None),
+        (
+            limit(json!({"name": "l", "concurrency": 2, "mode": "Shadow"})),
+            None,
+        ),
+        (
+            limit(json!({"name": "l"})),
+            Some("needs requests, tokens or concurrency"),
+        ),
+        (limit(json!({"name": "l", "tokens": rate})), None),
+    ] {
+        check("Route", &spec, expected);
+    }
+}

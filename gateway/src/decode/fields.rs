@@ -22,6 +22,8 @@ pub(crate) struct Fields {
     pub(crate) stream: bool,
     /// `stream_options`, if they are there; they may be null.
     pub(crate) stream_options: Option<StreamOptions>,
+    /// Tokens that the answer may have at most, over all its choices, if the request says so.
+    pub(crate) output_max: Option<u64>,
     /// Where the first field begins: right after the opening brace.
     pub(crate) first_field: usize,
 }
@@ -75,8 +77,19 @@ pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
         model_range: range_in(body, model),
         stream,
         stream_options: stream_options.transpose()?,
+        output_max: output_max(&raw),
         first_field,
     })
+}
+
+/// What is no number is left to the upstream to refuse.
+fn output_max(raw: &RawFields<'_>) -> Option<u64> {
+    let number = |raw: &RawValue| raw.get().parse::<u64>().ok();
+    let each = raw
+        .max_completion_tokens
+        .or(raw.max_tokens)
+        .and_then(number)?;
+    Some(each.saturating_mul(raw.n.and_then(number).unwrap_or(1)))
 }
 
 fn invalid(param: &'static str, message: &str) -> Fault {
@@ -95,6 +108,9 @@ struct RawFields<'a> {
     model: Option<&'a RawValue>,
     stream: Option<&'a RawValue>,
     stream_options: Option<&'a RawValue>,
+    max_tokens: Option<&'a RawValue>,
+    max_completion_tokens: Option<&'a RawValue>,
+    n: Option<&'a RawValue>,
 }
 
 impl<'de> Deserialize<'de> for RawFields<'de> {
@@ -119,6 +135,9 @@ impl<'de> Visitor<'de> for FieldVisitor {
                 "model" => &mut fields.model,
                 "stream" => &mut fields.stream,
                 "stream_options" => &mut fields.stream_options,
+                "max_tokens" => &mut fields.max_tokens,
+                "max_completion_tokens" => &mut fields.max_completion_tokens,
+                "n" => &mut fields.n,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;

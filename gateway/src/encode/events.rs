@@ -1,6 +1,7 @@
 //! Cuts a stream into events without changing a byte, counts what they say, and leaves out what nobody asked for.
 
 use bytes::{Bytes, BytesMut};
+use memchr::memchr;
 use protocol::sse::InvalidStream;
 
 use crate::provider::{Tokens, openai};
@@ -51,11 +52,14 @@ impl Events {
     ///
     /// # Errors
     /// [`InvalidStream::EventTooLong`]; the stream cannot be used after that.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Bytes, InvalidStream> {
-        self.buffer.extend_from_slice(bytes);
+    pub(super) fn push(&mut self, bytes: Bytes) -> Result<Bytes, InvalidStream> {
+        if self.buffer.is_empty() && self.read_whole(&bytes) {
+            return Ok(bytes);
+        }
+        self.buffer.extend_from_slice(&bytes);
         let mut shown = BytesMut::new();
         while let Some(length) = self.find_end() {
-            let event = self.buffer.split_to(length);
+            let event = self.buffer.split_to(length).freeze();
             self.searched = 0;
             if self.read(&event) {
                 shown.extend_from_slice(&event);
@@ -69,25 +73,31 @@ impl Events {
         Ok(shown.freeze())
     }
 
-    /// The length of the first event, its empty line included.
-    fn find_end(&mut self) -> Option<usize> {
-        let mut at = self.searched;
-        while let Some(offset) = self.buffer[at..].iter().position(|byte| *byte == b'\n') {
-            let newline = at + offset;
-            let rest = &self.buffer[newline + 1..];
-            match (rest.first(), rest.get(1)) {
-                (Some(b'\n'), _) => return Some(newline + 2),
-                (Some(b'\r'), Some(b'\n')) => return Some(newline + 3),
-                // What follows decides whether this line ends the event.
-                (None, _) | (Some(b'\r'), None) => {
-                    self.searched = newline;
-                    return None;
-                }
-                _ => at = newline + 1,
+    /// Reads bytes that are whole events of which the client sees all: the common case, in which nothing is copied.
+    /// Otherwise nothing is read.
+    fn read_whole(&mut self, bytes: &[u8]) -> bool {
+        let before = self.tally;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (length, _) = end_of_event(rest, 0);
+            let is_shown = length.is_some_and(|length| {
+                let (event, behind) = rest.split_at(length);
+                rest = behind;
+                self.read(event)
+            });
+            if !is_shown {
+                self.tally = before;
+                return false;
             }
         }
-        self.searched = self.buffer.len();
-        None
+        true
+    }
+
+    /// The length of the first event, its empty line included.
+    fn find_end(&mut self) -> Option<usize> {
+        let (length, searched) = end_of_event(&self.buffer, self.searched);
+        self.searched = searched;
+        length
     }
 
     /// Reads an event; whether the client sees it.
@@ -120,6 +130,23 @@ impl Events {
     }
 }
 
+/// The length of the first event, its empty line included, and how far there is no end of one.
+fn end_of_event(bytes: &[u8], searched: usize) -> (Option<usize>, usize) {
+    let mut at = searched;
+    while let Some(offset) = memchr(b'\n', &bytes[at..]) {
+        let newline = at + offset;
+        let rest = &bytes[newline + 1..];
+        match (rest.first(), rest.get(1)) {
+            (Some(b'\n'), _) => return (Some(newline + 2), 0),
+            (Some(b'\r'), Some(b'\n')) => return (Some(newline + 3), 0),
+            // What follows decides whether this line ends the event.
+            (None, _) | (Some(b'\r'), None) => return (None, newline),
+            _ => at = newline + 1,
+        }
+    }
+    (None, bytes.len())
+}
+
 /// The data of a `data:` line.
 fn data_of(line: &[u8]) -> Option<&[u8]> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -129,6 +156,8 @@ fn data_of(line: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::{EVENT_BYTES_MAX, Events, Tally};
     use crate::provider::Tokens;
 
@@ -141,7 +170,7 @@ mod tests {
             let seen: Vec<u8> = stream
                 .as_bytes()
                 .chunks(size)
-                .flat_map(|chunk| events.push(chunk).unwrap())
+                .flat_map(|chunk| events.push(Bytes::copy_from_slice(chunk)).unwrap())
                 .collect();
             assert_eq!(
                 String::from_utf8_lossy(&seen),
@@ -157,6 +186,7 @@ mod tests {
         let tokens = Some(Tokens {
             prompt: 1,
             completion: 2,
+            cached: None,
         });
         let whole = Tally {
             pieces: 2,
@@ -201,7 +231,7 @@ mod tests {
     #[test]
     fn an_endless_event_is_refused() {
         let mut events = Events::new(true);
-        assert!(events.push(&vec![b'x'; EVENT_BYTES_MAX]).is_ok());
-        assert!(events.push(b"x").is_err());
+        assert!(events.push(vec![b'x'; EVENT_BYTES_MAX].into()).is_ok());
+        assert!(events.push(Bytes::from_static(b"x")).is_err());
     }
 }

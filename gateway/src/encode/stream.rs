@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     time::{Duration, Instant},
 };
 
@@ -14,7 +15,7 @@ use protocol::{
     openai::ErrorKind,
     sse::{self, Event},
 };
-use tokio::{sync::OwnedSemaphorePermit, time::timeout_at};
+use tokio::{sync::OwnedSemaphorePermit, time::Sleep};
 use tracing::warn;
 
 use super::{Body, events::Events};
@@ -56,15 +57,23 @@ struct Break {
 struct State {
     streaming: Streaming,
     events: Events,
+    /// Rings at the earliest time at which the stream may be late; moved on only then, not with each event.
+    alarm: Pin<Box<Sleep>>,
+    /// When bytes came last.
+    heard: Instant,
     is_over: bool,
 }
 
 /// The answer that carries a stream.
 pub(crate) fn stream(streaming: Streaming) -> Response<Body> {
     let events = Events::new(streaming.shows_usage);
+    let heard = Instant::now();
+    let late_at = streaming.deadline.min(heard + streaming.idle);
     let state = State {
         streaming,
         events,
+        alarm: Box::pin(tokio::time::sleep_until(late_at.into())),
+        heard,
         is_over: false,
     };
     let frames = stream::unfold(state, |state| async move {
@@ -131,28 +140,50 @@ async fn step(mut state: State) -> Option<(Bytes, State)> {
 
 /// Reads on; `None` at the upstream's end.
 async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
-    let streaming = &mut state.streaming;
-    let data = if streaming.first.is_empty() {
-        let by = streaming.deadline.min(Instant::now() + streaming.idle);
-        let frame = timeout_at(by.into(), streaming.rest.frame())
-            .await
-            .map_err(|_| late(streaming))?;
-        let Some(frame) = frame else { return Ok(None) };
-        let frame = frame.map_err(|_| Break {
-            kind: ErrorKind::UpstreamFailed,
-            message: "The connection to the model's server broke before the answer was complete."
-                .to_owned(),
-            is_harmful: true,
-        })?;
+    let data = if state.streaming.first.is_empty() {
+        let Some(frame) = frame(state).await? else {
+            return Ok(None);
+        };
+        state.heard = Instant::now();
         frame.into_data().unwrap_or_default()
     } else {
-        std::mem::take(&mut streaming.first)
+        std::mem::take(&mut state.streaming.first)
     };
-    state.events.push(&data).map(Some).map_err(|error| Break {
+    state.events.push(data).map(Some).map_err(|error| Break {
         kind: ErrorKind::UpstreamFailed,
         message: format!("The model's server sent a stream that cannot be passed on: {error}."),
         is_harmful: true,
     })
+}
+
+/// The upstream's next frame, unless it is late.
+async fn frame(state: &mut State) -> Result<Option<Frame<Bytes>>, Break> {
+    let State {
+        streaming,
+        alarm,
+        heard,
+        ..
+    } = state;
+    loop {
+        let late_at = streaming.deadline.min(*heard + streaming.idle);
+        tokio::select! {
+            biased;
+            frame = streaming.rest.frame() => {
+                return frame.transpose().map_err(|_| Break {
+                    kind: ErrorKind::UpstreamFailed,
+                    message: "The connection to the model's server broke before the answer was complete."
+                        .to_owned(),
+                    is_harmful: true,
+                });
+            }
+            () = alarm.as_mut() => {
+                if late_at <= Instant::now() {
+                    return Err(late(streaming));
+                }
+                alarm.as_mut().reset(late_at.into());
+            }
+        }
+    }
 }
 
 fn late(streaming: &Streaming) -> Break {

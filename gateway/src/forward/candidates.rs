@@ -1,10 +1,18 @@
 //! Whom to try next: another replica of the same target while there are tries to spare, then the next target.
 
-use std::{sync::Arc, time::Instant};
+use std::{cell::OnceCell, sync::Arc, time::Instant};
 
 use rand::Rng;
 
-use crate::{endpoint::Endpoint, policy, route, table::Route};
+use crate::{
+    call::Operation,
+    decode::Decoded,
+    endpoint::Endpoint,
+    policy,
+    prefix::{CHAT, COMPLETION, Chain, Load, Prediction, Seed, chain},
+    route,
+    table::Route,
+};
 
 /// Whom to try, in order.
 #[derive(Debug)]
@@ -14,7 +22,28 @@ pub(super) struct Candidates<'a> {
     targets: Vec<usize>,
     order: Vec<usize>,
     tried: Vec<Arc<Endpoint>>,
+    prompt: Prompt<'a>,
     has_begun: bool,
+}
+
+/// The prompt, hashed when somebody asks.
+#[derive(Debug)]
+struct Prompt<'a> {
+    decoded: &'a Decoded,
+    chain: OnceCell<Chain>,
+}
+
+impl Prompt<'_> {
+    /// `None` for what engines cache nothing of.
+    fn chain(&self, model: &str) -> Option<&Chain> {
+        let fields = match self.decoded.operation {
+            Operation::Chat => CHAT,
+            Operation::Completion => COMPLETION,
+            Operation::Embedding => return None,
+        };
+        let hash = || chain(&self.decoded.body, fields, Seed::new(model, None, ""));
+        Some(self.chain.get_or_init(hash))
+    }
 }
 
 /// A replica to try.
@@ -26,17 +55,23 @@ pub(super) struct Next {
     pub(super) endpoint: Arc<Endpoint>,
     /// Whether all replicas were tried before, so that a wait is due.
     pub(super) is_repeat: bool,
+    /// What is expected of the replica's cache.
+    pub(super) prediction: Option<Prediction>,
 }
 
 impl<'a> Candidates<'a> {
     /// The candidates of a route.
-    pub(super) fn new(route: &'a Route, random: &mut impl Rng) -> Self {
+    pub(super) fn new(route: &'a Route, decoded: &'a Decoded, random: &mut impl Rng) -> Self {
         let order = route::order(route, Instant::now(), random);
         Self {
             route,
             targets: order.clone(),
             order,
             tried: Vec::new(),
+            prompt: Prompt {
+                decoded,
+                chain: OnceCell::new(),
+            },
             has_begun: false,
         }
     }
@@ -70,18 +105,51 @@ impl<'a> Candidates<'a> {
 
     fn pick(&mut self, now: Instant, random: &mut impl Rng) -> Option<Next> {
         while let Some(target) = self.targets.first().copied() {
+            let picked = self.pick_by_prefix(target, now, random);
             let endpoints = &self.route.targets[target].endpoints;
-            if let Some(endpoint) = policy::pick(endpoints, &self.tried, now, random) {
+            let picked = picked.or_else(|| {
+                let endpoint = policy::pick(endpoints, &self.tried, now, random)?;
+                Some((endpoint, None))
+            });
+            if let Some((endpoint, prediction)) = picked {
                 self.tried.push(Arc::clone(&endpoint));
                 return Some(Next {
                     target,
                     endpoint,
                     is_repeat: false,
+                    prediction,
                 });
             }
             self.targets.remove(0);
         }
         None
+    }
+
+    /// The replica that has most of the prompt in its cache, if the route asks for it.
+    fn pick_by_prefix(
+        &self,
+        target: usize,
+        now: Instant,
+        random: &mut impl Rng,
+    ) -> Option<(Arc<Endpoint>, Option<Prediction>)> {
+        let target = &self.route.targets[target];
+        let caches = target.caches.as_ref()?;
+        let chain = self.prompt.chain(&target.model)?;
+        let replicas = target.endpoints.iter().zip(&caches.seats);
+        let is_tried = |endpoint| self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
+        let (endpoints, loads): (Vec<_>, Vec<_>) = replicas
+            .filter(|(endpoint, _)| !is_tried(endpoint))
+            .map(|(endpoint, seat)| {
+                let load = Load {
+                    seat,
+                    in_flight: endpoint.in_flight(),
+                    is_usable: endpoint.is_usable(now),
+                };
+                (endpoint, load)
+            })
+            .unzip();
+        let (picked, prediction) = caches.picker.pick(chain.clone(), &loads, random)?;
+        Some((Arc::clone(endpoints[picked]), Some(prediction)))
     }
 }
 
@@ -89,11 +157,12 @@ impl<'a> Candidates<'a> {
 mod tests {
     use std::time::Instant;
 
-    use protocol::snapshot::{Access, GatewaySnapshot, RouteEntry, Strategy, Target};
+    use protocol::snapshot::{Access, Affinity, GatewaySnapshot, RouteEntry, Strategy, Target};
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::Candidates;
-    use crate::{endpoint::Endpoints, table::Table};
+    use crate::table::{Lasting, Table};
+    use crate::{call::Operation, decode::Decoded};
 
     /// Targets with so many replicas, tried so often: which target is tried when, `!` marks a repeat.
     #[track_caller]
@@ -107,6 +176,7 @@ mod tests {
             weight: 1,
             priority: u32::try_from(index).unwrap(),
             credential: None,
+            prices: None,
         };
         let entry = RouteEntry {
             namespace: "ns".to_owned(),
@@ -114,18 +184,22 @@ mod tests {
             generation: 1,
             models: vec!["*".to_owned()],
             strategy: Strategy::Failover,
+            affinity: Affinity::None,
             targets: replicas.iter().enumerate().map(target).collect(),
             retries: Default::default(),
             timeouts: Default::default(),
             access: Access::Open,
+            limits: Vec::new(),
+            budgets: Vec::new(),
         };
         let table = Table::compile(
             &GatewaySnapshot::new(vec![entry], Vec::new()),
-            &Endpoints::default(),
+            &Lasting::default(),
         )
         .unwrap();
         let mut random = StdRng::seed_from_u64(7);
-        let mut candidates = Candidates::new(&table.routes[0], &mut random);
+        let decoded = Decoded::of(Operation::Chat, r#"{"model":"m"}"#);
+        let mut candidates = Candidates::new(&table.routes[0], &decoded, &mut random);
         let mut seen = String::new();
         for left in (1..=tries).rev() {
             let Some(next) = candidates.next(left, Instant::now(), &mut random) else {

@@ -1,13 +1,18 @@
 //! The ledger's file: its schema and its statements.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
-use rusqlite::{Connection, Transaction, params};
+use jiff::Timestamp;
+use protocol::snapshot::Per;
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
-use super::{Entry, LedgerError, Outcome, Total};
+use super::{Entry, LedgerError, Outcome, Total, journal::Position};
+use crate::{cost::Cost, provider::Tokens};
 
-/// One row a request; totals of what has ended, by key and model, kept in the same transactions.
-const SCHEMA: &str = "
+/// What makes the file of each version from that of the version before.
+const MIGRATIONS: [&str; 2] = [
+    // One row a request; totals of what has ended, by key and model, kept in the same transactions.
+    "
     CREATE TABLE IF NOT EXISTS requests (
         id TEXT PRIMARY KEY,
         key TEXT NOT NULL,
@@ -34,35 +39,78 @@ const SCHEMA: &str = "
         completion_tokens INTEGER NOT NULL,
         PRIMARY KEY (key, model)
     ) STRICT, WITHOUT ROWID;
-";
+    ",
+    // How far the journal was taken; costs; totals by the hour.
+    "
+    CREATE TABLE journal (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        segment INTEGER NOT NULL,
+        position INTEGER NOT NULL
+    ) STRICT;
+    ALTER TABLE requests ADD COLUMN cached_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE requests ADD COLUMN cost_nanos INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE usage (
+        hour INTEGER NOT NULL,
+        route TEXT NOT NULL,
+        key TEXT NOT NULL,
+        model TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL,
+        cached_tokens INTEGER NOT NULL,
+        cost_nanos INTEGER NOT NULL,
+        PRIMARY KEY (key, model, route, hour)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO usage SELECT started_at_millis / 3600000, route, key, model, count(*), sum(prompt_tokens),
+        sum(completion_tokens), 0, 0 FROM requests WHERE outcome != 'open' GROUP BY 1, 2, 3, 4;
+    DROP TABLE totals;
+    ",
+];
 
 /// What a crash left open has ended: it is counted, with the tokens that are known of it.
 const CLOSE_INTERRUPTED: &str = "
-    INSERT INTO totals SELECT key, model, count(*), sum(prompt_tokens), sum(completion_tokens)
-        FROM requests WHERE outcome = 'open' GROUP BY key, model
-        ON CONFLICT DO UPDATE SET requests = totals.requests + excluded.requests,
-            prompt_tokens = totals.prompt_tokens + excluded.prompt_tokens,
-            completion_tokens = totals.completion_tokens + excluded.completion_tokens;
+    INSERT INTO usage SELECT started_at_millis / 3600000, route, key, model, count(*), sum(prompt_tokens),
+            sum(completion_tokens), sum(cached_tokens), sum(cost_nanos)
+        FROM requests WHERE outcome = 'open' GROUP BY 1, 2, 3, 4
+        ON CONFLICT DO UPDATE SET requests = usage.requests + excluded.requests,
+            prompt_tokens = usage.prompt_tokens + excluded.prompt_tokens,
+            completion_tokens = usage.completion_tokens + excluded.completion_tokens,
+            cached_tokens = usage.cached_tokens + excluded.cached_tokens,
+            cost_nanos = usage.cost_nanos + excluded.cost_nanos;
     UPDATE requests SET outcome = 'interrupted' WHERE outcome = 'open';
 ";
 
 /// A row that has ended is never changed, so that a repeated write counts nothing twice.
 const WRITE: &str = "
-    INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+    INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
     ON CONFLICT DO UPDATE SET target = excluded.target, status = excluded.status, outcome = excluded.outcome,
         prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
         is_estimated = excluded.is_estimated, is_streamed = excluded.is_streamed,
-        first_byte_millis = excluded.first_byte_millis, duration_millis = excluded.duration_millis
+        first_byte_millis = excluded.first_byte_millis, duration_millis = excluded.duration_millis,
+        cached_tokens = excluded.cached_tokens, cost_nanos = excluded.cost_nanos
     WHERE requests.outcome = 'open'
 ";
 
 const ADD: &str = "
-    INSERT INTO totals VALUES (?1, ?2, 1, ?3, ?4)
-    ON CONFLICT DO UPDATE SET requests = requests + 1, prompt_tokens = prompt_tokens + ?3,
-        completion_tokens = completion_tokens + ?4
+    INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    ON CONFLICT DO UPDATE SET requests = requests + ?5, prompt_tokens = prompt_tokens + ?6,
+        completion_tokens = completion_tokens + ?7, cached_tokens = cached_tokens + ?8, cost_nanos = cost_nanos + ?9
 ";
 
-const TOTALS: &str = "SELECT model, requests, prompt_tokens, completion_tokens FROM totals WHERE key = ?1 ORDER BY model";
+const MARK: &str =
+    "INSERT INTO journal VALUES (1, ?1, ?2) ON CONFLICT DO UPDATE SET segment = ?1, position = ?2";
+
+const TOTALS: &str = "
+    SELECT model, sum(requests), sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens), sum(cost_nanos)
+    FROM usage WHERE key = ?1 GROUP BY model ORDER BY model
+";
+
+const SPENT: &str = "
+    SELECT CASE WHEN ?3 THEN key ELSE '' END, sum(cost_nanos) FROM usage WHERE route = ?1 AND ?2 <= hour GROUP BY 1
+";
+
+/// Milliseconds of an hour.
+const HOUR: i64 = 3_600_000;
 
 /// The ledger's file.
 #[derive(Debug)]
@@ -71,7 +119,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the file and closes what a crash left open.
+    /// Opens the file.
     ///
     /// # Errors
     /// The file cannot be opened or written.
@@ -84,24 +132,75 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        connection.execute_batch(SCHEMA)?;
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {CLOSE_INTERRUPTED} COMMIT;"))?;
+        let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let version = usize::try_from(version).unwrap_or(usize::MAX);
+        for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+            let mark = format!("PRAGMA user_version = {}", index + 1);
+            connection.execute_batch(&format!("BEGIN IMMEDIATE; {migration} {mark}; COMMIT;"))?;
+        }
         Ok(Self { connection })
     }
 
-    /// Writes rows in one transaction; all or none are on disk when it returns.
+    /// Closes what a crash left open.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(super) fn close_interrupted(&mut self) -> Result<(), LedgerError> {
+        let statements = format!("BEGIN IMMEDIATE; {CLOSE_INTERRUPTED} COMMIT;");
+        self.connection.execute_batch(&statements).map_err(storage)
+    }
+
+    /// How far the journal was taken.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn position(&self) -> Result<Position, LedgerError> {
+        let query = "SELECT segment, position FROM journal";
+        let read = |row: &Row<'_>| {
+            Ok(Position {
+                segment: count(row.get(0)?),
+                offset: count(row.get(1)?),
+            })
+        };
+        let position = self.connection.query_row(query, [], read).optional();
+        position.map_err(storage).map(Option::unwrap_or_default)
+    }
+
+    /// Writes the journal's rows up to a position, in one transaction; all or none are on disk when it returns.
     ///
     /// # Errors
     /// The disk does not take them.
-    pub(super) fn write(&mut self, entries: &[Entry]) -> Result<(), LedgerError> {
-        self.try_write(entries).map_err(storage)
+    pub(super) fn write(&mut self, entries: &[Entry], end: Position) -> Result<(), LedgerError> {
+        self.try_write(entries, end).map_err(storage)
     }
 
-    fn try_write(&mut self, entries: &[Entry]) -> rusqlite::Result<()> {
+    fn try_write(&mut self, entries: &[Entry], end: Position) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
+        let mut sums: HashMap<(i64, &str, &str, &str), Sum> = HashMap::new();
+        let mut write = transaction.prepare_cached(WRITE)?;
         for entry in entries {
-            write_one(&transaction, entry)?;
+            if write_one(&mut write, entry)? && entry.outcome != Outcome::Open {
+                let hour = entry.started_at.as_millisecond() / HOUR;
+                let place = (hour, &*entry.route, &*entry.key, &*entry.model);
+                sums.entry(place).or_default().add(entry);
+            }
         }
+        drop(write);
+        for ((hour, route, key, model), sum) in sums {
+            transaction.prepare_cached(ADD)?.execute(params![
+                hour,
+                route,
+                key,
+                model,
+                integer(sum.requests),
+                integer(sum.tokens.prompt),
+                integer(sum.tokens.completion),
+                integer(sum.cached),
+                integer(sum.cost.nanos())
+            ])?;
+        }
+        let place = [integer(end.segment), integer(end.offset)];
+        transaction.prepare_cached(MARK)?.execute(place)?;
         transaction.commit()
     }
 
@@ -121,43 +220,82 @@ impl Store {
                 requests: count(row.get(1)?),
                 prompt_tokens: count(row.get(2)?),
                 completion_tokens: count(row.get(3)?),
+                cached_tokens: count(row.get(4)?),
+                cost: Cost::from_nanos(count(row.get(5)?)),
             })
+        })?;
+        rows.collect()
+    }
+
+    /// What was spent of a route from the hour of `since` on, by key or together.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn spent(
+        &self,
+        route: &str,
+        per: Per,
+        since: Timestamp,
+    ) -> Result<HashMap<String, u64>, LedgerError> {
+        self.try_spent(route, per, since).map_err(storage)
+    }
+
+    fn try_spent(
+        &self,
+        route: &str,
+        per: Per,
+        since: Timestamp,
+    ) -> rusqlite::Result<HashMap<String, u64>> {
+        let mut statement = self.connection.prepare_cached(SPENT)?;
+        let hour = since.as_millisecond() / HOUR;
+        let rows = statement.query_map(params![route, hour, per == Per::Key], |row| {
+            Ok((row.get(0)?, count(row.get(1)?)))
         })?;
         rows.collect()
     }
 }
 
-fn write_one(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
-    let (prompt, completion) = (
-        integer(entry.tokens.prompt),
-        integer(entry.tokens.completion),
-    );
-    let changed = transaction.prepare_cached(WRITE)?.execute(params![
+/// What some requests used.
+#[derive(Default)]
+struct Sum {
+    requests: u64,
+    tokens: Tokens,
+    cached: u64,
+    cost: Cost,
+}
+
+impl Sum {
+    fn add(&mut self, entry: &Entry) {
+        self.requests += 1;
+        self.tokens.prompt += entry.tokens.prompt;
+        self.tokens.completion += entry.tokens.completion;
+        self.cached += entry.tokens.cached.unwrap_or(0);
+        self.cost += entry.cost;
+    }
+}
+
+/// Writes a row; whether that changed anything.
+fn write_one(write: &mut Statement<'_>, entry: &Entry) -> rusqlite::Result<bool> {
+    let changed = write.execute(params![
         entry.id,
         entry.key,
         entry.route,
         entry.model,
         entry.target,
-        entry.operation,
+        entry.operation.name(),
         entry.status,
         entry.outcome.word(),
-        prompt,
-        completion,
+        integer(entry.tokens.prompt),
+        integer(entry.tokens.completion),
         entry.is_estimated,
         entry.is_streamed,
         entry.started_at.as_millisecond(),
         entry.first_byte_millis.map(integer),
         integer(entry.duration_millis),
+        integer(entry.tokens.cached.unwrap_or(0)),
+        integer(entry.cost.nanos()),
     ])?;
-    if 0 < changed && entry.outcome != Outcome::Open {
-        transaction.prepare_cached(ADD)?.execute(params![
-            entry.key,
-            entry.model,
-            prompt,
-            completion
-        ])?;
-    }
-    Ok(())
+    Ok(0 < changed)
 }
 
 fn integer(number: u64) -> i64 {

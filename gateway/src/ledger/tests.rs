@@ -1,22 +1,28 @@
 //! What the ledger keeps, through crashes and full disks.
 
-use std::path::Path;
+use std::{path::Path, sync::atomic::Ordering};
 
 use rusqlite::Connection;
 
-use super::{Entry, FILE, Ledger, LedgerError, Outcome, Total};
-use crate::provider::Tokens;
+use super::{
+    Entry, FILE, Journal, Ledger, LedgerError, Outcome, Position, Reader, Total, create_file,
+    disk::Disk,
+};
+use crate::{cost::Cost, provider::Tokens};
 
 fn entry(id: &str, outcome: Outcome, prompt: u64, completion: u64) -> Entry {
     Entry {
         id: id.to_owned(),
         key: "ns/k".to_owned(),
         model: "m".to_owned(),
-        operation: "chat",
         status: 200,
         outcome,
         is_streamed: true,
-        tokens: Tokens { prompt, completion },
+        tokens: Tokens {
+            prompt,
+            completion,
+            cached: None,
+        },
         ..Entry::default()
     }
 }
@@ -27,6 +33,8 @@ fn total(requests: u64, prompt_tokens: u64, completion_tokens: u64) -> Vec<Total
         requests,
         prompt_tokens,
         completion_tokens,
+        cached_tokens: 0,
+        cost: Cost::default(),
     }]
 }
 
@@ -91,22 +99,118 @@ async fn what_was_acknowledged_is_there_after_a_crash_and_what_was_open_is_inter
 }
 
 #[tokio::test]
-async fn a_disk_that_takes_nothing_is_told_and_ends_of_streams_are_written_later() {
+async fn a_full_disk_is_told_and_ends_of_streams_are_written_later() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(folder.path()).unwrap();
+    let (ledger, is_full) = Disk::ledger(folder.path());
     ledger.write(entry("a", Outcome::Open, 0, 0)).await.unwrap();
-    // Another writer that holds the lock beyond the busy timeout refuses writes as a full disk does.
-    let other = Connection::open(folder.path().join(FILE)).unwrap();
-    other.execute_batch("CREATE TRIGGER full BEFORE UPDATE ON requests BEGIN SELECT RAISE(ABORT, 'disk full'); END").unwrap();
+    is_full.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let refused = ledger.write(entry("x", Outcome::Open, 0, 0)).await;
+        assert!(matches!(refused, Err(LedgerError::Storage(_))) && !ledger.is_healthy());
+    }
     let refused = ledger.write(entry("a", Outcome::Complete, 1, 2)).await;
-    assert!(matches!(refused, Err(LedgerError::Storage(_))) && !ledger.is_healthy());
-    other.execute_batch("DROP TRIGGER full").unwrap();
+    assert!(matches!(refused, Err(LedgerError::Storage(_))));
+    is_full.store(false, Ordering::SeqCst);
     ledger
         .write(entry("b", Outcome::Complete, 10, 20))
         .await
         .unwrap();
     assert!(ledger.is_healthy());
     assert_eq!(ledger.totals("ns/k").await.unwrap(), total(2, 11, 22));
+    ledger.close();
+    let expected =
+        [("a", "complete"), ("b", "complete")].map(|(id, word)| (id.to_owned(), word.to_owned()));
+    assert_eq!(outcomes(folder.path()), expected);
+}
+
+#[tokio::test]
+async fn a_store_that_takes_nothing_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(folder.path()).unwrap();
+    let other = Connection::open(folder.path().join(FILE)).unwrap();
+    other
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE INSERT ON requests BEGIN SELECT RAISE(ABORT, 'full'); END",
+        )
+        .unwrap();
+    ledger
+        .write(entry("a", Outcome::Complete, 1, 2))
+        .await
+        .unwrap();
+    let refused = ledger.totals("ns/k").await;
+    assert!(matches!(refused, Err(LedgerError::Storage(_))) && ledger.is_healthy());
+    other.execute_batch("DROP TRIGGER full").unwrap();
+    ledger
+        .write(entry("b", Outcome::Complete, 10, 20))
+        .await
+        .unwrap();
+    assert_eq!(ledger.totals("ns/k").await.unwrap(), total(2, 11, 22));
+}
+
+#[test]
+fn a_journal_that_was_cut_off_anywhere_gives_its_whole_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let written: Vec<Entry> = (0..3)
+        .map(|number| entry(&number.to_string(), Outcome::Complete, number, 1))
+        .collect();
+    let mut journal = Journal::new(folder.path(), 7, Box::new(create_file));
+    let ends: Vec<u64> = written
+        .iter()
+        .map(|entry| journal.append([entry].into_iter()).unwrap().offset)
+        .collect();
+    let path = folder.path().join("journal-000000000007.log");
+    let bytes = std::fs::read(&path).unwrap();
+    let end = Position {
+        segment: 9,
+        offset: 0,
+    };
+    for length in (0..=bytes.len()).rev() {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let mut reader = Reader::new(folder.path(), Position::default());
+        let read = reader.read(end, 100).unwrap();
+        let whole = ends.iter().filter(|end| **end <= length as u64).count();
+        assert_eq!(read, written[..whole], "cut off at {length}");
+    }
+    for place in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 0x20;
+        std::fs::write(&path, &damaged).unwrap();
+        let mut reader = Reader::new(folder.path(), Position::default());
+        let read = reader.read(end, 100).unwrap();
+        let before = ends.iter().filter(|end| **end <= place as u64).count();
+        assert_eq!(read, written[..before], "damaged at {place}");
+    }
+}
+
+#[tokio::test]
+async fn each_row_counts_once_however_the_process_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 1..=5 {
+        let ledger = Ledger::open(folder.path()).unwrap();
+        for number in 0..3 {
+            let id = format!("{round}-{number}");
+            ledger
+                .write(entry(&id, Outcome::Complete, 1, 2))
+                .await
+                .unwrap();
+            if number == 1 {
+                ledger.totals("ns/k").await.unwrap();
+            }
+        }
+        if round % 2 == 0 {
+            ledger.close();
+        } else {
+            // As after kill -9: nobody takes the rest into the store.
+            std::mem::forget(ledger);
+        }
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(folder.path()).unwrap().flatten() {
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        let again = Ledger::open(copy.path()).unwrap();
+        let expected = total(3 * round, 3 * round, 6 * round);
+        assert_eq!(again.totals("ns/k").await.unwrap(), expected);
+    }
 }
 
 #[tokio::test]

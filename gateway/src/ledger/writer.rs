@@ -1,8 +1,11 @@
-//! The writer's thread: takes what has come, commits it together, then tells everybody who waits.
+//! The writer's thread: takes what has come, appends it to the journal together, then tells everybody who waits.
 
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
+    },
 };
 
 use tokio::sync::{
@@ -11,10 +14,10 @@ use tokio::sync::{
 };
 use tracing::{error, info, warn};
 
-use super::{Entry, LedgerError, Outcome, Total, store::Store};
+use super::{Entry, LedgerError, Outcome, Total, journal::Journal, keeper};
 
-/// Rows of one transaction.
-const BATCH_MAX: usize = 256;
+/// Rows that are synced together.
+const BATCH_MAX: usize = 1024;
 /// Rows that are kept while the disk takes none; beyond, the oldest are lost and counted in the log.
 const KEPT_MAX: usize = 10_000;
 
@@ -39,79 +42,85 @@ pub(super) enum Command {
 
 type Waiting = Option<oneshot::Sender<Result<(), LedgerError>>>;
 
-/// Writes until all senders are gone and everything is written.
-pub(super) fn run(
-    mut store: Store,
-    mut commands: UnboundedReceiver<Command>,
-    is_healthy: &AtomicBool,
-) {
-    let mut kept: VecDeque<Entry> = VecDeque::new();
-    while let Some(first) = commands.blocking_recv() {
-        let mut batch = Vec::new();
-        take(first, &mut batch, &store);
-        while batch.len() < BATCH_MAX {
-            match commands.try_recv() {
-                Ok(command) => take(command, &mut batch, &store),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
-        }
-        if !batch.is_empty() {
-            commit(&mut store, batch, &mut kept, is_healthy);
-        }
-    }
-    if !kept.is_empty()
-        && let Err(reason) = store.write(kept.make_contiguous())
-    {
-        error!(rows = kept.len(), %reason, "rows of the ledger are lost, the disk takes none");
-    }
+/// The end of the journal, and who is told of what is in it.
+pub(super) struct Writer<'a> {
+    pub(super) journal: Journal,
+    pub(super) keeper: Sender<keeper::Command>,
+    pub(super) is_healthy: &'a AtomicBool,
+    /// Ends of streams that the disk did not take.
+    pub(super) kept: VecDeque<Entry>,
 }
 
-fn take(command: Command, batch: &mut Vec<(Entry, Waiting)>, store: &Store) {
-    match command {
-        Command::Write { entry, reply } => batch.push((*entry, reply)),
-        Command::Totals { key, reply } => {
-            // Whoever asked may have gone.
-            let _ = reply.send(store.totals(&key));
+impl Writer<'_> {
+    /// Writes until all senders are gone and everything is written.
+    pub(super) fn run(mut self, mut commands: UnboundedReceiver<Command>) {
+        let (mut batch, mut questions) = (Vec::new(), Vec::new());
+        while let Some(first) = commands.blocking_recv() {
+            let mut next = Ok(first);
+            loop {
+                match next {
+                    Ok(Command::Write { entry, reply }) => batch.push((*entry, reply)),
+                    Ok(Command::Totals { key, reply }) => {
+                        questions.push(keeper::Command::Totals { key, reply });
+                    }
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+                }
+                if BATCH_MAX <= batch.len() {
+                    break;
+                }
+                next = commands.try_recv();
+            }
+            if !batch.is_empty() {
+                self.commit(&mut batch);
+            }
+            for question in questions.drain(..) {
+                // The keeper is there as long as this sender is.
+                let _ = self.keeper.send(question);
+            }
+        }
+        let rows = self.kept.len();
+        if 0 < rows
+            && let Err(reason) = self.journal.append(self.kept.iter())
+        {
+            error!(rows, %reason, "rows of the ledger are lost, the disk takes none");
         }
     }
-}
 
-fn commit(
-    store: &mut Store,
-    batch: Vec<(Entry, Waiting)>,
-    kept: &mut VecDeque<Entry>,
-    is_healthy: &AtomicBool,
-) {
-    let (entries, waiting): (Vec<Entry>, Vec<Waiting>) = batch.into_iter().unzip();
-    let mut rows: Vec<Entry> = kept.iter().cloned().collect();
-    rows.extend(entries.iter().cloned());
-    let result = store.write(&rows);
-    match &result {
-        Ok(()) => {
-            if !is_healthy.swap(true, Ordering::Relaxed) {
-                info!(rows = kept.len(), "the ledger takes rows again");
+    fn commit(&mut self, batch: &mut Vec<(Entry, Waiting)>) {
+        let rows = self.kept.iter().chain(batch.iter().map(|(entry, _)| entry));
+        let result = self.journal.append(rows);
+        let answer = match result {
+            Ok(end) => {
+                if !self.is_healthy.swap(true, Ordering::Relaxed) {
+                    info!(rows = self.kept.len(), "the ledger takes rows again");
+                }
+                self.kept.clear();
+                // The keeper is there as long as this sender is.
+                let _ = self.keeper.send(keeper::Command::Take(end));
+                Ok(())
             }
-            kept.clear();
-        }
-        Err(reason) => {
-            if is_healthy.swap(false, Ordering::Relaxed) {
-                error!(%reason, "the ledger takes no rows, requests are refused until it does");
+            Err(reason) => {
+                if self.is_healthy.swap(false, Ordering::Relaxed) {
+                    error!(%reason, "the ledger takes no rows, requests are refused until it does");
+                }
+                Err(LedgerError::Storage(reason.to_string()))
             }
+        };
+        let is_lost = answer.is_err();
+        for (entry, waiting) in batch.drain(..) {
             // An answer that is refused for this needs no row; the end of a stream that is out does.
-            kept.extend(
-                entries
-                    .into_iter()
-                    .filter(|entry| entry.outcome != Outcome::Open && entry.is_streamed),
-            );
-            let lost = kept.len().saturating_sub(KEPT_MAX);
-            if 0 < lost {
-                kept.drain(..lost);
-                warn!(lost, "rows of the ledger are lost, the disk takes none");
+            if is_lost && entry.outcome != Outcome::Open && entry.is_streamed {
+                self.kept.push_back(entry);
+            }
+            if let Some(waiting) = waiting {
+                // Whoever asked may have gone.
+                let _ = waiting.send(answer.clone());
             }
         }
-    }
-    for reply in waiting.into_iter().flatten() {
-        // Whoever asked may have gone.
-        let _ = reply.send(result.clone());
+        let lost = self.kept.len().saturating_sub(KEPT_MAX);
+        if 0 < lost {
+            self.kept.drain(..lost);
+            warn!(lost, "rows of the ledger are lost, the disk takes none");
+        }
     }
 }

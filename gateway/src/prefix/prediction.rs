@@ -69,7 +69,8 @@ impl Prediction {
         self.expected.matched_tokens as f64 / self.expected.prompt_tokens.max(1) as f64
     }
 
-    /// How long the first token should take: the reading that waits before this prompt, and its own.
+    /// How long the first token should take, for tests: the reading that waits before this prompt, and its own.
+    #[cfg(test)]
     pub(crate) fn expected_first_token(&self) -> Duration {
         let tokens = self.expected.queued_tokens + self.missed_tokens();
         let seconds = tokens as f64 * self.pool.learned.seconds_per_token();

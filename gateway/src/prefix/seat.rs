@@ -29,6 +29,11 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
+    /// The replica's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The bit in the index.
     pub(super) fn place(&self) -> usize {
         self.place

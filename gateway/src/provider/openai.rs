@@ -1,6 +1,7 @@
 //! Upstreams that speak OpenAI's API: the body goes through but for the model's name and the wish for usage.
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
@@ -82,7 +83,7 @@ pub(crate) fn decode_event(data: &[u8]) -> EventFacts {
             ..EventFacts::default()
         };
     }
-    if !contains(data, b"\"usage\"") && !contains(data, b"\"error\"") {
+    if memmem::find(data, b"\"usage\"").is_none() && memmem::find(data, b"\"error\"").is_none() {
         return EventFacts::default();
     }
     let Ok(facts) = serde_json::from_slice::<Facts>(data) else {
@@ -96,12 +97,6 @@ pub(crate) fn decode_event(data: &[u8]) -> EventFacts {
         is_error: facts.error.is_some(),
         tokens,
     }
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
 }
 
 /// The parts of answers and events that the gateway reads.
@@ -121,6 +116,14 @@ struct RawUsage {
     prompt_tokens: u64,
     #[serde(default)]
     completion_tokens: u64,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
 }
 
 impl From<RawUsage> for Tokens {
@@ -128,6 +131,9 @@ impl From<RawUsage> for Tokens {
         Self {
             prompt: usage.prompt_tokens,
             completion: usage.completion_tokens,
+            cached: usage
+                .prompt_tokens_details
+                .and_then(|details| details.cached_tokens),
         }
     }
 }
@@ -199,6 +205,7 @@ mod tests {
         let tokens = Tokens {
             prompt: 3,
             completion: 4,
+            cached: None,
         };
         assert_eq!(
             decode_response(br#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#),
@@ -207,6 +214,7 @@ mod tests {
         let embedding = Tokens {
             prompt: 3,
             completion: 0,
+            cached: None,
         };
         assert_eq!(
             decode_response(br#"{"usage":{"prompt_tokens":3}}"#),
@@ -227,6 +235,7 @@ mod tests {
         let tokens = Some(Tokens {
             prompt: 1,
             completion: 2,
+            cached: None,
         });
         check_event(
             "[DONE]",

@@ -170,12 +170,7 @@ async fn an_answer_that_cannot_be_accounted_for_is_not_given() {
         vec![key("a")],
     )
     .await;
-    let other = harness.ledger_file();
-    other
-        .execute_batch(
-            "CREATE TRIGGER full BEFORE INSERT ON requests BEGIN SELECT RAISE(ABORT, 'full'); END",
-        )
-        .unwrap();
+    harness.fill_disk(true);
     for (stream, asked) in [(false, 1), (true, 1)] {
         let answer = harness
             .post("/v1/chat/completions", Some("qd-a"), &chat("m", stream))
@@ -189,7 +184,7 @@ async fn an_answer_that_cannot_be_accounted_for_is_not_given() {
         metrics.contains("gateway_ledger_healthy 0")
     };
     assert!(is_told().await);
-    other.execute_batch("DROP TRIGGER full").unwrap();
+    harness.fill_disk(false);
     assert_eq!(
         harness
             .post("/v1/chat/completions", Some("qd-a"), &chat("m", false))

@@ -1,6 +1,12 @@
 //! A gateway on a free port, and a client that sees every byte.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
@@ -9,7 +15,8 @@ use hyper::body::Incoming;
 use protocol::{
     key::hash_key,
     snapshot::{
-        Access, GatewaySnapshot, KeyEntry, Retries, RouteEntry, Strategy, Target, Timeouts,
+        Access, Affinity, GatewaySnapshot, KeyEntry, Retries, RouteEntry, Strategy, Target,
+        Timeouts,
     },
     sse::{Event, Parser},
 };
@@ -22,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     gateway::{Gateway, Limits},
-    ledger::Ledger,
+    ledger::{Ledger, disk::Disk},
     server,
     upstream::{self, Upstream},
 };
@@ -35,6 +42,7 @@ pub(super) struct Harness {
     client: Upstream,
     folder: TempDir,
     ledger: Arc<Ledger>,
+    is_disk_full: Arc<AtomicBool>,
     server: JoinSet<()>,
 }
 
@@ -50,11 +58,15 @@ pub(super) type Row = (String, u16, u64, u64);
 
 impl Harness {
     pub(super) async fn empty() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let ledger = Arc::new(Ledger::open(folder.path()).unwrap());
+        Self::in_folder(tempfile::tempdir().unwrap()).await
+    }
+
+    async fn in_folder(folder: TempDir) -> Self {
+        let (ledger, is_disk_full) = Disk::ledger(folder.path());
+        let ledger = Arc::new(ledger);
         let limits = Limits {
             body_bytes_max: 1 << 20,
-            requests_max: 16,
+            requests_max: 100,
         };
         let gateway = Arc::new(Gateway::new(Arc::clone(&ledger), limits));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -73,6 +85,7 @@ impl Harness {
             client: upstream::client(),
             folder,
             ledger,
+            is_disk_full,
             server,
         }
     }
@@ -135,9 +148,28 @@ impl Harness {
         rows_of(self.folder.path())
     }
 
-    /// Another connection to the ledger's file.
-    pub(super) fn ledger_file(&self) -> Connection {
-        Connection::open(self.folder.path().join("ledger.sqlite")).unwrap()
+    /// Fills the ledger's disk, or makes room again.
+    pub(super) fn fill_disk(&self, is_full: bool) {
+        self.is_disk_full.store(is_full, Ordering::SeqCst);
+    }
+
+    /// Another gateway with the ledger of this one, which ends.
+    pub(super) async fn restarted(self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
+        self.shutdown.cancel();
+        let harness = Self::in_folder(self.ended().await).await;
+        harness.apply(routes, keys);
+        harness
+    }
+
+    /// Waits until no request is in progress.
+    pub(super) async fn idle(&self) {
+        while !self
+            .gateway
+            .render_metrics()
+            .contains("gateway_requests_in_flight 0")
+        {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Waits for the end of a gateway that was shut down.
@@ -281,6 +313,7 @@ pub(super) fn target(name: &str, model: &str, endpoints: &[&ScriptedModel]) -> T
         weight: 1,
         priority: 0,
         credential: None,
+        prices: None,
     }
 }
 
@@ -293,6 +326,7 @@ pub(super) fn route(model: &str, targets: Vec<Target>) -> RouteEntry {
         generation: 1,
         models: vec![model.to_owned()],
         strategy: Strategy::Failover,
+        affinity: Affinity::None,
         targets: targets
             .map(|(place, target)| Target {
                 priority: u32::try_from(place).unwrap(),
@@ -305,5 +339,7 @@ pub(super) fn route(model: &str, targets: Vec<Target>) -> RouteEntry {
         },
         timeouts: Timeouts::default(),
         access: Access::AnyKey,
+        limits: Vec::new(),
+        budgets: Vec::new(),
     }
 }

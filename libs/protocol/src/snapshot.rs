@@ -109,6 +109,9 @@ pub struct RouteEntry {
     pub models: Vec<String>,
     /// How a target is picked.
     pub strategy: Strategy,
+    /// How a replica of a target is picked.
+    #[serde(default)]
+    pub affinity: Affinity,
     /// Where requests go.
     pub targets: Vec<Target>,
     /// How failures are retried.
@@ -120,6 +123,96 @@ pub struct RouteEntry {
     /// Which keys may use it.
     #[serde(default)]
     pub access: Access,
+    /// What it gives its callers in a time, and at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
+    /// What its callers may spend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<Budget>,
+}
+
+/// What a route gives in a time, and at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limit {
+    /// Its name in the route.
+    pub name: String,
+    /// Whose requests count together.
+    #[serde(default)]
+    pub per: Per,
+    /// Requests in a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Rate>,
+    /// Tokens of prompts and answers in a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Rate>,
+    /// Requests at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// What happens when it is reached.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// What may be spent in a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// Its name in the route.
+    pub name: String,
+    /// Whose requests count together.
+    #[serde(default)]
+    pub per: Per,
+    /// The amount, in nano-dollars.
+    pub amount_nanos: u64,
+    /// The length of a window, in milliseconds; windows begin at its multiples since 1970, UTC.
+    pub window_millis: u64,
+    /// What happens when it is spent.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// Whose requests count together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Per {
+    /// Those of one key.
+    #[default]
+    Key,
+    /// All of the route.
+    Route,
+}
+
+/// So many in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rate {
+    /// How many; after a pause all at once.
+    pub limit: u64,
+    /// The time in which as many come back, in milliseconds.
+    pub window_millis: u64,
+}
+
+/// What happens when a limit is reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Requests are refused.
+    #[default]
+    Enforce,
+    /// Requests pass; logs and metrics tell.
+    Shadow,
+}
+
+/// What tokens cost, in nano-dollars a million.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prices {
+    /// Tokens of prompts.
+    pub input_nanos: u64,
+    /// Tokens of prompts that the upstream had cached; as others if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_input_nanos: Option<u64>,
+    /// Tokens of answers.
+    pub output_nanos: u64,
 }
 
 /// How a target is picked.
@@ -130,6 +223,16 @@ pub enum Strategy {
     Weighted,
     /// The lowest priority number that is healthy.
     Failover,
+}
+
+/// How a replica of a target is picked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Affinity {
+    /// Of two at random, the one with fewer requests in progress.
+    #[default]
+    None,
+    /// The one that has most of the prompt in its key-value cache, unless too much waits there.
+    Prefix,
 }
 
 /// A place that answers requests.
@@ -149,6 +252,9 @@ pub struct Target {
     /// The bearer token for the endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<SecretString>,
+    /// What its tokens cost; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<Prices>,
 }
 
 /// How failures are retried.

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use crds::route::Strategy as Picked;
 use jiff::Timestamp;
-use protocol::snapshot::{Retries, RouteEntry, Strategy, Target, Timeouts};
+use protocol::snapshot::{Affinity, Retries, RouteEntry, Strategy, Target, Timeouts};
 
 use super::{
     patterns::rank,
@@ -71,6 +71,10 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
                 Picked::Weighted => Strategy::Weighted,
                 Picked::Failover => Strategy::Failover,
             },
+            affinity: match route.affinity {
+                crds::route::Affinity::None => Affinity::None,
+                crds::route::Affinity::Prefix => Affinity::Prefix,
+            },
             targets: route.backends.iter().map(target).collect(),
             retries: Retries {
                 attempts: route.attempts,
@@ -82,6 +86,8 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
                 stream_idle_millis: millis(route.stream_idle),
             },
             access: route.access.clone(),
+            limits: route.limits.clone(),
+            budgets: route.budgets.clone(),
         },
     }
 }
@@ -94,6 +100,7 @@ fn target(backend: &ValidBackend) -> Target {
         weight: backend.weight,
         priority: backend.priority,
         credential: backend.credential.clone(),
+        prices: backend.prices,
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::{Route, condition::Reason};
 use jiff::Timestamp;
-use protocol::snapshot::Access;
+use protocol::snapshot::{Access, Prices};
 use serde_json::{Value, json};
 
 use super::{
@@ -98,6 +98,64 @@ fn an_entry_has_addresses_names_and_limits() {
             timeouts.stream_idle_millis
         ),
         (60_000, 5_000, 500)
+    );
+}
+
+#[test]
+fn limits_budgets_and_prices_reach_the_gateway_in_its_units() {
+    let backends = json!({"backends": [{"name": "local", "modelRef": {"name": "m"},
+        "prices": {"inputPerMillion": "0.20", "outputPerMillion": "1"}}]});
+    let extra = json!({
+        "targets": backends,
+        "limits": [{"name": "l", "requests": {"limit": 20, "window": "1s"}, "concurrency": 8},
+            {"name": "watch", "per": "Route", "tokens": {"limit": 2_000_000, "window": "1h"}, "mode": "Shadow"}],
+        "budgets": [{"name": "monthly", "per": "Route", "amount": "500.5", "window": "720h"}],
+    });
+    let route = route("r", 1, &["chat"], &extra);
+    let entries = in_order(build(&validate(&route, &world()).expect("valid")));
+    let entry = &entries[0];
+    let prices = Prices {
+        input_nanos: 200_000_000,
+        cached_input_nanos: None,
+        output_nanos: 1_000_000_000,
+    };
+    assert_eq!(entry.targets[0].prices, Some(prices));
+    let expected = json!([
+        {"name": "l", "per": "Key", "requests": {"limit": 20, "windowMillis": 1000}, "concurrency": 8, "mode": "Enforce"},
+        {"name": "watch", "per": "Route", "tokens": {"limit": 2_000_000, "windowMillis": 3_600_000}, "mode": "Shadow"},
+    ]);
+    assert_eq!(
+        serde_json::to_value(&entry.limits).expect("limits"),
+        expected
+    );
+    let expected = json!([{"name": "monthly", "per": "Route", "amountNanos": 500_500_000_000_u64,
+        "windowMillis": 2_592_000_000_u64, "mode": "Enforce"}]);
+    assert_eq!(
+        serde_json::to_value(&entry.budgets).expect("budgets"),
+        expected
+    );
+}
+
+#[track_caller]
+fn check_refused(extra: &Value, path: &str) {
+    let fault = validate(&route("r", 1, &["chat"], extra), &world()).expect_err("a fault");
+    assert_eq!(fault.reason(), Reason::Invalid);
+    assert!(fault.to_string().starts_with(path), "{fault}");
+}
+
+#[test]
+fn what_no_gateway_can_count_is_refused_with_its_path() {
+    let budget = |amount: &str, window: &str| json!({"budgets": [{"name": "b", "amount": amount, "window": window}]});
+    check_refused(&budget("0.0000000001", "24h"), "spec.budgets[0].amount");
+    check_refused(&budget("99999999999999", "24h"), "spec.budgets[0].amount");
+    check_refused(&budget("1", "0h"), "spec.budgets[0].window");
+    let limit = json!({"limits": [{"name": "l", "tokens": {"limit": 1, "window": "0s"}}]});
+    check_refused(&limit, "spec.limits[0].tokens.window");
+    let prices = json!({"inputPerMillion": "1", "outputPerMillion": "1.0000000000"});
+    let backend = json!({"name": "local", "modelRef": {"name": "m"}, "prices": prices});
+    check_refused(
+        &json!({"targets": {"backends": [backend]}}),
+        "spec.targets.backends[0].prices.outputPerMillion",
     );
 }
 

@@ -5,13 +5,19 @@ use std::time::Duration;
 use crds::{
     Route,
     condition::Reason,
-    route::{Auth, Backend, Strategy},
+    route::{Affinity, Auth, Backend, Strategy},
 };
 use jiff::Timestamp;
-use protocol::{secret::SecretString, snapshot::Access};
+use protocol::{
+    secret::SecretString,
+    snapshot::{Access, Budget, Limit, Prices},
+};
 use thiserror::Error;
 
-use super::dereference::{FoundModel, World};
+use super::{
+    dereference::{FoundModel, World},
+    limits,
+};
 use crate::{
     model::{self, ValidEngine},
     quantities::duration,
@@ -24,6 +30,12 @@ pub(crate) enum InvalidRoute {
     #[error("{path} is `{value}`; write a duration of at most 168h, as 90s")]
     Duration { path: &'static str, value: String },
     #[error(
+        "{path} is `{value}`; write US dollars with at most nine decimals and below ten thousand million, as 0.25"
+    )]
+    Dollars { path: String, value: String },
+    #[error("{path} is `{value}`; write a duration of at least 1ms and at most 168h, as 1m")]
+    Window { path: String, value: String },
+    #[error(
         "the Route `{route}` came first and answers `{pattern}`; remove the pattern from one of the two"
     )]
     Conflict { pattern: String, route: String },
@@ -32,7 +44,7 @@ pub(crate) enum InvalidRoute {
 impl InvalidRoute {
     pub(super) const fn reason(&self) -> Reason {
         match self {
-            Self::Duration { .. } => Reason::Invalid,
+            Self::Duration { .. } | Self::Dollars { .. } | Self::Window { .. } => Reason::Invalid,
             Self::Conflict { .. } => Reason::Conflict,
         }
     }
@@ -46,6 +58,7 @@ pub(crate) struct ValidRoute {
     pub(super) created: Timestamp,
     pub(super) patterns: Vec<String>,
     pub(super) strategy: Strategy,
+    pub(super) affinity: Affinity,
     pub(super) backends: Vec<ValidBackend>,
     pub(super) attempts: u32,
     pub(super) backoff: Duration,
@@ -53,6 +66,8 @@ pub(crate) struct ValidRoute {
     pub(super) first_token: Duration,
     pub(super) stream_idle: Duration,
     pub(super) access: Access,
+    pub(super) limits: Vec<Limit>,
+    pub(super) budgets: Vec<Budget>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -65,6 +80,7 @@ pub(super) struct ValidBackend {
     pub(super) weight: u32,
     pub(super) priority: u32,
     pub(super) credential: Option<SecretString>,
+    pub(super) prices: Option<Prices>,
 }
 
 /// Checks a Route.
@@ -87,7 +103,10 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
                 .get(&backend.model_ref.name)
                 .and_then(Option::as_ref),
         ) {
-            Ok(backend) => backends.push(backend),
+            Ok(valid) => backends.push(ValidBackend {
+                prices: limits::prices(index, backend.prices.as_ref())?,
+                ..valid
+            }),
             Err(fault) => unresolved.push(fault),
         }
     }
@@ -101,6 +120,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
             .map_or(Timestamp::UNIX_EPOCH, |created| created.0),
         patterns: spec.r#match.models.clone(),
         strategy: spec.targets.strategy,
+        affinity: spec.targets.affinity,
         backends,
         attempts: spec.retries.attempts,
         backoff: parse("spec.retries.backoff", &spec.retries.backoff)?,
@@ -108,6 +128,8 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         first_token: parse("spec.timeouts.firstToken", &spec.timeouts.first_token)?,
         stream_idle: parse("spec.timeouts.streamIdle", &spec.timeouts.stream_idle)?,
         access: access(spec.auth.as_ref(), world),
+        limits: limits::limits(&spec.limits)?,
+        budgets: limits::budgets(&spec.budgets)?,
         unresolved,
     })
 }
@@ -150,6 +172,7 @@ fn resolve(
         weight: backend.weight.unwrap_or(1),
         priority: backend.priority.unwrap_or(0),
         credential,
+        prices: None,
     })
 }
 

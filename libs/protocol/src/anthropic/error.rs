@@ -54,7 +54,7 @@ const fn word(kind: ErrorKind) -> &'static str {
         ErrorKind::PermissionDenied => "permission_error",
         ErrorKind::ModelNotFound | ErrorKind::NotFound => "not_found_error",
         ErrorKind::RequestTooLarge => "request_too_large",
-        ErrorKind::RateLimited => "rate_limit_error",
+        ErrorKind::RateLimited | ErrorKind::QuotaExceeded => "rate_limit_error",
         ErrorKind::Unavailable => "overloaded_error",
         ErrorKind::Timeout => "timeout_error",
         ErrorKind::Internal | ErrorKind::UpstreamFailed => "api_error",

@@ -44,6 +44,8 @@ pub enum ErrorKind {
     RequestTooLarge,
     /// 429: over a limit; retry later.
     RateLimited,
+    /// 429: a budget is spent.
+    QuotaExceeded,
     /// 500: our fault.
     Internal,
     /// 502: the upstream failed.
@@ -64,7 +66,7 @@ impl ErrorKind {
             Self::ModelNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTooLarge => 413,
-            Self::RateLimited => 429,
+            Self::RateLimited | Self::QuotaExceeded => 429,
             Self::Internal => 500,
             Self::UpstreamFailed => 502,
             Self::Unavailable => 503,
@@ -76,6 +78,7 @@ impl ErrorKind {
     pub const fn kind(self) -> &'static str {
         match self {
             Self::RateLimited => "rate_limit_error",
+            Self::QuotaExceeded => "insufficient_quota",
             Self::Internal | Self::UpstreamFailed | Self::Unavailable | Self::Timeout => {
                 "server_error"
             }
@@ -102,6 +105,7 @@ impl ErrorKind {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTooLarge => "request_too_large",
             Self::RateLimited => "rate_limit_exceeded",
+            Self::QuotaExceeded => "insufficient_quota",
             Self::Internal => "internal_error",
             Self::UpstreamFailed => "upstream_error",
             Self::Unavailable => "unavailable",

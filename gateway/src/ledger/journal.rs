@@ -1,0 +1,294 @@
+//! The journal: rows as they come, appended to a file and synced before anybody is told.
+//!
+//! A record is its payload's length and CRC-32 (both 32 bits, little endian), then the payload, a row as JSON. Records
+//! lie in segments; what the store has taken is marked there, in the same transaction as its rows, so that each record
+//! counts once however often it is read. Of a record that a crash cut off nothing was acknowledged: reading ends there.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use super::Entry;
+
+/// Bytes from which on a segment is closed.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes in front of a payload.
+const HEADER: usize = 8;
+/// Bytes of one payload that are read; rows are far below.
+const PAYLOAD_MAX: usize = 1 << 20;
+/// Bytes that are read at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// A place in the journal: a segment's number and a byte of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+}
+
+/// What rows are appended to.
+pub(super) trait Medium: Write + Send {
+    /// Returns when everything that was written is on disk.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Cuts off what is behind `length` bytes.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn cut(&mut self, length: u64) -> io::Result<()>;
+}
+
+impl Medium for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)?;
+        self.sync_data()
+    }
+}
+
+/// Creates the file of a segment.
+pub(super) type Create = dyn FnMut(&Path) -> io::Result<Box<dyn Medium>> + Send;
+
+/// Creates segments as files, which a crash does not lose.
+pub(super) fn create_file(path: &Path) -> io::Result<Box<dyn Medium>> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .open(path)?;
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(Box::new(file))
+}
+
+/// The end of the journal that is written to.
+pub(super) struct Journal {
+    folder: PathBuf,
+    create: Box<Create>,
+    /// `None` after a failure, until the next rows come.
+    medium: Option<Box<dyn Medium>>,
+    end: Position,
+    buffer: Vec<u8>,
+}
+
+impl Journal {
+    /// A journal that goes on with a new segment of this number.
+    pub(super) fn new(folder: &Path, segment: u64, create: Box<Create>) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            create,
+            medium: None,
+            end: Position { segment, offset: 0 },
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Appends rows; all are on disk when it returns where the journal ends now.
+    ///
+    /// # Errors
+    /// The disk does not take them; none of them will be read.
+    pub(super) fn append<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a Entry>,
+    ) -> io::Result<Position> {
+        self.buffer.clear();
+        for entry in entries {
+            encode(entry, &mut self.buffer)?;
+        }
+        if SEGMENT_BYTES <= self.end.offset {
+            self.leave();
+        }
+        let medium = match &mut self.medium {
+            Some(medium) => medium,
+            none => {
+                let medium = (self.create)(&path(&self.folder, self.end.segment))?;
+                none.insert(medium)
+            }
+        };
+        if let Err(error) = medium.write_all(&self.buffer).and_then(|()| medium.sync()) {
+            // A part of the rows may be there: nobody must find them.
+            if medium.cut(self.end.offset).is_err() {
+                self.leave();
+            }
+            return Err(error);
+        }
+        self.end.offset += self.buffer.len() as u64;
+        Ok(self.end)
+    }
+
+    fn leave(&mut self) {
+        self.medium = None;
+        self.end = Position {
+            segment: self.end.segment + 1,
+            offset: 0,
+        };
+    }
+}
+
+fn encode(entry: &Entry, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; HEADER]);
+    serde_json::to_writer(&mut *buffer, entry)?;
+    let payload = &buffer[start + HEADER..];
+    let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
+    let checksum = crc32fast::hash(payload);
+    buffer[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    buffer[start + 4..start + HEADER].copy_from_slice(&checksum.to_le_bytes());
+    Ok(())
+}
+
+/// Reads the journal from a position on.
+pub(super) struct Reader {
+    folder: PathBuf,
+    position: Position,
+    file: Option<File>,
+    /// Bytes of the segment, of which those before `taken` were read.
+    buffer: Vec<u8>,
+    taken: usize,
+}
+
+impl Reader {
+    pub(super) fn new(folder: &Path, position: Position) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            position,
+            file: None,
+            buffer: Vec::new(),
+            taken: 0,
+        }
+    }
+
+    /// Behind the last record that was read.
+    pub(super) const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Goes back to where it was.
+    pub(super) fn return_to(&mut self, position: Position) {
+        self.position = position;
+        self.file = None;
+        self.buffer.clear();
+        self.taken = 0;
+    }
+
+    /// Removes the segments before the one that is being read.
+    pub(super) fn remove_what_was_read(&self) {
+        remove_before(&self.folder, self.position.segment);
+    }
+
+    /// The next rows up to `end`, at most so many; none if there are no more.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn read(&mut self, end: Position, count_max: usize) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        while entries.len() < count_max && self.position < end {
+            match self.next(end)? {
+                Some(entry) => entries.push(entry),
+                None if self.position.segment < end.segment => self.skip_to_next(),
+                None => break,
+            }
+        }
+        Ok(entries)
+    }
+
+    fn skip_to_next(&mut self) {
+        self.return_to(Position {
+            segment: self.position.segment + 1,
+            offset: 0,
+        });
+    }
+
+    /// The next record of the segment; `None` behind the last whole one.
+    fn next(&mut self, end: Position) -> io::Result<Option<Entry>> {
+        loop {
+            if let Some((entry, length)) = decode(&self.buffer[self.taken..]) {
+                self.taken += length;
+                self.position.offset += length as u64;
+                return Ok(Some(entry));
+            }
+            let rest = self.buffer.len() - self.taken;
+            if HEADER + PAYLOAD_MAX <= rest || !self.fill(end)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads more bytes of the segment; whether there were any.
+    fn fill(&mut self, end: Position) -> io::Result<bool> {
+        self.buffer.drain(..self.taken);
+        self.taken = 0;
+        let start = self.position.offset + self.buffer.len() as u64;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => match File::open(path(&self.folder, self.position.segment)) {
+                Ok(mut file) => {
+                    file.seek(SeekFrom::Start(start))?;
+                    none.insert(file)
+                }
+                // A segment whose first rows failed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(error),
+            },
+        };
+        let limit = if self.position.segment == end.segment {
+            end.offset.saturating_sub(start).min(READ_BYTES as u64)
+        } else {
+            READ_BYTES as u64
+        };
+        let count = file.take(limit).read_to_end(&mut self.buffer)?;
+        Ok(0 < count)
+    }
+}
+
+/// The first record of some bytes and its length; `None` if it is not whole.
+fn decode(bytes: &[u8]) -> Option<(Entry, usize)> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
+    let (length, checksum) = header.split_first_chunk::<4>()?;
+    let checksum = u32::from_le_bytes(*checksum.first_chunk::<4>()?);
+    let payload = rest.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    if crc32fast::hash(payload) != checksum {
+        return None;
+    }
+    let entry: Entry = serde_json::from_slice(payload).ok()?;
+    Some((entry, HEADER + payload.len()))
+}
+
+/// The segments of a folder, in order.
+///
+/// # Errors
+/// The folder cannot be read.
+pub(super) fn segments(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for file in fs::read_dir(folder)? {
+        let name = file?.file_name();
+        let number = name.to_str().and_then(|name| {
+            let digits = name.strip_prefix("journal-")?.strip_suffix(".log")?;
+            digits.parse::<u64>().ok()
+        });
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Removes segments that the store has taken. What cannot be removed now is removed at the next start.
+fn remove_before(folder: &Path, segment: u64) {
+    for number in segments(folder).unwrap_or_default() {
+        if number < segment {
+            let _ = fs::remove_file(path(folder, number));
+        }
+    }
+}
+
+fn path(folder: &Path, segment: u64) -> PathBuf {
+    folder.join(format!("journal-{segment:012}.log"))
+}

@@ -1,0 +1,203 @@
+//! A meter: what is used and reserved of one limit by one caller.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+/// How much there is, and when it comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    limit: u64,
+    renewal: Renewal,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Renewal {
+    /// Evenly, all of it within this time.
+    Even(Duration),
+    /// All at once, at the multiples of this time since 1970.
+    Window(Duration),
+    /// When requests end.
+    None,
+}
+
+/// What is left of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) amount: u64,
+    /// When all of it is back, if nothing more is used.
+    pub(super) full_after: Duration,
+}
+
+/// What one caller uses of one limit.
+#[derive(Debug, Default)]
+pub(super) struct Meter(Mutex<State>);
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    used: f64,
+    reserved: u64,
+    /// When `used` was right.
+    at: Timestamp,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            used: 0.0,
+            reserved: 0,
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+}
+
+impl Capacity {
+    /// So many in this time, which come back evenly: after a pause all of them at once.
+    pub(super) const fn refill(limit: u64, time: Duration) -> Self {
+        Self {
+            limit,
+            renewal: Renewal::Even(time),
+        }
+    }
+
+    /// So many in each window; windows begin at the multiples of their length since 1970, UTC.
+    pub(super) const fn window(limit: u64, length: Duration) -> Self {
+        Self {
+            limit,
+            renewal: Renewal::Window(length),
+        }
+    }
+
+    /// So many at once.
+    pub(super) const fn at_once(limit: u64) -> Self {
+        Self {
+            limit,
+            renewal: Renewal::None,
+        }
+    }
+
+    /// How much there is.
+    pub(super) const fn limit(self) -> u64 {
+        self.limit
+    }
+
+    /// The time in words.
+    pub(super) fn describe_window(self) -> String {
+        match self.renewal {
+            Renewal::Even(time) | Renewal::Window(time) => format!(" in {time:?}"),
+            Renewal::None => String::new(),
+        }
+    }
+
+    /// Whether it comes back in the same way, so that what was used counts on.
+    pub(super) fn is_renewed_as(self, other: Self) -> bool {
+        self.renewal == other.renewal
+    }
+
+    /// When the window of this time began.
+    pub(super) fn window_start(self, now: Timestamp) -> Option<Timestamp> {
+        let Renewal::Window(length) = self.renewal else {
+            return None;
+        };
+        let length = i64::try_from(length.as_millis()).unwrap_or(i64::MAX).max(1);
+        let start = now.as_millisecond().div_euclid(length) * length;
+        Timestamp::from_millisecond(start).ok()
+    }
+
+    /// What is still used at `now` of what was used before.
+    fn decay(self, state: &mut State, now: Timestamp) {
+        let passed = seconds_between(state.at, now);
+        match self.renewal {
+            Renewal::Even(time) => {
+                let back = self.limit as f64 * passed / time.as_secs_f64();
+                state.used = (state.used - back).max(0.0);
+            }
+            Renewal::Window(_) => {
+                if self.window_start(state.at) != self.window_start(now) {
+                    state.used = 0.0;
+                }
+            }
+            Renewal::None => state.used = 0.0,
+        }
+        state.at = state.at.max(now);
+    }
+
+    /// When so much more is there than now.
+    fn wait(self, missing: f64, now: Timestamp) -> Duration {
+        match self.renewal {
+            Renewal::Even(time) if 0 < self.limit => {
+                let share = (missing / self.limit as f64).clamp(0.0, 1.0);
+                time.mul_f64(share)
+            }
+            Renewal::Even(time) => time,
+            Renewal::Window(length) => {
+                let start = self.window_start(now).unwrap_or(now);
+                let passed = Duration::from_secs_f64(seconds_between(start, now));
+                length.saturating_sub(passed)
+            }
+            Renewal::None => Duration::from_secs(1),
+        }
+    }
+}
+
+impl Meter {
+    /// A meter of which so much is used at this time.
+    pub(super) fn with(used: u64, at: Timestamp) -> Self {
+        Self(Mutex::new(State {
+            used: used as f64,
+            reserved: 0,
+            at,
+        }))
+    }
+
+    /// Reserves an amount. A request alone may have the last piece of a limit, though it may need more.
+    ///
+    /// # Errors
+    /// There is not enough left; when there may be.
+    pub(super) fn reserve(
+        &self,
+        capacity: Capacity,
+        amount: u64,
+        now: Timestamp,
+    ) -> Result<Left, Duration> {
+        let mut state = self.0.lock();
+        capacity.decay(&mut state, now);
+        let limit = capacity.limit as f64;
+        let wanted = state.used + state.reserved as f64 + amount as f64;
+        let has_rest = state.reserved == 0 && state.used + 1.0 <= limit;
+        if limit < wanted && !has_rest {
+            return Err(capacity.wait(wanted - limit, now));
+        }
+        state.reserved += amount;
+        Ok(Left {
+            amount: (limit - wanted).max(0.0) as u64,
+            full_after: capacity.wait(wanted, now),
+        })
+    }
+
+    /// Puts what was used in the place of what was reserved.
+    pub(super) fn settle(&self, capacity: Capacity, reserved: u64, used: u64, now: Timestamp) {
+        let mut state = self.0.lock();
+        capacity.decay(&mut state, now);
+        state.reserved = state.reserved.saturating_sub(reserved);
+        state.used += used as f64;
+    }
+
+    /// Gives back what was reserved.
+    pub(super) fn release(&self, reserved: u64) {
+        let mut state = self.0.lock();
+        state.reserved = state.reserved.saturating_sub(reserved);
+    }
+
+    /// Whether nothing is reserved and nothing that is used counts any more.
+    pub(super) fn is_idle(&self, capacity: Capacity, now: Timestamp) -> bool {
+        let mut state = self.0.lock();
+        capacity.decay(&mut state, now);
+        state.reserved == 0 && state.used < 1.0
+    }
+}
+
+fn seconds_between(earlier: Timestamp, later: Timestamp) -> f64 {
+    (later.duration_since(earlier).as_secs_f64()).max(0.0)
+}

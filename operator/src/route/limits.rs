@@ -1,0 +1,107 @@
+//! A Route's limits, budgets and prices, as the gateway takes them.
+
+use crds::route::{self, LimitMode};
+use protocol::snapshot::{Budget, Limit, Mode, Per, Prices, Rate};
+
+use super::validate::InvalidRoute;
+use crate::quantities::{duration, nano_dollars};
+
+/// Milliseconds of an hour.
+const HOUR: u64 = 3_600_000;
+
+pub(super) fn limits(limits: &[route::Limit]) -> Result<Vec<Limit>, InvalidRoute> {
+    let limits = limits.iter().enumerate();
+    limits
+        .map(|(index, limit)| {
+            let rate = |name: &str, given: Option<&route::Rate>| {
+                let path = || format!("spec.limits[{index}].{name}.window");
+                given.map(|given| rate(path, given)).transpose()
+            };
+            Ok(Limit {
+                name: limit.name.clone(),
+                per: per(limit.per),
+                requests: rate("requests", limit.requests.as_ref())?,
+                tokens: rate("tokens", limit.tokens.as_ref())?,
+                concurrency: limit.concurrency,
+                mode: mode(limit.mode),
+            })
+        })
+        .collect()
+}
+
+fn rate(path: impl Fn() -> String, rate: &route::Rate) -> Result<Rate, InvalidRoute> {
+    let window = duration(&rate.window).filter(|window| !window.is_zero());
+    let millis = window.and_then(|window| u64::try_from(window.as_millis()).ok());
+    Ok(Rate {
+        limit: u64::try_from(rate.limit).unwrap_or(0),
+        window_millis: millis.ok_or_else(|| InvalidRoute::Window {
+            path: path(),
+            value: rate.window.clone(),
+        })?,
+    })
+}
+
+pub(super) fn budgets(budgets: &[route::Budget]) -> Result<Vec<Budget>, InvalidRoute> {
+    let budgets = budgets.iter().enumerate();
+    budgets
+        .map(|(index, budget)| {
+            let hours = budget
+                .window
+                .strip_suffix('h')
+                .and_then(|hours| hours.parse().ok());
+            let hours = hours.filter(|hours: &u64| 0 < *hours);
+            Ok(Budget {
+                name: budget.name.clone(),
+                per: per(budget.per),
+                amount_nanos: dollars(|| format!("spec.budgets[{index}].amount"), &budget.amount)?,
+                window_millis: hours.ok_or_else(|| InvalidRoute::Window {
+                    path: format!("spec.budgets[{index}].window"),
+                    value: budget.window.clone(),
+                })? * HOUR,
+                mode: mode(budget.mode),
+            })
+        })
+        .collect()
+}
+
+pub(super) fn prices(
+    index: usize,
+    prices: Option<&route::Prices>,
+) -> Result<Option<Prices>, InvalidRoute> {
+    let Some(prices) = prices else {
+        return Ok(None);
+    };
+    let price = |name: &str, value: &str| {
+        let path = || format!("spec.targets.backends[{index}].prices.{name}");
+        dollars(path, value)
+    };
+    let cached = prices.cached_input_per_million.as_deref();
+    Ok(Some(Prices {
+        input_nanos: price("inputPerMillion", &prices.input_per_million)?,
+        cached_input_nanos: cached
+            .map(|cached| price("cachedInputPerMillion", cached))
+            .transpose()?,
+        output_nanos: price("outputPerMillion", &prices.output_per_million)?,
+    }))
+}
+
+fn dollars(path: impl Fn() -> String, value: &str) -> Result<u64, InvalidRoute> {
+    nano_dollars(value).ok_or_else(|| InvalidRoute::Dollars {
+        path: path(),
+        value: value.to_owned(),
+    })
+}
+
+fn per(per: Option<route::Per>) -> Per {
+    match per {
+        None | Some(route::Per::Key) => Per::Key,
+        Some(route::Per::Route) => Per::Route,
+    }
+}
+
+fn mode(mode: Option<LimitMode>) -> Mode {
+    match mode {
+        None | Some(LimitMode::Enforce) => Mode::Enforce,
+        Some(LimitMode::Shadow) => Mode::Shadow,
+    }
+}
