@@ -151,10 +151,10 @@ impl Ledger {
     /// # Errors
     /// The file cannot be opened or written.
     pub(crate) fn open(data_dir: &Path) -> Result<Self, LedgerError> {
-        Self::open_with(data_dir, Box::new(create_file))
+        Self::open_with(data_dir, Arc::new(create_file))
     }
 
-    fn open_with(data_dir: &Path, create: Box<Create>) -> Result<Self, LedgerError> {
+    fn open_with(data_dir: &Path, create: Arc<Create>) -> Result<Self, LedgerError> {
         std::fs::create_dir_all(data_dir).map_err(|error| storage(&error))?;
         let file = data_dir.join(FILE);
         let store = Store::open(&file)?;

@@ -55,7 +55,7 @@ impl Disk {
             Ok(Box::new(Self { file, is_full }) as Box<dyn Medium>)
         };
         (
-            Ledger::open_with(folder, Box::new(create)).unwrap(),
+            Ledger::open_with(folder, Arc::new(create)).unwrap(),
             is_full,
         )
     }

@@ -1,6 +1,9 @@
 //! What the ledger keeps, through crashes and full disks.
 
-use std::{path::Path, sync::atomic::Ordering};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use rusqlite::Connection;
 
@@ -153,13 +156,14 @@ fn a_journal_that_was_cut_off_anywhere_gives_its_whole_rows() {
     let written: Vec<Entry> = (0..3)
         .map(|number| entry(&number.to_string(), Outcome::Complete, number, 1))
         .collect();
-    let mut journal = Journal::new(folder.path(), 7, Box::new(create_file));
+    let mut journal = Journal::new(folder.path(), 7, Arc::new(create_file));
     let ends: Vec<u64> = written
         .iter()
         .map(|entry| journal.append([entry].into_iter()).unwrap().offset)
         .collect();
     let path = folder.path().join("journal-000000000007.log");
-    let bytes = std::fs::read(&path).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.truncate(usize::try_from(ends[2]).unwrap());
     let end = Position {
         segment: 9,
         offset: 0,
@@ -180,6 +184,24 @@ fn a_journal_that_was_cut_off_anywhere_gives_its_whole_rows() {
         let before = ends.iter().filter(|end| **end <= place as u64).count();
         assert_eq!(read, written[..before], "damaged at {place}");
     }
+}
+
+#[test]
+fn a_journal_goes_on_in_the_next_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::new(folder.path(), 0, Arc::new(create_file));
+    let long = Entry {
+        model: "m".repeat(500_000),
+        ..entry("a", Outcome::Complete, 1, 1)
+    };
+    let ends: Vec<Position> = (0..40)
+        .map(|_| journal.append([&long].into_iter()).unwrap())
+        .collect();
+    let end = *ends.last().unwrap();
+    assert_eq!((end.segment, ends.is_sorted()), (2, true));
+    let mut reader = Reader::new(folder.path(), Position::default());
+    assert_eq!(reader.read(end, 100).unwrap(), vec![long; 40]);
+    assert_eq!(reader.position(), end);
 }
 
 #[tokio::test]
