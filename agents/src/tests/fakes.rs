@@ -18,7 +18,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use parking_lot::Mutex;
 use protocol::workspace::{ExecEvent, ExecRequest, Exit};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 /// What the scripted model does with a request.
 pub(super) enum Reply {
@@ -48,6 +48,7 @@ pub(super) struct FakeModel {
     pub(super) address: SocketAddr,
     pub(super) asked: Arc<Mutex<Vec<Asked>>>,
     script: Script,
+    is_open: watch::Sender<bool>,
 }
 
 impl FakeModel {
@@ -58,12 +59,22 @@ impl FakeModel {
             address,
             asked: Arc::default(),
             script,
+            is_open: watch::Sender::new(true),
         };
         let router = Router::new()
             .route("/v1/chat/completions", post(complete))
             .with_state(model.clone());
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
         model
+    }
+
+    /// Answers nothing until [`Self::release`].
+    pub(super) fn hold(&self) {
+        self.is_open.send_replace(false);
+    }
+
+    pub(super) fn release(&self) {
+        self.is_open.send_replace(true);
     }
 
     /// How often the model was asked.
@@ -89,6 +100,8 @@ async fn complete(State(model): State<FakeModel>, headers: HeaderMap, body: Byte
         });
         asked.len() - 1
     };
+    // The sender lives in the model.
+    let _ = model.is_open.subscribe().wait_for(|is_open| *is_open).await;
     match (model.script)(&body, count) {
         Reply::Text(text) => stream(text_events(&text, true)),
         Reply::Broken(text) => stream(text_events(&text, false)),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     fakes::Reply,
-    harness::{GATEWAY_KEY, World, logged},
+    harness::{GATEWAY_KEY, World, logged, read_events},
 };
 
 /// Write a text with the model, run a program over it, judge it, repeat once.
@@ -40,7 +40,17 @@ fn review() -> Value {
 async fn a_graph_writes_runs_judges_and_repeats() {
     let world = World::new(Arc::new(|_, count| Reply::Text(format!("draft {count}")))).await;
     let runtime = world.start(world.definition(&review())).await;
-    let (run, events) = runtime.finish(&json!({ "topic": "tea" })).await;
+    // Deltas are for those who listen: the model waits for one.
+    world.model.hold();
+    let run = runtime
+        .create(&json!({ "topic": "tea" }), None)
+        .await
+        .unwrap();
+    let listening = runtime.get(&format!("/v1/runs/{}/events", run.id));
+    let listening = listening.send().await.unwrap();
+    world.model.release();
+    let events = read_events(listening).await;
+    let run = runtime.run(&run.id).await;
     assert_eq!(run.error, None);
     assert_eq!(run.status, RunStatus::Succeeded);
     assert_eq!(
