@@ -26,12 +26,15 @@ use parking_lot::Mutex;
 use protocol::snapshot::Per;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 use tracing::error;
 
 use self::{
     journal::{Create, Journal, Position, Reader, create_file},
-    keeper::Keeper,
+    keeper::{Desk, Keeper},
     store::Store,
     writer::{Command, Writer},
 };
@@ -146,7 +149,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger of a data folder, which is created if need be.
+    /// Opens the ledger of a data folder, which is created if need be. Call it within a runtime of tokio's.
     ///
     /// # Errors
     /// The file cannot be opened or written.
@@ -173,7 +176,9 @@ impl Ledger {
         };
         keeper.take()?;
         keeper.store.close_interrupted()?;
-        let (to_keeper, from_writer) = std::sync::mpsc::channel();
+        let runtime = Handle::current();
+        let desk = Arc::new(Desk::default());
+        let keepers = Arc::clone(&desk);
         // Unbounded here, bounded by the requests in progress: each has at most two commands on the way.
         let (sender, receiver) = mpsc::unbounded_channel();
         let is_healthy = Arc::new(AtomicBool::new(true));
@@ -181,12 +186,13 @@ impl Ledger {
             Journal::new(data_dir, last + 1, create),
             Arc::clone(&is_healthy),
         );
-        let keeping = start("ledger-keeper", move || keeper.run(&from_writer))?;
+        let keeping = start("ledger-keeper", move || keeper.run(&keepers))?;
         let writing = start("ledger", move || {
             let writer = Writer {
                 journal,
-                keeper: to_keeper,
+                desk,
                 is_healthy: &health,
+                runtime,
                 kept: VecDeque::new(),
             };
             writer.run(receiver);

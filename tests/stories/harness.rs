@@ -322,7 +322,8 @@ fn http(method: reqwest::Method, url: &str, key: &str, body: String) -> Result<(
     })
 }
 
-fn client() -> reqwest::Client {
+/// A client of HTTP.
+pub(crate) fn client() -> reqwest::Client {
     // Another story of this process may have installed the provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()

@@ -14,6 +14,7 @@ mod failover;
 mod harness;
 mod helm;
 mod leaves_nothing;
+mod ledger;
 mod limits;
 mod ordinary_user;
 mod quickstart;

@@ -1,10 +1,12 @@
 //! The keeper's thread: takes the journal's rows into the store, many in one transaction, and answers questions.
 
 use std::{
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Condvar, Mutex};
+use rustix::{process::setpriority_process, thread::gettid};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -16,21 +18,78 @@ use super::{
 
 /// How long rows are gathered before they are taken, unless somebody asks for them.
 const GATHER: Duration = Duration::from_millis(250);
+/// How much this thread stands back.
+const NICE: i32 = 10;
 /// Rows of one transaction.
 const BATCH_MAX: usize = 4096;
 
-/// What the keeper is asked for.
+/// A question about what is in the journal so far.
 #[derive(Debug)]
-pub(super) enum Command {
-    /// Take the journal up to here.
-    Take(Position),
-    /// Read the totals of a key.
-    Totals {
-        /// The key's id.
-        key: String,
-        /// Who waits.
-        reply: oneshot::Sender<Result<Vec<Total>, LedgerError>>,
-    },
+pub(super) struct Question {
+    /// The key whose totals are asked for.
+    pub(super) key: String,
+    /// Who waits.
+    pub(super) reply: oneshot::Sender<Result<Vec<Total>, LedgerError>>,
+}
+
+/// What the keeper is told. Rows wake it only if it sleeps: while it gathers they just move the journal's end.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    tray: Mutex<Tray>,
+    bell: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Tray {
+    /// Where the journal ends, if it has grown.
+    end: Option<Position>,
+    questions: Vec<Question>,
+    is_closed: bool,
+    is_gathering: bool,
+}
+
+impl Desk {
+    /// The journal ends here now.
+    pub(super) fn grow(&self, end: Position) {
+        let mut tray = self.tray.lock();
+        tray.end = Some(end);
+        if !tray.is_gathering {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Asks questions, which are answered with all rows so far.
+    pub(super) fn ask(&self, questions: impl Iterator<Item = Question>) {
+        let mut tray = self.tray.lock();
+        tray.questions.extend(questions);
+        if !tray.questions.is_empty() {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Nothing more comes.
+    pub(super) fn close(&self) {
+        self.tray.lock().is_closed = true;
+        self.bell.notify_one();
+    }
+
+    /// Waits until rows were gathered, or somebody asks, or nothing more comes.
+    fn next(&self, is_behind: bool) -> (Option<Position>, Vec<Question>, bool) {
+        let mut tray = self.tray.lock();
+        while !is_behind && tray.end.is_none() && tray.questions.is_empty() && !tray.is_closed {
+            self.bell.wait(&mut tray);
+        }
+        tray.is_gathering = true;
+        let due = Instant::now() + GATHER;
+        while tray.questions.is_empty() && !tray.is_closed {
+            if self.bell.wait_until(&mut tray, due).timed_out() {
+                break;
+            }
+        }
+        tray.is_gathering = false;
+        let questions = std::mem::take(&mut tray.questions);
+        (tray.end.take(), questions, tray.is_closed)
+    }
 }
 
 /// The store, and how far it has taken the journal.
@@ -44,33 +103,23 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Takes rows until all senders are gone.
-    pub(super) fn run(mut self, commands: &Receiver<Command>) {
-        let mut due: Option<Instant> = None;
+    /// Takes rows until the desk is closed.
+    pub(super) fn run(mut self, desk: &Arc<Desk>) {
+        // Requests go first: thousands of rows at once would hold up all that share a core with this thread.
+        let _ = setpriority_process(Some(gettid()), NICE);
         loop {
-            let command = match due {
-                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(due) => commands.recv_timeout(due.saturating_duration_since(Instant::now())),
-            };
-            match command {
-                Ok(Command::Take(end)) => {
-                    self.end = end;
-                    due.get_or_insert_with(|| Instant::now() + GATHER);
-                }
-                Ok(Command::Totals { key, reply }) => {
-                    let totals = self.take().and_then(|()| self.store.totals(&key));
-                    // Whoever asked may have gone.
-                    let _ = reply.send(totals);
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    // What fails is tried again, with what comes meanwhile.
-                    due = self.take().is_err().then(|| Instant::now() + GATHER);
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    // What is not taken now is taken at the next start.
-                    let _ = self.take();
-                    return;
-                }
+            // What failed is tried again, with what came meanwhile.
+            let (end, questions, is_closed) = desk.next(!self.is_healthy);
+            self.end = end.unwrap_or(self.end);
+            // What is not taken when nothing more comes is taken at the next start.
+            let taken = self.take();
+            for Question { key, reply } in questions {
+                let totals = taken.clone().and_then(|()| self.store.totals(&key));
+                // Whoever asked may have gone.
+                let _ = reply.send(totals);
+            }
+            if is_closed {
+                return;
             }
         }
     }
