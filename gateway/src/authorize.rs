@@ -78,8 +78,11 @@ impl Caller {
     }
 }
 
-/// The bearer token; the scheme's case does not matter.
+/// The bearer token, or the key in the header of Anthropic's clients; the scheme's case does not matter.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
+    if let Some(key) = headers.get("x-api-key") {
+        return key.to_str().ok();
+    }
     let (scheme, token) = headers
         .get(header::AUTHORIZATION)?
         .to_str()

@@ -19,11 +19,47 @@ pub(crate) enum Operation {
     /// `POST /v1/embeddings`.
     #[serde(rename = "embeddings")]
     Embedding,
+    /// `POST /v1/responses`.
+    #[serde(rename = "responses")]
+    Response,
+    /// `POST /v1/messages`, of Anthropic's API.
+    #[serde(rename = "messages")]
+    Message,
+    /// `POST /v1/messages/count_tokens`, of Anthropic's API.
+    #[serde(rename = "count_tokens")]
+    TokenCount,
+}
+
+/// Whose API an operation belongs to, which decides the shape of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Surface {
+    /// OpenAI's, which knows errors by `error.code`.
+    OpenAi,
+    /// Anthropic's.
+    Anthropic,
+}
+
+impl Surface {
+    /// The surface of a path.
+    pub(crate) fn of(path: &str) -> Self {
+        if path.starts_with("/v1/messages") {
+            Self::Anthropic
+        } else {
+            Self::OpenAi
+        }
+    }
 }
 
 impl Operation {
     /// All operations.
-    pub(crate) const ALL: [Self; 3] = [Self::Chat, Self::Completion, Self::Embedding];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Chat,
+        Self::Completion,
+        Self::Embedding,
+        Self::Response,
+        Self::Message,
+        Self::TokenCount,
+    ];
 
     /// The path below `/v1`.
     pub(crate) const fn path(self) -> &'static str {
@@ -31,21 +67,33 @@ impl Operation {
             Self::Chat => "/chat/completions",
             Self::Completion => "/completions",
             Self::Embedding => "/embeddings",
+            Self::Response => "/responses",
+            Self::Message => "/messages",
+            Self::TokenCount => "/messages/count_tokens",
         }
     }
 
     /// The name in metrics and the ledger, as OpenTelemetry has it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Chat => "chat",
+            Self::Chat | Self::Response | Self::Message => "chat",
             Self::Completion => "text_completion",
             Self::Embedding => "embeddings",
+            Self::TokenCount => "count_tokens",
         }
     }
 
     /// Whether the answer can be streamed.
     pub(crate) const fn can_stream(self) -> bool {
-        matches!(self, Self::Chat | Self::Completion)
+        !matches!(self, Self::Embedding | Self::TokenCount)
+    }
+
+    /// Whose API it belongs to.
+    pub(crate) const fn surface(self) -> Surface {
+        match self {
+            Self::Chat | Self::Completion | Self::Embedding | Self::Response => Surface::OpenAi,
+            Self::Message | Self::TokenCount => Surface::Anthropic,
+        }
     }
 }
 

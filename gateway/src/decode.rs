@@ -54,7 +54,7 @@ impl Decoded {
         Tokens {
             prompt: bytes.div_ceil(BYTES_PER_TOKEN),
             completion: match self.operation {
-                Operation::Embedding => 0,
+                Operation::Embedding | Operation::TokenCount => 0,
                 _ => self.fields.output_max.unwrap_or(OUTPUT_GUESSED),
             },
             cached: None,

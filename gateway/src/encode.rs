@@ -17,6 +17,7 @@ pub(crate) use self::{
     stream::{Streaming, stream},
 };
 use crate::{
+    call::Surface,
     fault::Fault,
     forward::{Refusal, UpstreamError},
 };
@@ -58,11 +59,14 @@ pub(crate) fn text(status: StatusCode, content_type: &'static str, text: String)
     )
 }
 
-/// A fault in OpenAI's shape.
-pub(crate) fn fault(fault: &Fault) -> Response<Body> {
+/// A fault in the shape of the API that was called.
+pub(crate) fn fault(fault: &Fault, surface: Surface) -> Response<Body> {
     let status =
         StatusCode::from_u16(fault.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, &fault.body());
+    let mut response = match surface {
+        Surface::OpenAi => json(status, &fault.body()),
+        Surface::Anthropic => json(status, &fault.anthropic_body()),
+    };
     if let Some(allow) = fault.allow {
         response
             .headers_mut()
@@ -77,10 +81,10 @@ pub(crate) fn fault(fault: &Fault) -> Response<Body> {
     response
 }
 
-/// What a client is told in place of an answer: our fault, or the upstream's own words if they are in OpenAI's shape.
-pub(crate) fn refusal(refusal: Refusal) -> Response<Body> {
+/// What a client is told in place of an answer: our fault, or the upstream's own words if they are in an API's shape.
+pub(crate) fn refusal(refusal: Refusal, surface: Surface) -> Response<Body> {
     let error = match refusal {
-        Refusal::Fault(ours) => return fault(&ours),
+        Refusal::Fault(ours) => return fault(&ours, surface),
         Refusal::Upstream(error) => error,
     };
     let UpstreamError {
@@ -93,7 +97,7 @@ pub(crate) fn refusal(refusal: Refusal) -> Response<Body> {
     let mut response = if parsed.is_some_and(|parsed| parsed["error"].is_object()) {
         whole(status, content_type, body)
     } else {
-        unshaped(status)
+        unshaped(status, surface)
     };
     if let Some(retry_after) = retry_after {
         response
@@ -103,16 +107,17 @@ pub(crate) fn refusal(refusal: Refusal) -> Response<Body> {
     response
 }
 
-/// An upstream's error that is not in OpenAI's shape.
-fn unshaped(status: StatusCode) -> Response<Body> {
-    let mut error = ErrorKind::UpstreamFailed
-        .body(format!("The model's server answered with status {status}."));
-    if status.is_client_error() {
+/// An upstream's error that is in no shape that clients read.
+fn unshaped(status: StatusCode, surface: Surface) -> Response<Body> {
+    let message = format!("The model's server answered with status {status}.");
+    let kind = if status.is_client_error() {
         ErrorKind::InvalidRequest
-            .kind()
-            .clone_into(&mut error.error.kind);
-    }
-    json(status, &error)
+    } else {
+        ErrorKind::UpstreamFailed
+    };
+    let mut response = fault(&Fault::new(kind, message), surface);
+    *response.status_mut() = status;
+    response
 }
 
 #[cfg(test)]
@@ -123,16 +128,22 @@ mod tests {
     use serde_json::Value;
 
     use super::refusal;
-    use crate::forward::{Refusal, UpstreamError};
+    use crate::{
+        call::Surface,
+        forward::{Refusal, UpstreamError},
+    };
 
     #[track_caller]
     fn check(status: u16, body: &'static str, kind: &str, message: &str) {
-        let response = refusal(Refusal::Upstream(UpstreamError {
-            status: StatusCode::from_u16(status).unwrap(),
-            content_type: HeaderValue::from_static("application/json"),
-            retry_after: Some(HeaderValue::from_static("7")),
-            body: Bytes::from_static(body.as_bytes()),
-        }));
+        let response = refusal(
+            Refusal::Upstream(UpstreamError {
+                status: StatusCode::from_u16(status).unwrap(),
+                content_type: HeaderValue::from_static("application/json"),
+                retry_after: Some(HeaderValue::from_static("7")),
+                body: Bytes::from_static(body.as_bytes()),
+            }),
+            Surface::OpenAi,
+        );
         assert_eq!(response.status().as_u16(), status);
         assert_eq!(response.headers()["retry-after"], "7");
         let body = futures::executor::block_on(response.into_body().collect())

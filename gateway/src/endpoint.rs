@@ -25,7 +25,8 @@ use crate::{
 /// One replica of a target.
 pub(crate) struct Endpoint {
     url: String,
-    uris: [Uri; Operation::ALL.len()],
+    /// By operation.
+    uris: Vec<Uri>,
     in_flight: AtomicUsize,
     health: Mutex<Health>,
 }
@@ -62,10 +63,9 @@ impl Endpoint {
     fn new(url: &str) -> Option<Self> {
         let base = url.trim_end_matches('/');
         let uri = |operation: Operation| format!("{base}{}", operation.path()).parse::<Uri>().ok();
-        let [chat, completion, embedding] = Operation::ALL;
         Some(Self {
             url: url.to_owned(),
-            uris: [uri(chat)?, uri(completion)?, uri(embedding)?],
+            uris: Operation::ALL.into_iter().map(uri).collect::<Option<_>>()?,
             in_flight: AtomicUsize::new(0),
             health: Mutex::default(),
         })
@@ -78,11 +78,7 @@ impl Endpoint {
 
     /// Where requests for this operation go.
     pub(crate) fn uri(&self, operation: Operation) -> &Uri {
-        match operation {
-            Operation::Chat => &self.uris[0],
-            Operation::Completion => &self.uris[1],
-            Operation::Embedding => &self.uris[2],
-        }
+        &self.uris[operation as usize]
     }
 
     /// Requests in progress.

@@ -1,6 +1,9 @@
 //! A fault on the way of one request, in the words of OpenAI's API.
 
-use protocol::openai::{ErrorBody, ErrorKind};
+use protocol::{
+    anthropic,
+    openai::{ErrorBody, ErrorKind},
+};
 
 /// Why a request is not answered as it wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,11 @@ impl Fault {
         let message =
             format!("The model `{shown}` does not exist or you do not have access to it.");
         Self::of(ErrorKind::ModelNotFound, "model", message)
+    }
+
+    /// The error object of Anthropic's API.
+    pub(crate) fn anthropic_body(&self) -> anthropic::ErrorBody {
+        anthropic::ErrorBody::new(self.kind, &self.message)
     }
 
     /// The error object.

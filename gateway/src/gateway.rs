@@ -198,7 +198,7 @@ impl Gateway {
                 )
                 .await
             }
-            Err(failed) => fail(&route, failed, accounting).await,
+            Err(failed) => fail(&call, &route, failed, accounting).await,
         }
     }
 
@@ -288,6 +288,7 @@ async fn answer(
                 rest,
                 lease,
                 accounting,
+                operation: call.operation,
                 shows_usage: options.is_some_and(|options| options.include_usage),
                 idle: Duration::from_millis(route.timeouts.stream_idle_millis),
                 deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
@@ -301,6 +302,7 @@ async fn answer(
 
 /// Tells why there is no answer, once the ledger knows of it.
 async fn fail(
+    call: &Call,
     route: &Route,
     failed: Failed,
     mut accounting: Accounting,
@@ -318,7 +320,7 @@ async fn fail(
     }
     match failed.refusal {
         Refusal::Fault(fault) => Err(fault),
-        refusal @ Refusal::Upstream(_) => Ok(encode::refusal(refusal)),
+        refusal @ Refusal::Upstream(_) => Ok(encode::refusal(refusal, call.operation.surface())),
     }
 }
 

@@ -26,7 +26,7 @@ mod measurement;
 mod simulation;
 
 pub(crate) use self::{
-    chain::{CHAT, COMPLETION, Chain, Seed, chain},
+    chain::{CHAT, COMPLETION, Chain, MESSAGE, RESPONSE, Seed, chain},
     picker::{ENTRIES_DEFAULT, Load, Picker},
     prediction::{Answered, Prediction},
     seat::Seat,

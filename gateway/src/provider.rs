@@ -17,3 +17,14 @@ pub(crate) struct Tokens {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cached: Option<u64>,
 }
+
+impl Tokens {
+    /// What two events of one stream say together: counts only grow.
+    pub(crate) fn merge(self, other: Self) -> Self {
+        Self {
+            prompt: self.prompt.max(other.prompt),
+            completion: self.completion.max(other.completion),
+            cached: self.cached.max(other.cached),
+        }
+    }
+}

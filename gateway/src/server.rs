@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
-    call::{Operation, request_id},
+    call::{Operation, Surface, request_id},
     encode::{self, Body, REQUEST_ID},
     fault::Fault,
     gateway::Gateway,
@@ -102,6 +102,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let id = request_id();
+    let surface = Surface::of(request.uri().path());
     let mut response = dispatch(gateway, &id, request)
         .await
         .unwrap_or_else(|fault| {
@@ -112,7 +113,7 @@ where
                 message = fault.message,
                 "request refused"
             );
-            encode::fault(&fault)
+            encode::fault(&fault, surface)
         });
     // Ids are letters, digits and an underscore.
     if let Ok(value) = HeaderValue::from_str(&id) {

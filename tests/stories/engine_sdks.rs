@@ -24,7 +24,7 @@ const JAVASCRIPT_PACKAGE: &str = "openai@7.57.0";
 const ANSWER: &str = "The capital of France is Paris.";
 
 /// `qd engine` without a stack around it.
-struct Engine {
+pub(crate) struct Engine {
     child: Child,
     url: String,
     _folder: TempDir,
@@ -58,7 +58,13 @@ impl Engine {
         Ok(engine)
     }
 
-    fn with_weights(flags: &[&str]) -> Result<Self> {
+    /// The base URL, with `/v1`.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// An engine with the tests' weights.
+    pub(crate) fn with_weights(flags: &[&str]) -> Result<Self> {
         let weights = target().join("weights/SmolLM2-135M-Instruct.Q4_1.gguf");
         ensure!(
             weights.exists(),
@@ -127,10 +133,10 @@ fn node_folder() -> Result<Option<PathBuf>> {
     Ok(Some(folder.join("bin")))
 }
 
-/// Runs a script of this story's folder, and reads its report.
-fn run(script: &str, engine: &Engine) -> Result<Value> {
+/// Runs a script of this story's folder against a base URL, and reads its report.
+pub(crate) fn run(script: &str, url: &str) -> Result<Value> {
     let script = scripts().join(script);
-    let said = checked(Command::new(python()?).arg(script).arg(&engine.url))?;
+    let said = checked(Command::new(python()?).arg(script).arg(url))?;
     serde_json::from_str(&said).context("reading the script's report")
 }
 
@@ -141,7 +147,7 @@ fn scripts() -> PathBuf {
 #[test]
 fn openais_python_sdk_gets_chats_tools_formats_responses_and_its_own_errors() -> Result<()> {
     let engine = Engine::with_weights(&[])?;
-    let seen = run("chat_openai.py", &engine)?;
+    let seen = run("chat_openai.py", &engine.url)?;
     ensure!(
         seen["whole"] == ANSWER && seen["pieces"] == ANSWER,
         "{seen}"
@@ -180,7 +186,7 @@ fn openais_python_sdk_gets_chats_tools_formats_responses_and_its_own_errors() ->
 #[test]
 fn anthropics_python_sdk_gets_messages_tools_counts_and_its_own_errors() -> Result<()> {
     let engine = Engine::with_weights(&[])?;
-    let seen = run("chat_anthropic.py", &engine)?;
+    let seen = run("chat_anthropic.py", &engine.url)?;
     ensure!(seen["whole"] == json!([ANSWER, "end_turn"]), "{seen}");
     ensure!(seen["pieces"] == ANSWER, "{seen}");
     ensure!(seen["final"] == json!([ANSWER, "end_turn", true]), "{seen}");
@@ -260,7 +266,7 @@ fn openais_python_sdk_embeds_texts() -> Result<()> {
     );
     let source = format!("file://{}", weights.display());
     let engine = Engine::start(&source, &[], "/health/ready")?;
-    let seen = run("embed_openai.py", &engine)?;
+    let seen = run("embed_openai.py", &engine.url)?;
     ensure!(seen["width"] == 384 && seen["close"] == true, "{seen}");
     ensure!(seen["formats"] == true && seen["usage"] == true, "{seen}");
     let faults = json!([
@@ -275,10 +281,10 @@ fn openais_python_sdk_embeds_texts() -> Result<()> {
 fn a_busy_engine_and_one_without_its_model_are_the_sdks_own_errors() -> Result<()> {
     let busy = Engine::with_weights(&["--max-waiting", "0"])?;
     let limited = json!([["RateLimitError", 429, true], ["RateLimitError", 429, true]]);
-    let seen = run("faults.py", &busy)?;
+    let seen = run("faults.py", &busy.url)?;
     ensure!(seen == limited, "{seen}");
     let empty = Engine::start("file:///nowhere/model.gguf", &[], "/health")?;
-    let seen = run("faults.py", &empty)?;
+    let seen = run("faults.py", &empty.url)?;
     let names = seen.as_array().into_iter().flatten();
     ensure!(names.clone().count() == 2, "{seen}");
     for fault in names {

@@ -4,10 +4,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
-    net::TcpListener,
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,7 +19,7 @@ use serde_json::{Value, json};
 use testkit::scripted_model::ScriptedModel;
 use tokio::task::JoinSet;
 
-use crate::harness::{block_on, client, qd};
+use crate::{gateway::Gateway, harness::block_on};
 
 const KEY: &str = "qd-crash";
 /// Requests at once.
@@ -46,17 +43,14 @@ fn crash(crashes: usize) -> Result<()> {
     let answered = Arc::new(Mutex::new(BTreeSet::new()));
     block_on(async {
         let model = ScriptedModel::start(vec!["one two three".into()]).await;
-        let config = folder.path().join("snapshot.json");
-        fs::write(&config, snapshot(&model.base_url()).to_string())?;
+        let snapshot = snapshot(&model.base_url());
         for crash in 0..crashes {
-            let gateway = Gateway::start(folder.path(), &config).await?;
+            let gateway = Gateway::start(folder.path(), &snapshot, &[]).await?;
             // Sometimes at once, sometimes after hundreds of answers.
-            gateway
-                .serve_then_kill(1 + crash * 37 % 300, &answered)
-                .await?;
+            serve_then_kill(gateway, 1 + crash * 37 % 300, &answered).await?;
         }
         // The last one takes what is left, and ends in peace.
-        Gateway::start(folder.path(), &config).await?.stop()
+        Gateway::start(folder.path(), &snapshot, &[]).await?.stop()
     })?;
     let answered = answered.lock();
     ensure!(crashes < answered.len(), "only {} answers", answered.len());
@@ -106,100 +100,35 @@ fn snapshot(upstream: &str) -> Value {
     })
 }
 
-/// A running gateway; killed when dropped.
-struct Gateway {
-    process: Child,
-    base: String,
-    client: reqwest::Client,
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        // Gone already where the story has ended it.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Gateway {
-    async fn start(folder: &Path, config: &Path) -> Result<Self> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let mut command = Command::new(qd());
-        command
-            .args(["gateway", "--listen", &address.to_string(), "--config"])
-            .arg(config);
-        command.arg("--data-dir").arg(folder.join("data"));
-        let process = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let mut gateway = Self {
-            process,
-            base: format!("http://{address}"),
-            client: client(),
-        };
-        loop {
-            let ready = gateway
-                .client
-                .get(format!("{}/readyz", gateway.base))
-                .send()
-                .await;
-            if ready.is_ok_and(|ready| ready.status().is_success()) {
-                return Ok(gateway);
-            }
-            ensure!(
-                gateway.process.try_wait()?.is_none(),
-                "the gateway did not start"
-            );
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Sends requests until so many are answered, then kills the gateway under the others.
-    async fn serve_then_kill(
-        mut self,
-        answers: usize,
-        answered: &Arc<Mutex<BTreeSet<String>>>,
-    ) -> Result<()> {
-        let count = Arc::new(AtomicUsize::new(0));
-        let mut clients = JoinSet::new();
-        let (enough, mut is_enough) = tokio::sync::watch::channel(false);
-        for number in 0..CLIENTS {
-            let (client, url) = (
-                self.client.clone(),
-                format!("{}/v1/chat/completions", self.base),
-            );
-            let (count, answered, enough) =
-                (Arc::clone(&count), Arc::clone(answered), enough.clone());
-            let is_streamed = number % 2 == 0;
-            clients.spawn(async move {
-                while let Ok(id) = ask(&client, &url, is_streamed).await {
-                    answered.lock().insert(id);
-                    if answers <= count.fetch_add(1, Ordering::SeqCst) + 1 {
-                        enough.send_replace(true);
-                    }
-                }
-            });
-        }
-        is_enough.wait_for(|is_enough| *is_enough).await?;
-        self.process.kill()?;
-        self.process.wait()?;
-        while clients.join_next().await.is_some() {}
-        Ok(())
-    }
-
-    fn stop(mut self) -> Result<()> {
-        let pid = i32::try_from(self.process.id())?;
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(pid),
-            nix::sys::signal::Signal::SIGTERM,
-        )?;
-        ensure!(
-            self.process.wait()?.success(),
-            "the gateway did not end well"
+/// Sends requests until so many are answered, then kills the gateway under the others.
+async fn serve_then_kill(
+    gateway: Gateway,
+    answers: usize,
+    answered: &Arc<Mutex<BTreeSet<String>>>,
+) -> Result<()> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    let (enough, mut is_enough) = tokio::sync::watch::channel(false);
+    for number in 0..CLIENTS {
+        let (client, url) = (
+            gateway.client(),
+            format!("{}/chat/completions", gateway.url()),
         );
-        Ok(())
+        let (count, answered, enough) = (Arc::clone(&count), Arc::clone(answered), enough.clone());
+        let is_streamed = number % 2 == 0;
+        clients.spawn(async move {
+            while let Ok(id) = ask(&client, &url, is_streamed).await {
+                answered.lock().insert(id);
+                if answers <= count.fetch_add(1, Ordering::SeqCst) + 1 {
+                    enough.send_replace(true);
+                }
+            }
+        });
     }
+    is_enough.wait_for(|is_enough| *is_enough).await?;
+    drop(gateway);
+    while clients.join_next().await.is_some() {}
+    Ok(())
 }
 
 /// The id of a request whose whole answer came.

@@ -11,6 +11,8 @@ mod crash;
 mod disk;
 mod engine_sdks;
 mod failover;
+mod gateway;
+mod gateway_sdks;
 mod harness;
 mod helm;
 mod leaves_nothing;

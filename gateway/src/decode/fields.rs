@@ -87,6 +87,7 @@ fn output_max(raw: &RawFields<'_>) -> Option<u64> {
     let number = |raw: &RawValue| raw.get().parse::<u64>().ok();
     let each = raw
         .max_completion_tokens
+        .or(raw.max_output_tokens)
         .or(raw.max_tokens)
         .and_then(number)?;
     Some(each.saturating_mul(raw.n.and_then(number).unwrap_or(1)))
@@ -110,6 +111,7 @@ struct RawFields<'a> {
     stream_options: Option<&'a RawValue>,
     max_tokens: Option<&'a RawValue>,
     max_completion_tokens: Option<&'a RawValue>,
+    max_output_tokens: Option<&'a RawValue>,
     n: Option<&'a RawValue>,
 }
 
@@ -137,6 +139,7 @@ impl<'de> Visitor<'de> for FieldVisitor {
                 "stream_options" => &mut fields.stream_options,
                 "max_tokens" => &mut fields.max_tokens,
                 "max_completion_tokens" => &mut fields.max_completion_tokens,
+                "max_output_tokens" => &mut fields.max_output_tokens,
                 "n" => &mut fields.n,
                 _ => {
                     map.next_value::<IgnoredAny>()?;

@@ -4,7 +4,10 @@ use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 use protocol::sse::InvalidStream;
 
-use crate::provider::{Tokens, openai};
+use crate::{
+    call::Operation,
+    provider::{Tokens, openai},
+};
 
 /// Bytes of one event that are accepted.
 const EVENT_BYTES_MAX: usize = 4 << 20;
@@ -16,6 +19,7 @@ pub(super) struct Events {
     /// How far the buffer was searched for the end of an event.
     searched: usize,
     shows_usage: bool,
+    operation: Operation,
     tally: Tally,
 }
 
@@ -34,11 +38,12 @@ pub(crate) struct Tally {
 
 impl Events {
     /// A stream whose client sees the usage event or not.
-    pub(super) fn new(shows_usage: bool) -> Self {
+    pub(super) fn new(operation: Operation, shows_usage: bool) -> Self {
         Self {
             buffer: BytesMut::new(),
             searched: 0,
             shows_usage,
+            operation,
             tally: Tally::default(),
         }
     }
@@ -119,13 +124,13 @@ impl Events {
                 &joined
             }
         };
-        let facts = openai::decode_event(data);
+        let facts = openai::decode_event(data, self.operation);
         self.tally.is_done |= facts.is_done;
         self.tally.is_error |= facts.is_error;
-        self.tally.tokens = facts.tokens.or(self.tally.tokens);
-        if !facts.is_done && !facts.is_usage_only && !facts.is_error {
-            self.tally.pieces += 1;
+        if let Some(tokens) = facts.tokens {
+            self.tally.tokens = Some(self.tally.tokens.unwrap_or_default().merge(tokens));
         }
+        self.tally.pieces += u64::from(facts.is_piece);
         self.shows_usage || !facts.is_usage_only
     }
 }
@@ -159,14 +164,14 @@ mod tests {
     use bytes::Bytes;
 
     use super::{EVENT_BYTES_MAX, Events, Tally};
-    use crate::provider::Tokens;
+    use crate::{call::Operation, provider::Tokens};
 
     const USAGE: &str = r#"data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
 
     #[track_caller]
     fn check(stream: &str, shows_usage: bool, shown: &str, tally: Tally) {
         for size in 1..=stream.len() {
-            let mut events = Events::new(shows_usage);
+            let mut events = Events::new(Operation::Chat, shows_usage);
             let seen: Vec<u8> = stream
                 .as_bytes()
                 .chunks(size)
@@ -230,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_endless_event_is_refused() {
-        let mut events = Events::new(true);
+        let mut events = Events::new(Operation::Chat, true);
         assert!(events.push(vec![b'x'; EVENT_BYTES_MAX].into()).is_ok());
         assert!(events.push(Bytes::from_static(b"x")).is_err());
     }

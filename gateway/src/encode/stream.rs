@@ -15,12 +15,14 @@ use protocol::{
     openai::ErrorKind,
     sse::{self, Event},
 };
+use serde::Serialize;
 use tokio::{sync::OwnedSemaphorePermit, time::Sleep};
 use tracing::warn;
 
 use super::{Body, events::Events};
 use crate::{
     account::{Accounting, Ending},
+    call::{Operation, Surface},
     endpoint::Lease,
     fault::Fault,
 };
@@ -36,6 +38,8 @@ pub(crate) struct Streaming {
     pub(crate) lease: Lease,
     /// The account of the request.
     pub(crate) accounting: Accounting,
+    /// What was asked for.
+    pub(crate) operation: Operation,
     /// Whether the client asked for the usage.
     pub(crate) shows_usage: bool,
     /// How long the stream may be silent.
@@ -66,7 +70,7 @@ struct State {
 
 /// The answer that carries a stream.
 pub(crate) fn stream(streaming: Streaming) -> Response<Body> {
-    let events = Events::new(streaming.shows_usage);
+    let events = Events::new(streaming.operation, streaming.shows_usage);
     let heard = Instant::now();
     let late_at = streaming.deadline.min(heard + streaming.idle);
     let state = State {
@@ -221,8 +225,20 @@ async fn broken(state: &mut State, cut: Break) -> Bytes {
         lease.endpoint().note_failure(Instant::now());
     }
     end(state, Ending::Failed(kind.status())).await;
-    let body = Fault::new(kind, message).body();
-    Event::data(serde_json::to_string(&body).unwrap_or_default()).encode()
+    let fault = Fault::new(kind, message);
+    match state.streaming.operation.surface() {
+        Surface::OpenAi => Event::data(text(&fault.body())).encode(),
+        Surface::Anthropic => Event {
+            event: "error".to_owned(),
+            ..Event::data(text(&fault.anthropic_body()))
+        }
+        .encode(),
+    }
+}
+
+fn text(body: &impl Serialize) -> String {
+    // Our own errors serialise without fail.
+    serde_json::to_string(body).unwrap_or_default()
 }
 
 async fn end(state: &mut State, ending: Ending) {

@@ -13,6 +13,7 @@ use tokio::time::timeout_at;
 
 use super::{Answer, Failure, Forward, UpstreamError};
 use crate::{
+    call::Surface,
     endpoint::{Endpoint, Lease},
     table::Target,
 };
@@ -25,6 +26,9 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
 /// The content type of answers that name none.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The version of Anthropic's API that all servers of it know.
+const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
 /// Sends the request to one endpoint.
 ///
@@ -79,6 +83,9 @@ fn request(
         .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(header::USER_AGENT, HeaderValue::from_static(concat!("quarterdeck-gateway/", env!("CARGO_PKG_VERSION"))))
         .header("x-request-id", &forward.call.id);
+    if forward.call.operation.surface() == Surface::Anthropic {
+        builder = builder.header("anthropic-version", ANTHROPIC_VERSION);
+    }
     if let Some(authorization) = &target.authorization {
         builder = builder.header(header::AUTHORIZATION, authorization.clone());
     }

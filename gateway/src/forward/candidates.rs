@@ -9,7 +9,7 @@ use crate::{
     decode::Decoded,
     endpoint::Endpoint,
     policy,
-    prefix::{CHAT, COMPLETION, Chain, Load, Prediction, Seed, chain},
+    prefix::{CHAT, COMPLETION, Chain, Load, MESSAGE, Prediction, RESPONSE, Seed, chain},
     route,
     table::Route,
 };
@@ -39,7 +39,9 @@ impl Prompt<'_> {
         let fields = match self.decoded.operation {
             Operation::Chat => CHAT,
             Operation::Completion => COMPLETION,
-            Operation::Embedding => return None,
+            Operation::Response => RESPONSE,
+            Operation::Message => MESSAGE,
+            Operation::Embedding | Operation::TokenCount => return None,
         };
         let hash = || chain(&self.decoded.body, fields, Seed::new(model, None, ""));
         Some(self.chain.get_or_init(hash))

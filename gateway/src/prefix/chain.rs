@@ -23,6 +23,10 @@ use crate::prefix::{
 pub(crate) const CHAT: &[&str] = &["tools", "messages"];
 /// The fields of a completion request that make its prompt.
 pub(crate) const COMPLETION: &[&str] = &["prompt"];
+/// The fields of a request of `/v1/responses` that make its prompt.
+pub(crate) const RESPONSE: &[&str] = &["instructions", "tools", "input"];
+/// The fields of a request of `/v1/messages` that make its prompt.
+pub(crate) const MESSAGE: &[&str] = &["tools", "system", "messages"];
 
 /// Members of one object whose order does not count; an object with more is taken as it is written.
 const MEMBERS_MAX: usize = 16;

@@ -1,12 +1,17 @@
 //! Upstreams that speak OpenAI's API: the body goes through but for the model's name and the wish for usage.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use memchr::memmem;
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::Tokens;
-use crate::decode::{Decoded, Edit, StreamOptions, splice};
+use crate::{
+    call::Operation,
+    decode::{Decoded, Edit, StreamOptions, splice},
+};
 
 /// The option by which a stream ends with the usage.
 const INCLUDE_USAGE: &str = "include_usage";
@@ -23,7 +28,8 @@ pub(crate) fn encode_request(decoded: &Decoded, model: &str) -> Bytes {
             replacement: json!(model).to_string(),
         });
     }
-    if fields.stream {
+    // The streams of other operations end with their usage in any case.
+    if fields.stream && matches!(decoded.operation, Operation::Chat | Operation::Completion) {
         edits.extend(usage_edit(decoded));
     }
     splice(&decoded.body, edits)
@@ -58,7 +64,7 @@ fn usage_edit(decoded: &Decoded) -> Option<Edit> {
 
 /// What a complete answer used.
 pub(crate) fn decode_response(body: &[u8]) -> Option<Tokens> {
-    let facts: Facts = serde_json::from_slice(body).ok()?;
+    let facts: Facts<'_> = serde_json::from_slice(body).ok()?;
     facts.usage.map(Into::into)
 }
 
@@ -67,7 +73,9 @@ pub(crate) fn decode_response(body: &[u8]) -> Option<Tokens> {
 pub(crate) struct EventFacts {
     /// The stream ends here.
     pub(crate) is_done: bool,
-    /// It carries nothing but the usage.
+    /// It carries a piece of the answer.
+    pub(crate) is_piece: bool,
+    /// It carries nothing but the usage, which clients of chats must ask for.
     pub(crate) is_usage_only: bool,
     /// It carries an error in place of an answer.
     pub(crate) is_error: bool,
@@ -75,65 +83,116 @@ pub(crate) struct EventFacts {
     pub(crate) tokens: Option<Tokens>,
 }
 
-/// Reads an event's data; only events that can say something of interest are parsed.
-pub(crate) fn decode_event(data: &[u8]) -> EventFacts {
+/// Reads an event's data; of chats and completions only what can say something of interest is parsed.
+pub(crate) fn decode_event(data: &[u8], operation: Operation) -> EventFacts {
     if data == b"[DONE]" {
         return EventFacts {
             is_done: true,
             ..EventFacts::default()
         };
     }
-    if memmem::find(data, b"\"usage\"").is_none() && memmem::find(data, b"\"error\"").is_none() {
-        return EventFacts::default();
-    }
-    let Ok(facts) = serde_json::from_slice::<Facts>(data) else {
-        return EventFacts::default();
+    let piece = EventFacts {
+        is_piece: true,
+        ..EventFacts::default()
     };
-    let tokens = facts.usage.map(Into::into);
-    let has_choices = facts.choices.is_some_and(|choices| !choices.is_empty());
+    let is_typed = matches!(operation, Operation::Response | Operation::Message);
+    let says = |word: &[u8]| memmem::find(data, word).is_some();
+    if !is_typed && !says(b"\"usage\"") && !says(b"\"error\"") {
+        return piece;
+    }
+    let Ok(facts) = serde_json::from_slice::<Facts<'_>>(data) else {
+        return piece;
+    };
+    let kind = facts.kind.as_deref().unwrap_or_default();
+    let message = || serde_json::from_str::<Inner>(facts.message?.get()).ok();
+    let inner = facts
+        .response
+        .or_else(message)
+        .and_then(|inner| inner.usage);
+    let tokens = facts.usage.or(inner).map(Tokens::from);
+    let is_error = facts.error.is_some() || kind == "error";
+    let is_done = matches!(
+        kind,
+        "message_stop" | "response.completed" | "response.incomplete" | "response.failed"
+    );
+    let is_usage_only = tokens.is_some() && facts.choices.is_some_and(|choices| choices.is_empty());
     EventFacts {
-        is_done: false,
-        is_usage_only: tokens.is_some() && !has_choices,
-        is_error: facts.error.is_some(),
+        is_done,
+        is_error,
+        is_usage_only,
+        is_piece: match is_typed {
+            true => kind.ends_with("delta") && kind != "message_delta",
+            false => !is_usage_only && !is_error,
+        },
         tokens,
     }
 }
 
 /// The parts of answers and events that the gateway reads.
 #[derive(Deserialize)]
-struct Facts {
+struct Facts<'a> {
+    /// The type of an event of `/v1/responses` and `/v1/messages`.
+    #[serde(rename = "type", default, borrow)]
+    kind: Option<Cow<'a, str>>,
     #[serde(default)]
     usage: Option<RawUsage>,
     #[serde(default)]
     choices: Option<Vec<IgnoredAny>>,
     #[serde(default)]
     error: Option<IgnoredAny>,
+    /// The whole answer, in the last event of `/v1/responses`.
+    #[serde(default)]
+    response: Option<Inner>,
+    /// The message so far, in the first event of `/v1/messages`; a text in errors of `/v1/responses`.
+    #[serde(default, borrow)]
+    message: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
+struct Inner {
+    #[serde(default)]
+    usage: Option<RawUsage>,
+}
+
+/// The usage, in the words of chats, of responses, and of messages.
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
 struct RawUsage {
-    #[serde(default)]
-    prompt_tokens: u64,
-    #[serde(default)]
-    completion_tokens: u64,
-    #[serde(default)]
-    prompt_tokens_details: Option<PromptDetails>,
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    prompt_tokens_details: Option<Details>,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    input_tokens_details: Option<Details>,
+    /// Tokens beside `input_tokens` that were cached.
+    cache_read_input_tokens: Option<u64>,
+    /// Tokens beside `input_tokens` that are cached now.
+    cache_creation_input_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
-struct PromptDetails {
+struct Details {
     #[serde(default)]
     cached_tokens: Option<u64>,
 }
 
 impl From<RawUsage> for Tokens {
     fn from(usage: RawUsage) -> Self {
+        let beside = [
+            usage.cache_read_input_tokens,
+            usage.cache_creation_input_tokens,
+        ];
+        let input = usage
+            .input_tokens
+            .map(|input| input + beside.into_iter().flatten().sum::<u64>());
+        let details = usage.prompt_tokens_details.or(usage.input_tokens_details);
         Self {
-            prompt: usage.prompt_tokens,
-            completion: usage.completion_tokens,
-            cached: usage
-                .prompt_tokens_details
-                .and_then(|details| details.cached_tokens),
+            prompt: usage.prompt_tokens.or(input).unwrap_or(0),
+            completion: usage.completion_tokens.or(usage.output_tokens).unwrap_or(0),
+            cached: details
+                .and_then(|details| details.cached_tokens)
+                .or(usage.cache_read_input_tokens),
         }
     }
 }
@@ -225,49 +284,108 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_event(data: &str, expected: EventFacts) {
-        assert_eq!(decode_event(data.as_bytes()), expected);
+    fn check_event(operation: Operation, data: &str, expected: EventFacts) {
+        assert_eq!(decode_event(data.as_bytes(), operation), expected, "{data}");
+    }
+
+    const NOTHING: EventFacts = EventFacts {
+        is_done: false,
+        is_piece: false,
+        is_usage_only: false,
+        is_error: false,
+        tokens: None,
+    };
+    const PIECE: EventFacts = EventFacts {
+        is_piece: true,
+        ..NOTHING
+    };
+    const DONE: EventFacts = EventFacts {
+        is_done: true,
+        ..NOTHING
+    };
+    const ERROR: EventFacts = EventFacts {
+        is_error: true,
+        ..NOTHING
+    };
+
+    const fn tokens(prompt: u64, completion: u64, cached: Option<u64>) -> Option<Tokens> {
+        Some(Tokens {
+            prompt,
+            completion,
+            cached,
+        })
     }
 
     #[test]
-    fn events_say_when_they_end_fail_or_count() {
-        let nothing = EventFacts::default();
-        let tokens = Some(Tokens {
-            prompt: 1,
-            completion: 2,
-            cached: None,
-        });
-        check_event(
-            "[DONE]",
-            EventFacts {
-                is_done: true,
-                ..nothing
-            },
-        );
-        check_event(r#"{"choices":[{"delta":{"content":"x"}}]}"#, nothing);
-        check_event(
+    fn events_of_chats_say_when_they_end_fail_or_count() {
+        let check = |data: &str, expected| check_event(Operation::Chat, data, expected);
+        check("[DONE]", DONE);
+        check(r#"{"choices":[{"delta":{"content":"x"}}]}"#, PIECE);
+        check(
             r#"{"choices":[{"delta":{"content":"\"usage\""}}],"usage":null}"#,
-            nothing,
+            PIECE,
         );
         let usage = r#""usage":{"prompt_tokens":1,"completion_tokens":2}"#;
-        check_event(
-            &format!(r#"{{"choices":[],{usage}}}"#),
-            EventFacts {
-                is_usage_only: true,
-                tokens,
-                ..nothing
-            },
+        let counted = EventFacts {
+            tokens: tokens(1, 2, None),
+            ..NOTHING
+        };
+        let only = EventFacts {
+            is_usage_only: true,
+            ..counted
+        };
+        check(&format!(r#"{{"choices":[],{usage}}}"#), only);
+        let piece = EventFacts {
+            is_piece: true,
+            ..counted
+        };
+        check(&format!(r#"{{"choices":[{{}}],{usage}}}"#), piece);
+        check(r#"{"error":{"message":"x"}}"#, ERROR);
+    }
+
+    #[test]
+    fn events_of_messages_say_when_they_end_fail_or_count() {
+        let check = |data: &str, expected| check_event(Operation::Message, data, expected);
+        let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":3,"cache_read_input_tokens":4,"output_tokens":1}}}"#;
+        let counted = |tokens| EventFacts { tokens, ..NOTHING };
+        check(start, counted(tokens(7, 1, Some(4))));
+        check(
+            r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"x"}}"#,
+            PIECE,
         );
-        check_event(
-            &format!(r#"{{"choices":[{{}}],{usage}}}"#),
-            EventFacts { tokens, ..nothing },
+        check(r#"{"type":"ping"}"#, NOTHING);
+        check(
+            r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":9}}"#,
+            counted(tokens(0, 9, None)),
         );
-        check_event(
-            r#"{"error":{"message":"x"}}"#,
-            EventFacts {
-                is_error: true,
-                ..nothing
-            },
+        check(r#"{"type":"message_stop"}"#, DONE);
+        check(
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#,
+            ERROR,
         );
+    }
+
+    #[test]
+    fn events_of_responses_say_when_they_end_fail_or_count() {
+        let check = |data: &str, expected| check_event(Operation::Response, data, expected);
+        check(
+            r#"{"type":"response.created","response":{"usage":null,"error":null}}"#,
+            NOTHING,
+        );
+        check(
+            r#"{"type":"response.output_text.delta","delta":"x"}"#,
+            PIECE,
+        );
+        let usage =
+            r#"{"input_tokens":5,"input_tokens_details":{"cached_tokens":2},"output_tokens":6}"#;
+        let done = EventFacts {
+            tokens: tokens(5, 6, Some(2)),
+            ..DONE
+        };
+        for end in ["completed", "incomplete", "failed"] {
+            let data = format!(r#"{{"type":"response.{end}","response":{{"usage":{usage}}}}}"#);
+            check(&data, done);
+        }
+        check(r#"{"type":"error","code":"x","message":"y"}"#, ERROR);
     }
 }
