@@ -28,7 +28,7 @@ use super::{
 const BATCH_MAX: usize = 1024;
 /// From the beginning of one sync to that of the next under load: what comes meanwhile shares it. A request that comes
 /// alone does not wait.
-const SYNC_INTERVAL: Duration = Duration::from_micros(250);
+const SYNC_INTERVAL: Duration = Duration::from_micros(500);
 /// Rows that are kept while the disk takes none; beyond, the oldest are lost and counted in the log.
 const KEPT_MAX: usize = 10_000;
 
