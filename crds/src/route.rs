@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     condition::Condition,
     reference::NameRef,
-    schema::{DECIMAL, DURATION, label_map},
+    schema::{DECIMAL, DNS_LABEL, DURATION, label_map},
 };
 
 /// Names, targets and access.
@@ -118,7 +118,7 @@ pub struct Backend {
     /// The backend's name in this route.
     #[schemars(
         length(min = 1, max = 63),
-        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+        regex(pattern = DNS_LABEL)
     )]
     pub name: String,
     /// The Model, of the same namespace.
@@ -168,7 +168,7 @@ pub struct Limit {
     /// The limit's name in this route.
     #[schemars(
         length(min = 1, max = 63),
-        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+        regex(pattern = DNS_LABEL)
     )]
     pub name: String,
     /// Whose requests count together: those of one key, or all of the route; Key if not given.
@@ -208,7 +208,7 @@ pub struct Budget {
     /// The budget's name in this route.
     #[schemars(
         length(min = 1, max = 63),
-        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+        regex(pattern = DNS_LABEL)
     )]
     pub name: String,
     /// Whose requests count together: those of one key, or all of the route; Key if not given.

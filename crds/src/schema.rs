@@ -8,6 +8,8 @@ pub(crate) const QUANTITY: &str = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 pub(crate) const MEBIBYTES: &str = "^[1-9][0-9]{0,6}(Mi|Gi)$";
 /// A duration, as 90s or 1h30m.
 pub(crate) const DURATION: &str = "^([0-9]+(ms|s|m|h))+$";
+/// A name of a part of a resource (RFC 1123).
+pub(crate) const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// A decimal number without sign.
 pub(crate) const DECIMAL: &str = r"^[0-9]+(\.[0-9]+)?$";
 /// A model's name as clients write it.

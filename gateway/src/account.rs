@@ -205,7 +205,7 @@ impl Accounting {
         }
         self.entry.cost = cost(&self.prices, tokens);
         let used = Need {
-            tokens: tokens.prompt + tokens.completion,
+            tokens: tokens.total(),
             cost: self.entry.cost,
         };
         self.reservation.settle(used, Timestamp::now());

@@ -225,7 +225,7 @@ impl Gateway {
             .iter()
             .map(|target| cost(&target.prices, guess));
         let need = Need {
-            tokens: guess.prompt + guess.completion,
+            tokens: guess.total(),
             cost: costs.max().unwrap_or_default(),
         };
         let over = |reached: &limits::Reached| self.metrics.count_limit(&route.id, reached);

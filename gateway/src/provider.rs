@@ -19,6 +19,11 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
+    /// Those of the prompt and those of the answer.
+    pub(crate) fn total(self) -> u64 {
+        self.prompt.saturating_add(self.completion)
+    }
+
     /// What two events of one stream say together: counts only grow.
     pub(crate) fn merge(self, other: Self) -> Self {
         Self {

@@ -1,6 +1,7 @@
 //! Whole requests against scripted upstreams: what clients see, what upstreams get, what the ledger holds.
 
 mod affinity;
+mod anthropic;
 mod failures;
 mod harness;
 mod keys;
@@ -40,7 +41,7 @@ async fn an_answer_passes_through_and_is_in_the_ledger_before_it_ends() {
 }
 
 #[tokio::test]
-async fn all_three_surfaces_reach_the_upstream() {
+async fn all_operations_reach_the_upstream() {
     let model = ScriptedModel::start(vec!["x".into()]).await;
     let harness = Harness::start(
         vec![route("m", vec![target("own", "m", &[&model])])],
@@ -57,6 +58,12 @@ async fn all_three_surfaces_reach_the_upstream() {
             "/v1/embeddings",
             json!({"model": "m", "input": ["a b", "c"], "stream": true}).to_string(),
         ),
+        (
+            "/v1/responses",
+            json!({"model": "m", "input": "p"}).to_string(),
+        ),
+        ("/v1/messages", chat("m", false)),
+        ("/v1/messages/count_tokens", chat("m", false)),
     ] {
         assert_eq!(
             harness.post(path, Some("qd-a"), &body).await.status,

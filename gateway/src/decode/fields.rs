@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 
 use crate::fault::Fault;
 
+/// Bytes of a model's name: routes with patterns take any, and each is in the ledger.
+const MODEL_BYTES_MAX: usize = 1024;
+
 /// What the gateway acts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fields {
@@ -51,6 +54,10 @@ pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
         .ok_or_else(|| invalid("model", "The parameter `model` is missing."))?;
     let name: String = serde_json::from_str(model.get())
         .map_err(|_| invalid("model", "The parameter `model` must be a string."))?;
+    if MODEL_BYTES_MAX < name.len() {
+        let message = format!("The parameter `model` is longer than {MODEL_BYTES_MAX} bytes.");
+        return Err(Fault::of(ErrorKind::InvalidRequest, "model", message));
+    }
     let stream = match raw.stream.map(RawValue::get) {
         None | Some("false" | "null") => false,
         Some("true") => true,
@@ -84,13 +91,14 @@ pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
 
 /// What is no number is left to the upstream to refuse.
 fn output_max(raw: &RawFields<'_>) -> Option<u64> {
-    let number = |raw: &RawValue| raw.get().parse::<u64>().ok();
-    let each = raw
-        .max_completion_tokens
-        .or(raw.max_output_tokens)
-        .or(raw.max_tokens)
-        .and_then(number)?;
-    Some(each.saturating_mul(raw.n.and_then(number).unwrap_or(1)))
+    let number = |raw: Option<&RawValue>| raw?.get().parse::<u64>().ok();
+    let limits = [
+        raw.max_completion_tokens,
+        raw.max_output_tokens,
+        raw.max_tokens,
+    ];
+    let each = limits.into_iter().find_map(number)?;
+    Some(each.saturating_mul(number(raw.n).unwrap_or(1)))
 }
 
 fn invalid(param: &'static str, message: &str) -> Fault {
@@ -240,6 +248,30 @@ mod tests {
             Some("stream_options"),
             "object",
         );
+    }
+
+    #[track_caller]
+    fn check_output(fields: &str, expected: Option<u64>) {
+        let body = format!(r#"{{"model":"a",{fields}}}"#);
+        assert_eq!(find(body.as_bytes()).unwrap().output_max, expected);
+    }
+
+    #[test]
+    fn the_length_of_an_answer_is_found_whatever_it_is_called() {
+        check_output(r#""x":1"#, None);
+        check_output(r#""max_tokens":7"#, Some(7));
+        check_output(r#""max_completion_tokens":null,"max_tokens":7"#, Some(7));
+        check_output(r#""max_output_tokens":7"#, Some(7));
+        check_output(r#""max_tokens":7,"n":3"#, Some(21));
+        check_output(r#""max_tokens":18446744073709551615,"n":2"#, Some(u64::MAX));
+        check_output(r#""max_tokens":-1"#, None);
+    }
+
+    #[test]
+    fn a_name_that_no_ledger_holds_is_refused() {
+        let body = |length: usize| format!(r#"{{"model":"{}"}}"#, "m".repeat(length));
+        assert!(find(body(1024).as_bytes()).is_ok());
+        check_refused(&body(1025), Some("model"), "longer than 1024 bytes");
     }
 
     #[test]

@@ -35,7 +35,7 @@ struct Prompt<'a> {
 
 impl Prompt<'_> {
     /// `None` for what engines cache nothing of.
-    fn chain(&self, model: &str) -> Option<&Chain> {
+    fn chain(&self, route: &str) -> Option<&Chain> {
         let fields = match self.decoded.operation {
             Operation::Chat => CHAT,
             Operation::Completion => COMPLETION,
@@ -43,7 +43,7 @@ impl Prompt<'_> {
             Operation::Message => MESSAGE,
             Operation::Embedding | Operation::TokenCount => return None,
         };
-        let hash = || chain(&self.decoded.body, fields, Seed::new(model, None, ""));
+        let hash = || chain(&self.decoded.body, fields, Seed::new(route, None, ""));
         Some(self.chain.get_or_init(hash))
     }
 }
@@ -136,7 +136,8 @@ impl<'a> Candidates<'a> {
     ) -> Option<(Arc<Endpoint>, Option<Prediction>)> {
         let target = &self.route.targets[target];
         let caches = target.caches.as_ref()?;
-        let chain = self.prompt.chain(&target.model)?;
+        // Each target has an index of its own, so that one seed does for all of a request's.
+        let chain = self.prompt.chain(&self.route.id)?;
         let replicas = target.endpoints.iter().zip(&caches.seats);
         let is_tried = |endpoint| self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
         let (endpoints, loads): (Vec<_>, Vec<_>) = replicas

@@ -20,7 +20,7 @@ const SEGMENT_BYTES: u64 = 8 << 20;
 const PREPARE_BYTES: u64 = SEGMENT_BYTES / 2;
 /// Bytes in front of a payload.
 const HEADER: usize = 8;
-/// Bytes of one payload that are read; rows are far below.
+/// Bytes of one payload; rows are far below, as all names in them are bounded.
 const PAYLOAD_MAX: usize = 1 << 20;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -175,6 +175,10 @@ fn encode(entry: &Entry, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.extend_from_slice(&[0; HEADER]);
     serde_json::to_writer(&mut *buffer, entry)?;
     let payload = &buffer[start + HEADER..];
+    if PAYLOAD_MAX < payload.len() {
+        // Nobody would read it, nor what is behind it.
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
     let checksum = crc32fast::hash(payload);
     buffer[start..start + 4].copy_from_slice(&length.to_le_bytes());

@@ -10,7 +10,7 @@ use super::{Entry, LedgerError, Outcome, Total, journal::Position};
 use crate::{cost::Cost, provider::Tokens};
 
 /// What makes the file of each version from that of the version before.
-const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 2] = [
     // One row a request; totals of what has ended, by key and model, kept in the same transactions.
     "
     CREATE TABLE IF NOT EXISTS requests (
@@ -267,9 +267,14 @@ struct Sum {
 impl Sum {
     fn add(&mut self, entry: &Entry) {
         self.requests += 1;
-        self.tokens.prompt += entry.tokens.prompt;
-        self.tokens.completion += entry.tokens.completion;
-        self.cached += entry.tokens.cached.unwrap_or(0);
+        let Tokens {
+            prompt,
+            completion,
+            cached,
+        } = entry.tokens;
+        self.tokens.prompt = self.tokens.prompt.saturating_add(prompt);
+        self.tokens.completion = self.tokens.completion.saturating_add(completion);
+        self.cached = self.cached.saturating_add(cached.unwrap_or(0));
         self.cost += entry.cost;
     }
 }

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::{
     Entry, FILE, Journal, Ledger, LedgerError, Outcome, Position, Reader, Total, create_file,
-    disk::Disk,
+    disk::Disk, store::MIGRATIONS,
 };
 use crate::{cost::Cost, provider::Tokens};
 
@@ -183,6 +183,25 @@ fn a_journal_that_was_cut_off_anywhere_gives_its_whole_rows() {
         let read = reader.read(end, 100).unwrap();
         let before = ends.iter().filter(|end| **end <= place as u64).count();
         assert_eq!(read, written[..before], "damaged at {place}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_taken_over_with_what_it_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = Connection::open(folder.path().join(FILE)).unwrap();
+    old.execute_batch(MIGRATIONS[0]).unwrap();
+    for (id, outcome) in [("a", "complete"), ("b", "open")] {
+        let row = format!(
+            "INSERT INTO requests VALUES ('{id}', 'ns/k', 'ns/r', 'm', 't', 'chat', 200, '{outcome}', 3, 4, 0, 0, 1, 1, 1)"
+        );
+        old.execute_batch(&row).unwrap();
+    }
+    drop(old);
+    for _ in 0..2 {
+        let ledger = Ledger::open(folder.path()).unwrap();
+        assert_eq!(ledger.totals("ns/k").await.unwrap(), total(2, 6, 8));
+        ledger.close();
     }
 }
 

@@ -169,7 +169,7 @@ impl Meter {
         if limit < wanted && !has_rest {
             return Err(capacity.wait(wanted - limit, now));
         }
-        state.reserved += amount;
+        state.reserved = state.reserved.saturating_add(amount);
         Ok(Left {
             amount: (limit - wanted).max(0.0) as u64,
             full_after: capacity.wait(wanted, now),

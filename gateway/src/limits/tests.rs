@@ -68,6 +68,17 @@ fn what_runs_beside_each_other_cannot_go_over_together() {
 }
 
 #[test]
+fn a_request_that_may_need_anything_gets_no_more_than_one_that_needs_much() {
+    let capacity = Capacity::window(100, HOUR);
+    let meter = Meter::default();
+    meter.reserve(capacity, u64::MAX, at(0)).unwrap();
+    assert!(meter.reserve(capacity, u64::MAX, at(0)).is_err());
+    assert!(meter.reserve(capacity, 1, at(0)).is_err());
+    meter.settle(capacity, u64::MAX, 99, at(0));
+    assert!(meter.reserve(capacity, 1, at(0)).is_ok());
+}
+
+#[test]
 fn nothing_is_no_limit_to_share() {
     for capacity in [
         Capacity::refill(0, HOUR),

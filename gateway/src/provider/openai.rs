@@ -183,9 +183,13 @@ impl From<RawUsage> for Tokens {
             usage.cache_read_input_tokens,
             usage.cache_creation_input_tokens,
         ];
-        let input = usage
-            .input_tokens
-            .map(|input| input + beside.into_iter().flatten().sum::<u64>());
+        let add = |input: u64| {
+            beside
+                .into_iter()
+                .flatten()
+                .fold(input, u64::saturating_add)
+        };
+        let input = usage.input_tokens.map(add);
         let details = usage.prompt_tokens_details.or(usage.input_tokens_details);
         Self {
             prompt: usage.prompt_tokens.or(input).unwrap_or(0),

@@ -102,6 +102,10 @@ impl Harness {
             .unwrap();
     }
 
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
     pub(super) async fn post(&self, path: &str, key: Option<&str>, body: &str) -> Answer {
         let response = self.send("POST", path, key, body).await;
         collect(response).await
@@ -130,9 +134,7 @@ impl Harness {
         key: Option<&str>,
         body: &str,
     ) -> http::Response<Incoming> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base));
+        let mut request = Request::builder().method(method).uri(self.url(path));
         if let Some(key) = key {
             request = request.header("authorization", format!("Bearer {key}"));
         }

@@ -103,6 +103,10 @@ impl ScriptedModel {
             .route("/v1/chat/completions", post(answer))
             .route("/v1/completions", post(answer))
             .route("/v1/embeddings", post(answer))
+            // In the shapes of chats: what passes these through does not look at them.
+            .route("/v1/responses", post(answer))
+            .route("/v1/messages", post(answer))
+            .route("/v1/messages/count_tokens", post(answer))
             .with_state(Arc::clone(&shared));
         let mut server = JoinSet::new();
         server.spawn(async move {

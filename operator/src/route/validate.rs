@@ -95,18 +95,17 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
     let mut unresolved = Vec::new();
     let mut backends = Vec::new();
     for (index, backend) in spec.targets.backends.iter().enumerate() {
+        let prices = limits::prices(index, backend.prices.as_ref())?;
         match resolve(
             index,
             backend,
+            prices,
             world
                 .models
                 .get(&backend.model_ref.name)
                 .and_then(Option::as_ref),
         ) {
-            Ok(valid) => backends.push(ValidBackend {
-                prices: limits::prices(index, backend.prices.as_ref())?,
-                ..valid
-            }),
+            Ok(backend) => backends.push(backend),
             Err(fault) => unresolved.push(fault),
         }
     }
@@ -144,6 +143,7 @@ fn parse(path: &'static str, value: &str) -> Result<Duration, InvalidRoute> {
 fn resolve(
     index: usize,
     backend: &Backend,
+    prices: Option<Prices>,
     found: Option<&FoundModel>,
 ) -> Result<ValidBackend, (Reason, String)> {
     let name = &backend.model_ref.name;
@@ -172,7 +172,7 @@ fn resolve(
         weight: backend.weight.unwrap_or(1),
         priority: backend.priority.unwrap_or(0),
         credential,
-        prices: None,
+        prices,
     })
 }
 

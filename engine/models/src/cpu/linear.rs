@@ -1,9 +1,9 @@
 //! Matrix products: packed weights times the prepared activations of some tokens.
 //!
 //! A packed matrix is stored as stripes of 16 rows; a stripe is a run of tiles of 16 rows × 32 columns. Tiles lie in
-//! memory in the order in which they are read: those of integers alternate between the two stripes of a pair. Integer products are exact, and each result adds up its groups of 32
-//! columns in one order with fused operations, so it is the same number whatever the batch, the chunking, the number
-//! of threads or the instructions.
+//! memory in the order in which they are read: those of integers alternate between the two stripes of a pair. Integer
+//! products are exact, and each result adds up its groups of 32 columns in one order with fused operations, so it is the
+//! same number whatever the batch, the chunking, the number of threads or the instructions.
 #![expect(
     unsafe_code,
     reason = "results and activations are written in place; kernels use wide instructions"
