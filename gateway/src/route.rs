@@ -53,7 +53,7 @@ mod tests {
 
     use protocol::{
         openai::ErrorKind,
-        snapshot::{Access, Affinity, GatewaySnapshot, RouteEntry, Strategy},
+        snapshot::{Access, GatewaySnapshot, RouteEntry},
     };
 
     use super::route;
@@ -68,14 +68,8 @@ mod tests {
             name: name.to_owned(),
             generation: 1,
             models: vec![model.to_owned()],
-            strategy: Strategy::Weighted,
-            affinity: Affinity::None,
-            targets: Vec::new(),
-            retries: Default::default(),
-            timeouts: Default::default(),
             access,
-            limits: Vec::new(),
-            budgets: Vec::new(),
+            ..RouteEntry::default()
         }
     }
 

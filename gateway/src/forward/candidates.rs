@@ -160,7 +160,7 @@ impl<'a> Candidates<'a> {
 mod tests {
     use std::time::Instant;
 
-    use protocol::snapshot::{Access, Affinity, GatewaySnapshot, RouteEntry, Strategy, Target};
+    use protocol::snapshot::{Access, GatewaySnapshot, RouteEntry, Strategy, Target};
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::Candidates;
@@ -178,8 +178,7 @@ mod tests {
                 .collect(),
             weight: 1,
             priority: u32::try_from(index).unwrap(),
-            credential: None,
-            prices: None,
+            ..Target::default()
         };
         let entry = RouteEntry {
             namespace: "ns".to_owned(),
@@ -187,13 +186,9 @@ mod tests {
             generation: 1,
             models: vec!["*".to_owned()],
             strategy: Strategy::Failover,
-            affinity: Affinity::None,
             targets: replicas.iter().enumerate().map(target).collect(),
-            retries: Default::default(),
-            timeouts: Default::default(),
             access: Access::Open,
-            limits: Vec::new(),
-            budgets: Vec::new(),
+            ..RouteEntry::default()
         };
         let table = Table::compile(
             &GatewaySnapshot::new(vec![entry], Vec::new()),

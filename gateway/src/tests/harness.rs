@@ -14,10 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use protocol::{
     key::hash_key,
-    snapshot::{
-        Access, Affinity, GatewaySnapshot, KeyEntry, Retries, RouteEntry, Strategy, Target,
-        Timeouts,
-    },
+    snapshot::{GatewaySnapshot, KeyEntry, Retries, RouteEntry, Strategy, Target},
     sse::{Event, Parser},
 };
 use rusqlite::Connection;
@@ -313,9 +310,7 @@ pub(super) fn target(name: &str, model: &str, endpoints: &[&ScriptedModel]) -> T
             .map(|endpoint| endpoint.base_url())
             .collect(),
         weight: 1,
-        priority: 0,
-        credential: None,
-        prices: None,
+        ..Target::default()
     }
 }
 
@@ -328,7 +323,6 @@ pub(super) fn route(model: &str, targets: Vec<Target>) -> RouteEntry {
         generation: 1,
         models: vec![model.to_owned()],
         strategy: Strategy::Failover,
-        affinity: Affinity::None,
         targets: targets
             .map(|(place, target)| Target {
                 priority: u32::try_from(place).unwrap(),
@@ -339,9 +333,6 @@ pub(super) fn route(model: &str, targets: Vec<Target>) -> RouteEntry {
             attempts: 2,
             backoff_millis: 1,
         },
-        timeouts: Timeouts::default(),
-        access: Access::AnyKey,
-        limits: Vec::new(),
-        budgets: Vec::new(),
+        ..RouteEntry::default()
     }
 }

@@ -96,7 +96,7 @@ pub fn content_hash(content: &impl Serialize) -> String {
 }
 
 /// One route.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteEntry {
     /// The route's namespace.
@@ -236,7 +236,7 @@ pub enum Affinity {
 }
 
 /// A place that answers requests.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
     /// Its name in the route.
