@@ -11,6 +11,7 @@ use protocol::snapshot::Prices;
 use tracing::debug;
 
 use crate::{
+    attribution::Attribution,
     authorize::Caller,
     call::Call,
     cost::cost,
@@ -100,6 +101,14 @@ impl Accounting {
             is_exact: false,
             is_finished: false,
         }
+    }
+
+    /// Notes whom the request is counted for.
+    pub(crate) fn attribute(&mut self, attribution: &Attribution<'_>) {
+        attribution.team.clone_into(&mut self.entry.team);
+        attribution.user.clone_into(&mut self.entry.user);
+        attribution.end_user.clone_into(&mut self.entry.end_user);
+        attribution.tags[..].clone_into(&mut self.entry.tags);
     }
 
     /// Holds what the request has reserved for a guess of its tokens.

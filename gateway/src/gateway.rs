@@ -13,6 +13,8 @@ use tracing::{debug, error, info};
 
 use crate::{
     account::{Accounting, Ending},
+    admin::AdminKey,
+    attribution::Attribution,
     authorize::{Caller, authorize},
     call::{Call, Operation},
     cost::cost,
@@ -21,9 +23,11 @@ use crate::{
     fault::Fault,
     forward::{Answer, Answered, Failed, Forward, Refusal, forward},
     ledger::{Ledger, LedgerError},
-    limits::{self, Need, Registry},
+    limits::{Need, Reached, Registry, Reservation, Scope},
     metrics::Metrics,
-    models, provider,
+    models,
+    people::People,
+    provider,
     route::route,
     table::{InvalidSnapshot, Lasting, Route, Table},
     upstream::{self, Upstream},
@@ -39,12 +43,27 @@ pub(crate) struct Limits {
     pub(crate) requests_max: usize,
 }
 
+/// Who may use the gateway, and who says so.
+#[derive(Debug)]
+pub(crate) struct Governance {
+    /// What outlives tables.
+    pub(crate) lasting: Arc<Lasting>,
+    /// Keys, teams, users and tags that are made at run time.
+    pub(crate) people: Arc<People>,
+    /// The key of the admin API; without one there is none.
+    pub(crate) admin: Option<AdminKey>,
+}
+
 /// The gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     /// `None` until the first snapshot came.
     table: RwLock<Option<Arc<Table>>>,
-    lasting: Lasting,
+    lasting: Arc<Lasting>,
+    /// Keys, teams, users and tags that are made at run time.
+    pub(crate) people: Arc<People>,
+    /// The key of the admin API, if there is one.
+    pub(crate) admin: Option<AdminKey>,
     upstream: Upstream,
     ledger: Arc<Ledger>,
     /// The metrics.
@@ -55,17 +74,17 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// A gateway that knows no routes yet.
-    pub(crate) fn new(ledger: Arc<Ledger>, limits: Limits) -> Self {
-        let spent = Arc::clone(&ledger);
-        let lasting = Lasting {
-            meters: Registry::new(Box::new(move |route, per, since| {
-                spent.spent(route, per, since)
-            })),
-            ..Lasting::default()
-        };
+    pub(crate) fn new(ledger: Arc<Ledger>, governance: Governance, limits: Limits) -> Self {
+        let Governance {
+            lasting,
+            people,
+            admin,
+        } = governance;
         Self {
             table: RwLock::new(None),
             lasting,
+            people,
+            admin,
             upstream: upstream::client(),
             ledger,
             metrics: Arc::default(),
@@ -120,7 +139,7 @@ impl Gateway {
     /// What the caller is told in place of the list.
     pub(crate) fn list_models(&self, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::list(&table, &authorize(&table, headers, Timestamp::now()))
+        models::list(&table, &self.authorize(&table, headers))
     }
 
     /// `GET /v1/models/NAME`.
@@ -133,7 +152,7 @@ impl Gateway {
         name: &str,
     ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::get(&table, &authorize(&table, headers, Timestamp::now()), name)
+        models::get(&table, &self.authorize(&table, headers), name)
     }
 
     /// `GET /v1/usage`.
@@ -142,7 +161,7 @@ impl Gateway {
     /// What the caller is told in place of the totals.
     pub(crate) async fn usage(&self, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        usage::usage(&self.ledger, &authorize(&table, headers, Timestamp::now())).await
+        usage::usage(&self.ledger, &self.authorize(&table, headers)).await
     }
 
     /// One call of a model, step by step.
@@ -163,7 +182,7 @@ impl Gateway {
         let call = Call::new(id.to_owned(), operation);
         let permit = self.admit()?;
         let table = self.table()?;
-        let caller = authorize(&table, headers, Timestamp::now());
+        let caller = self.authorize(&table, headers);
         if let Caller::Nobody(why) = &caller
             && !table.has_open_route
         {
@@ -172,7 +191,8 @@ impl Gateway {
         }
         let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
         let route = Arc::clone(route(&table, &caller, &decoded.fields.model)?);
-        let mut accounting = self.open_account(&call, &caller, &route, &decoded)?;
+        let attribution = Attribution::of(&caller, headers, &decoded.fields)?;
+        let mut accounting = self.open_account(&call, (&caller, &attribution), &route, &decoded)?;
         if !self.ledger.is_healthy() {
             // Asked before the upstream is: an answer that could not be accounted for would be wasted.
             accounting
@@ -202,6 +222,10 @@ impl Gateway {
         }
     }
 
+    fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
+        authorize(table, &self.people, headers, Timestamp::now())
+    }
+
     fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
         Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
             Fault::new(
@@ -211,11 +235,11 @@ impl Gateway {
         })
     }
 
-    /// Reserves what the request may need of the route's limits, and opens its account.
+    /// Reserves what the request may need of all limits, and opens its account.
     fn open_account(
         &self,
         call: &Call,
-        caller: &Caller,
+        (caller, attribution): (&Caller, &Attribution<'_>),
         route: &Route,
         decoded: &Decoded,
     ) -> Result<Accounting, Fault> {
@@ -228,14 +252,36 @@ impl Gateway {
             tokens: guess.total(),
             cost: costs.max().unwrap_or_default(),
         };
-        let over = |reached: &limits::Reached| self.metrics.count_limit(&route.id, reached);
-        let reservation = limits::reserve(&route.rules, caller, need, call.started_at, over)
+        let mut over = |reached: &Reached| self.metrics.count_limit(&route.id, reached);
+        let asker = attribution.asker(caller, &decoded.fields.model);
+        let (now, parties) = (call.started_at, &self.lasting.parties);
+        // All or nothing: what is held of some limits is given back where one refuses.
+        let mut reservation = Reservation::default();
+        reservation
+            .take(&route.rules, &asker, need, now, &mut over)
+            .and_then(|()| {
+                let request = (&asker, need, now);
+                attribution.reserve(caller, parties, &mut reservation, request, &mut over)
+            })
             .map_err(|reached| reached.fault())?;
         let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
         let mut accounting =
             Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
+        accounting.attribute(attribution);
         accounting.hold(reservation, guess);
         Ok(accounting)
+    }
+}
+
+impl Lasting {
+    /// What outlives tables, with limits that begin with what the ledger knows.
+    pub(crate) fn new(ledger: &Arc<Ledger>) -> Arc<Self> {
+        let spent = Arc::clone(ledger);
+        let spent = move |scope: &Scope, per, since| spent.spent(scope, per, since);
+        Arc::new(Self {
+            meters: Registry::new(Box::new(spent)),
+            ..Self::default()
+        })
     }
 }
 

@@ -4,7 +4,9 @@
 //! swapped whole when a new snapshot comes; requests in progress keep the table that they started with.
 
 mod account;
+mod admin;
 mod args;
+mod attribution;
 mod authorize;
 mod call;
 mod cost;
@@ -18,6 +20,7 @@ mod ledger;
 mod limits;
 mod metrics;
 mod models;
+mod people;
 mod policy;
 mod prefix;
 mod provider;

@@ -43,13 +43,11 @@ pub(crate) fn get(table: &Table, caller: &Caller, name: &str) -> Result<Response
 
 fn visible(table: &Table, caller: &Caller) -> BTreeMap<String, Model> {
     let mut models = BTreeMap::new();
-    for route in table
-        .routes
-        .iter()
-        .filter(|route| caller.may_use(&route.access))
-    {
+    for route in table.routes.iter().filter(|route| caller.may_use(route)) {
         for pattern in &route.models {
-            if let Pattern::Exact(name) = pattern {
+            if let Pattern::Exact(name) = pattern
+                && caller.may_ask_for(name)
+            {
                 let model = || Model::new(name, table.created.as_second(), &route.id);
                 models.entry(name.clone()).or_insert_with(model);
             }

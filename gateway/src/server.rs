@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
+    admin,
     call::{Operation, Surface, request_id},
     encode::{self, Body, REQUEST_ID},
     fault::Fault,
@@ -132,6 +133,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
+    if admin::owns(head.uri.path()) {
+        return admin::handle(gateway, head, body).await;
+    }
     let path = head.uri.path();
     let below = path.strip_prefix("/v1").unwrap_or("");
     if let Some(operation) = Operation::ALL
