@@ -82,6 +82,12 @@ struct LimitLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    route: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabels {
     code: &'static str,
 }
@@ -137,6 +143,7 @@ pub(crate) struct Metrics {
     retries: Family<RouteLabels, Counter>,
     limits: Family<LimitLabels, Counter>,
     hit_ratios: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    caches: Family<CacheLabels, Counter>,
     ejections: Family<RouteLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
@@ -161,6 +168,7 @@ impl Default for Metrics {
             retries: Family::default(),
             limits: Family::default(),
             hit_ratios: Family::new_with_constructor(|| Histogram::new(RATIO_BUCKETS)),
+            caches: Family::default(),
             ejections: Family::default(),
             faults: Family::default(),
             in_flight: Gauge::default(),
@@ -206,6 +214,11 @@ impl Metrics {
             "gateway_prefix_hit_ratio",
             "Share of a prompt that the replica should have cached, where replicas are picked by it",
             self.hit_ratios.clone(),
+        );
+        registry.register(
+            "gateway_cache_requests",
+            "Requests of routes that give answers again, by whether there was one",
+            self.caches.clone(),
         );
         registry.register(
             "gateway_retries",
@@ -335,6 +348,16 @@ impl Metrics {
                 route: route.to_owned(),
                 limit: reached.name.clone(),
                 resource: reached.resource.name(),
+            })
+            .inc();
+    }
+
+    /// Counts a request of a route that gives answers again.
+    pub(crate) fn count_cache(&self, route: &str, result: &'static str) {
+        self.caches
+            .get_or_create(&CacheLabels {
+                route: route.to_owned(),
+                result,
             })
             .inc();
     }
