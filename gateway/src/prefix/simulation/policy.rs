@@ -65,7 +65,8 @@ impl Policy {
             }
             Self::FirstMessage => {
                 let weight = |engine: &usize| {
-                    (session.first_message() ^ *engine as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8
+                    (session.first_message() ^ *engine as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                        >> 8
                 };
                 ((0..count).max_by_key(weight).unwrap_or_default(), None)
             }
