@@ -211,6 +211,13 @@ impl Metrics {
             "US dollars that requests cost",
             self.costs.clone(),
         );
+        drop(registry);
+        self.register_own();
+    }
+
+    /// What the conventions for models have no names for.
+    fn register_own(&self) {
+        let mut registry = self.registry.lock();
         registry.register(
             "gateway_limits_reached",
             "Requests beyond a limit, whether they were refused or only watched",
