@@ -69,8 +69,8 @@ impl<'a> Attribution<'a> {
             tags.to_mut().push(tag.to_owned());
         }
         Ok(Self {
-            team: terms.map_or("", |terms| &terms.team),
-            user: terms.map_or("", |terms| &terms.user),
+            team: caller.team().unwrap_or_default(),
+            user: caller.user().unwrap_or_default(),
             end_user: fields.user.as_deref().unwrap_or_default(),
             of_key: own.len(),
             tags,

@@ -101,6 +101,18 @@ impl Caller {
         }
     }
 
+    /// The team that the caller's key belongs to.
+    pub(crate) fn team(&self) -> Option<&str> {
+        let team = self.terms().map(|terms| terms.team.as_str());
+        team.filter(|team| !team.is_empty())
+    }
+
+    /// The user whom the caller's key belongs to.
+    pub(crate) fn user(&self) -> Option<&str> {
+        let user = self.terms().map(|terms| terms.user.as_str());
+        user.filter(|user| !user.is_empty())
+    }
+
     /// The account in the ledger.
     pub(crate) fn account(&self) -> &str {
         match self {

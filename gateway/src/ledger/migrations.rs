@@ -1,7 +1,7 @@
 //! The versions of the ledger's file.
 
 /// What makes the file of each version from that of the version before.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     // One row a request; totals of what has ended, by key and model, kept in the same transactions.
     "
     CREATE TABLE IF NOT EXISTS requests (
@@ -55,6 +55,10 @@ pub(super) const MIGRATIONS: [&str; 3] = [
     INSERT INTO usage SELECT started_at_millis / 3600000, route, key, model, count(*), sum(prompt_tokens),
         sum(completion_tokens), 0, 0 FROM requests WHERE outcome != 'open' GROUP BY 1, 2, 3, 4;
     DROP TABLE totals;
+    ",
+    // Answers that were given again.
+    "
+    ALTER TABLE requests ADD COLUMN is_kept INTEGER NOT NULL DEFAULT 0;
     ",
     // Whom requests are counted for: teams, users, tags.
     "

@@ -33,12 +33,13 @@ const CLOSE_INTERRUPTED: &str = "
 /// A row that has ended is never changed, so that a repeated write counts nothing twice.
 const WRITE: &str = "
     INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-        ?18, ?19, ?20, ?21)
+        ?18, ?19, ?20, ?21, ?22)
     ON CONFLICT DO UPDATE SET target = excluded.target, status = excluded.status, outcome = excluded.outcome,
         prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
         is_estimated = excluded.is_estimated, is_streamed = excluded.is_streamed,
         first_byte_millis = excluded.first_byte_millis, duration_millis = excluded.duration_millis,
-        cached_tokens = excluded.cached_tokens, cost_nanos = excluded.cost_nanos
+        cached_tokens = excluded.cached_tokens, cost_nanos = excluded.cost_nanos,
+        is_kept = excluded.is_kept
     WHERE requests.outcome = 'open'
 ";
 
@@ -368,6 +369,7 @@ fn write_one(write: &mut Statement<'_>, entry: &Entry) -> rusqlite::Result<bool>
         integer(entry.duration_millis),
         integer(entry.tokens.cached.unwrap_or(0)),
         integer(entry.cost.nanos()),
+        entry.is_kept,
         entry.team,
         entry.user,
         entry.end_user,
