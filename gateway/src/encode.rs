@@ -27,6 +27,8 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// The header that names the request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that names the target that answered.
+pub(crate) const TARGET: HeaderName = HeaderName::from_static("x-gateway-target");
 /// The content type of JSON.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 

@@ -18,17 +18,22 @@ use crate::{
     cost::cost,
     decode::{Decoded, decode},
     encode::{self, Body, Streaming},
+    fallback,
     fault::Fault,
     forward::{Answer, Answered, Failed, Forward, Refusal, forward},
     ledger::{Ledger, LedgerError},
-    limits::{self, Need, Registry},
+    limits::{self, Need, Registry, Reservation},
     metrics::Metrics,
-    models, provider,
+    models,
+    provider::{self, Tokens},
     route::route,
     table::{InvalidSnapshot, Lasting, Route, Table},
     upstream::{self, Upstream},
     usage,
 };
+
+/// Routes that a request may be passed on to after the first: no circle, and an end.
+const DETOURS_MAX: usize = 3;
 
 /// How much the gateway takes on.
 #[derive(Debug, Clone, Copy)]
@@ -150,7 +155,7 @@ impl Gateway {
     /// # Errors
     /// What the caller is told in place of an answer.
     pub(crate) async fn call<B>(
-        &self,
+        self: &Arc<Self>,
         id: &str,
         operation: Operation,
         headers: &HeaderMap,
@@ -171,8 +176,20 @@ impl Gateway {
             return Err(why.fault());
         }
         let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
-        let route = Arc::clone(route(&table, &caller, &decoded.fields.model)?);
-        let mut accounting = self.open_account(&call, &caller, &route, &decoded)?;
+        let admitted = Admitted {
+            call,
+            table,
+            caller,
+            decoded,
+            permit,
+        };
+        Arc::clone(self).pass(admitted).await
+    }
+
+    /// The way of a request whose body is here, from its route to its answer.
+    async fn pass(self: Arc<Self>, admitted: Admitted) -> Result<Response<Body>, Fault> {
+        let mut route = Arc::clone(admitted.route(&admitted.decoded.fields.model)?);
+        let mut accounting = self.open_account(&admitted, &route)?;
         if !self.ledger.is_healthy() {
             // Asked before the upstream is: an answer that could not be accounted for would be wasted.
             accounting
@@ -180,26 +197,55 @@ impl Gateway {
                 .await
                 .map_err(|error| unaccounted(&error))?;
         }
-        let request = Forward {
-            upstream: &self.upstream,
-            metrics: &self.metrics,
-            route: &route,
-            call: &call,
-            decoded: &decoded,
-        };
-        match forward(request).await {
-            Ok(answered) => {
-                answer(
-                    &call,
-                    &route,
-                    &decoded,
-                    answered,
-                    Held { accounting, permit },
-                )
-                .await
+        let mut left: Vec<Arc<Route>> = Vec::new();
+        loop {
+            let request = Forward {
+                upstream: &self.upstream,
+                metrics: &self.metrics,
+                route: &route,
+                call: &admitted.call,
+                decoded: &admitted.decoded,
+            };
+            let failed = match forward(request).await {
+                Ok(answered) => return answer(admitted, &route, answered, accounting).await,
+                Err(failed) => failed,
+            };
+            left.push(route);
+            match self.detour(&admitted, &left, &failed, &mut accounting) {
+                Some(next) => route = next,
+                None => return fail(&admitted.call, &left, failed, accounting).await,
             }
-            Err(failed) => fail(&call, &route, failed, accounting).await,
         }
+    }
+
+    /// The route whose model is asked after a failure; the account moves there, and its limits are reserved.
+    fn detour(
+        &self,
+        admitted: &Admitted,
+        left: &[Arc<Route>],
+        failed: &Failed,
+        accounting: &mut Accounting,
+    ) -> Option<Arc<Route>> {
+        let (route, class) = (left.last()?, failed.class?);
+        if DETOURS_MAX < left.len() {
+            return None;
+        }
+        route.fallbacks.models(class).find_map(|model| {
+            let next = Arc::clone(admitted.route(model).ok()?);
+            if left.iter().any(|left| left.id == next.id) {
+                return None;
+            }
+            let (reservation, _) = self.reserve(admitted, &next).ok()?;
+            accounting.reroute(&next, reservation);
+            let class = fallback::name(class);
+            self.metrics.routing.count_fallback(&route.id, class);
+            let (request_id, route, next_route) = (&admitted.call.id, &route.id, &next.id);
+            info!(
+                request_id,
+                route, next_route, class, "another model is asked"
+            );
+            Some(next)
+        })
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
@@ -212,14 +258,24 @@ impl Gateway {
     }
 
     /// Reserves what the request may need of the route's limits, and opens its account.
-    fn open_account(
-        &self,
-        call: &Call,
-        caller: &Caller,
-        route: &Route,
-        decoded: &Decoded,
-    ) -> Result<Accounting, Fault> {
-        let guess = decoded.guess();
+    fn open_account(&self, admitted: &Admitted, route: &Route) -> Result<Accounting, Fault> {
+        let (reservation, guess) = self.reserve(admitted, route)?;
+        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
+        let Admitted {
+            call,
+            caller,
+            decoded,
+            ..
+        } = admitted;
+        let mut accounting =
+            Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
+        accounting.hold(reservation, guess);
+        Ok(accounting)
+    }
+
+    /// Reserves what the request may need of the route's limits: a guess of its tokens.
+    fn reserve(&self, admitted: &Admitted, route: &Route) -> Result<(Reservation, Tokens), Fault> {
+        let guess = admitted.decoded.guess();
         let costs = route
             .targets
             .iter()
@@ -229,34 +285,44 @@ impl Gateway {
             cost: costs.max().unwrap_or_default(),
         };
         let over = |reached: &limits::Reached| self.metrics.count_limit(&route.id, reached);
-        let reservation = limits::reserve(&route.rules, caller, need, call.started_at, over)
+        let (caller, now) = (&admitted.caller, admitted.call.started_at);
+        let reservation = limits::reserve(&route.rules, caller, need, now, over)
             .map_err(|reached| reached.fault())?;
-        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
-        let mut accounting =
-            Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
-        accounting.hold(reservation, guess);
-        Ok(accounting)
+        Ok((reservation, guess))
     }
 }
 
-/// What a request holds until its answer is complete.
-struct Held {
-    accounting: Accounting,
+/// A request whose body is here.
+struct Admitted {
+    call: Call,
+    /// The table that it is routed by to its end.
+    table: Arc<Table>,
+    caller: Caller,
+    decoded: Decoded,
+    /// Its place in the gateway.
     permit: OwnedSemaphorePermit,
+}
+
+impl Admitted {
+    /// The route that answers a model's name for the caller.
+    fn route(&self, model: &str) -> Result<&Arc<Route>, Fault> {
+        route(&self.table, &self.caller, model)
+    }
 }
 
 /// Passes an answer on, once the ledger knows of it.
 async fn answer(
-    call: &Call,
+    admitted: Admitted,
     route: &Route,
-    decoded: &Decoded,
     answered: Answered,
-    held: Held,
+    mut accounting: Accounting,
 ) -> Result<Response<Body>, Fault> {
-    let Held {
-        mut accounting,
+    let Admitted {
+        call,
+        decoded,
         permit,
-    } = held;
+        ..
+    } = admitted;
     let target = &route.targets[answered.target];
     accounting.answered_by(target);
     if let Some((prediction, sent)) = answered.prediction {
@@ -297,17 +363,20 @@ async fn answer(
         }
     };
     response.headers_mut().extend(limits);
+    let shown = target.shown.clone();
+    response.headers_mut().insert(encode::TARGET, shown);
     Ok(response)
 }
 
 /// Tells why there is no answer, once the ledger knows of it.
 async fn fail(
     call: &Call,
-    route: &Route,
+    left: &[Arc<Route>],
     failed: Failed,
     mut accounting: Accounting,
 ) -> Result<Response<Body>, Fault> {
-    if let Some(target) = failed.target.map(|target| &route.targets[target]) {
+    let target = failed.target.zip(left.last());
+    if let Some(target) = target.and_then(|(target, route)| route.targets.get(target)) {
         accounting.answered_by(target);
     }
     let status = match &failed.refusal {

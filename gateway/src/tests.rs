@@ -3,6 +3,7 @@
 mod affinity;
 mod anthropic;
 mod failures;
+mod fallbacks;
 mod harness;
 mod keys;
 mod limits;

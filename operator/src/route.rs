@@ -4,6 +4,7 @@ mod build;
 mod dereference;
 mod limits;
 mod patterns;
+mod resilience;
 mod status;
 mod validate;
 
