@@ -1,5 +1,6 @@
 //! Route: which models answer to which names, for whom.
 
+mod cache;
 mod resilience;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::resilience::{FailureClass, Fallback};
+pub use self::{
+    cache::Cache,
+    resilience::{FailureClass, Fallback},
+};
 use crate::{
     condition::Condition,
     reference::NameRef,
@@ -63,6 +67,9 @@ pub struct RouteSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub budgets: Vec<Budget>,
+    /// Answers that are given again to equal requests; none if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
 }
 
 /// Which requests a route answers.

@@ -1,6 +1,9 @@
-//! The gateway's state, and the way of one request through its steps.
+//! The gateway's state, and who is let in.
 
-use std::{sync::Arc, time::Duration};
+mod answer;
+mod passage;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -9,31 +12,23 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use protocol::{openai::ErrorKind, snapshot::GatewaySnapshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{debug, error, info};
+use tracing::info;
 
+use self::passage::Admitted;
 use crate::{
-    account::{Accounting, Ending},
     authorize::{Caller, authorize},
     call::{Call, Operation},
-    cost::cost,
-    decode::{Decoded, decode},
-    encode::{self, Body, Streaming},
-    fallback,
+    decode::decode,
+    encode::Body,
     fault::Fault,
-    forward::{Answer, Answered, Failed, Forward, Refusal, forward},
-    ledger::{Ledger, LedgerError},
-    limits::{self, Need, Registry, Reservation},
+    ledger::Ledger,
+    limits::Registry,
     metrics::Metrics,
     models,
-    provider::{self, Tokens},
-    route::route,
-    table::{InvalidSnapshot, Lasting, Route, Table},
+    table::{InvalidSnapshot, Lasting, Table},
     upstream::{self, Upstream},
     usage,
 };
-
-/// Routes that a request may be passed on to after the first: no circle, and an end.
-const DETOURS_MAX: usize = 3;
 
 /// How much the gateway takes on.
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +153,7 @@ impl Gateway {
         self: &Arc<Self>,
         id: &str,
         operation: Operation,
-        headers: &HeaderMap,
+        headers: HeaderMap,
         body: B,
     ) -> Result<Response<Body>, Fault>
     where
@@ -168,7 +163,7 @@ impl Gateway {
         let call = Call::new(id.to_owned(), operation);
         let permit = self.admit()?;
         let table = self.table()?;
-        let caller = authorize(&table, headers, Timestamp::now());
+        let caller = authorize(&table, &headers, Timestamp::now());
         if let Caller::Nobody(why) = &caller
             && !table.has_open_route
         {
@@ -180,72 +175,11 @@ impl Gateway {
             call,
             table,
             caller,
+            headers,
             decoded,
             permit,
         };
         Arc::clone(self).pass(admitted).await
-    }
-
-    /// The way of a request whose body is here, from its route to its answer.
-    async fn pass(self: Arc<Self>, admitted: Admitted) -> Result<Response<Body>, Fault> {
-        let mut route = Arc::clone(admitted.route(&admitted.decoded.fields.model)?);
-        let mut accounting = self.open_account(&admitted, &route)?;
-        if !self.ledger.is_healthy() {
-            // Asked before the upstream is: an answer that could not be accounted for would be wasted.
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
-        }
-        let mut left: Vec<Arc<Route>> = Vec::new();
-        loop {
-            let request = Forward {
-                upstream: &self.upstream,
-                metrics: &self.metrics,
-                route: &route,
-                call: &admitted.call,
-                decoded: &admitted.decoded,
-            };
-            let failed = match forward(request).await {
-                Ok(answered) => return answer(admitted, &route, answered, accounting).await,
-                Err(failed) => failed,
-            };
-            left.push(route);
-            match self.detour(&admitted, &left, &failed, &mut accounting) {
-                Some(next) => route = next,
-                None => return fail(&admitted.call, &left, failed, accounting).await,
-            }
-        }
-    }
-
-    /// The route whose model is asked after a failure; the account moves there, and its limits are reserved.
-    fn detour(
-        &self,
-        admitted: &Admitted,
-        left: &[Arc<Route>],
-        failed: &Failed,
-        accounting: &mut Accounting,
-    ) -> Option<Arc<Route>> {
-        let (route, class) = (left.last()?, failed.class?);
-        if DETOURS_MAX < left.len() {
-            return None;
-        }
-        route.fallbacks.models(class).find_map(|model| {
-            let next = Arc::clone(admitted.route(model).ok()?);
-            if left.iter().any(|left| left.id == next.id) {
-                return None;
-            }
-            let (reservation, _) = self.reserve(admitted, &next).ok()?;
-            accounting.reroute(&next, reservation);
-            let class = fallback::name(class);
-            self.metrics.routing.count_fallback(&route.id, class);
-            let (request_id, route, next_route) = (&admitted.call.id, &route.id, &next.id);
-            info!(
-                request_id,
-                route, next_route, class, "another model is asked"
-            );
-            Some(next)
-        })
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
@@ -256,149 +190,4 @@ impl Gateway {
             )
         })
     }
-
-    /// Reserves what the request may need of the route's limits, and opens its account.
-    fn open_account(&self, admitted: &Admitted, route: &Route) -> Result<Accounting, Fault> {
-        let (reservation, guess) = self.reserve(admitted, route)?;
-        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
-        let Admitted {
-            call,
-            caller,
-            decoded,
-            ..
-        } = admitted;
-        let mut accounting =
-            Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
-        accounting.hold(reservation, guess);
-        Ok(accounting)
-    }
-
-    /// Reserves what the request may need of the route's limits: a guess of its tokens.
-    fn reserve(&self, admitted: &Admitted, route: &Route) -> Result<(Reservation, Tokens), Fault> {
-        let guess = admitted.decoded.guess();
-        let costs = route
-            .targets
-            .iter()
-            .map(|target| cost(&target.prices, guess));
-        let need = Need {
-            tokens: guess.total(),
-            cost: costs.max().unwrap_or_default(),
-        };
-        let over = |reached: &limits::Reached| self.metrics.count_limit(&route.id, reached);
-        let (caller, now) = (&admitted.caller, admitted.call.started_at);
-        let reservation = limits::reserve(&route.rules, caller, need, now, over)
-            .map_err(|reached| reached.fault())?;
-        Ok((reservation, guess))
-    }
-}
-
-/// A request whose body is here.
-struct Admitted {
-    call: Call,
-    /// The table that it is routed by to its end.
-    table: Arc<Table>,
-    caller: Caller,
-    decoded: Decoded,
-    /// Its place in the gateway.
-    permit: OwnedSemaphorePermit,
-}
-
-impl Admitted {
-    /// The route that answers a model's name for the caller.
-    fn route(&self, model: &str) -> Result<&Arc<Route>, Fault> {
-        route(&self.table, &self.caller, model)
-    }
-}
-
-/// Passes an answer on, once the ledger knows of it.
-async fn answer(
-    admitted: Admitted,
-    route: &Route,
-    answered: Answered,
-    mut accounting: Accounting,
-) -> Result<Response<Body>, Fault> {
-    let Admitted {
-        call,
-        decoded,
-        permit,
-        ..
-    } = admitted;
-    let target = &route.targets[answered.target];
-    accounting.answered_by(target);
-    if let Some((prediction, sent)) = answered.prediction {
-        accounting.expect(prediction, sent);
-    }
-    let limits = accounting.limit_headers().clone();
-    let mut response = match answered.answer {
-        Answer::Whole {
-            status,
-            content_type,
-            body,
-        } => {
-            accounting.count(provider::openai::decode_response(&body));
-            accounting
-                .finish(Ending::Complete)
-                .await
-                .map_err(|error| unaccounted(&error))?;
-            encode::whole(status, content_type, body)
-        }
-        Answer::Stream { first, rest, lease } => {
-            accounting.note_stream();
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
-            let options = decoded.fields.stream_options.as_ref();
-            encode::stream(Streaming {
-                first,
-                rest,
-                lease,
-                accounting,
-                operation: call.operation,
-                shows_usage: options.is_some_and(|options| options.include_usage),
-                idle: Duration::from_millis(route.timeouts.stream_idle_millis),
-                deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
-                _permit: permit,
-            })
-        }
-    };
-    response.headers_mut().extend(limits);
-    let shown = target.shown.clone();
-    response.headers_mut().insert(encode::TARGET, shown);
-    Ok(response)
-}
-
-/// Tells why there is no answer, once the ledger knows of it.
-async fn fail(
-    call: &Call,
-    left: &[Arc<Route>],
-    failed: Failed,
-    mut accounting: Accounting,
-) -> Result<Response<Body>, Fault> {
-    let target = failed.target.zip(left.last());
-    if let Some(target) = target.and_then(|(target, route)| route.targets.get(target)) {
-        accounting.answered_by(target);
-    }
-    let status = match &failed.refusal {
-        Refusal::Fault(fault) => fault.kind.status(),
-        Refusal::Upstream(error) => error.status.as_u16(),
-    };
-    if let Err(error) = accounting.finish(Ending::Failed(status)).await {
-        // Nothing was given away: the client is told of the failure, not of the ledger's.
-        error!(%error, "a failed request is not in the ledger");
-    }
-    match failed.refusal {
-        Refusal::Fault(fault) => Err(fault),
-        refusal @ Refusal::Upstream(_) => Ok(encode::refusal(refusal, call.operation.surface())),
-    }
-}
-
-/// The ledger's rule: no answer that is not accounted for.
-fn unaccounted(error: &LedgerError) -> Fault {
-    // The ledger's writer has told people, once; this would come with every request.
-    debug!(%error, "an answer is refused, since it cannot be accounted for");
-    Fault::new(
-        ErrorKind::Unavailable,
-        "The request cannot be accounted for now. Try again later.",
-    )
 }

@@ -139,7 +139,7 @@ where
         .find(|operation| operation.path() == below)
     {
         allow(&head.method, &Method::POST, "POST")?;
-        return gateway.call(id, operation, &head.headers, body).await;
+        return gateway.call(id, operation, head.headers, body).await;
     }
     let is_known = matches!(
         path,

@@ -11,11 +11,12 @@ use jiff::Timestamp;
 use protocol::{
     routing::Fallback,
     secret::SecretString,
-    snapshot::{Access, Budget, Limit, Prices},
+    snapshot::{Access, Budget, Cache, Limit, Prices},
 };
 use thiserror::Error;
 
 use super::{
+    cache,
     dereference::{FoundModel, World},
     limits, resilience,
 };
@@ -70,6 +71,7 @@ pub(crate) struct ValidRoute {
     pub(super) access: Access,
     pub(super) limits: Vec<Limit>,
     pub(super) budgets: Vec<Budget>,
+    pub(super) cache: Option<Cache>,
     pub(super) fallbacks: Vec<Fallback>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
@@ -133,6 +135,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         access: access(spec.auth.as_ref(), world),
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
+        cache: cache::cache(spec.cache.as_ref())?,
         fallbacks: resilience::fallbacks(&spec.fallbacks),
         unresolved,
     })
