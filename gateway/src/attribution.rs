@@ -1,6 +1,4 @@
-//! Attribution: whom a request is counted for, besides its key: team, user, tags, and the end user that it names.
-
-use std::borrow::Cow;
+//! Attribution: whom a request is counted for besides its key: the key's team and user, and tags.
 
 use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
@@ -23,40 +21,30 @@ const TAGS_MAX: usize = 16;
 /// Bytes of a tag.
 const TAG_BYTES_MAX: usize = 128;
 
-/// Whom a request is counted for.
+/// The tags of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Attribution<'a> {
-    /// The team's id; empty without one.
-    pub(crate) team: &'a str,
-    /// The user's; empty without one.
-    pub(crate) user: &'a str,
-    /// Whom the client says that it asks for; empty if it does not say.
-    pub(crate) end_user: &'a str,
-    /// The tags of the key and of the request.
-    pub(crate) tags: Cow<'a, [String]>,
-    /// How many of the tags are the key's, whose terms count them.
+pub(crate) struct Attribution {
+    /// The tags of the key and of the request; `None` if the request has none of its own.
+    tags: Option<Vec<String>>,
+    /// How many of them are the key's, whose terms count them.
     of_key: usize,
 }
 
-impl<'a> Attribution<'a> {
-    /// Whom a request is counted for.
+impl Attribution {
+    /// Finds the tags of a request.
     ///
     /// # Errors
     /// The request has too many tags, or one that is too long.
-    pub(crate) fn of(
-        caller: &'a Caller,
-        headers: &HeaderMap,
-        fields: &'a Fields,
-    ) -> Result<Self, Fault> {
-        let terms = caller.terms();
-        let own = terms.map_or(&[][..], |terms| &terms.tags);
-        let mut tags = Cow::Borrowed(own);
+    pub(crate) fn of(caller: &Caller, headers: &HeaderMap, fields: &Fields) -> Result<Self, Fault> {
+        let own = caller.terms().map_or(&[][..], |terms| &terms.tags);
+        let mut tags: Option<Vec<String>> = None;
         let in_headers = [TAGS, LITELLM_TAGS]
             .into_iter()
             .filter_map(|name| headers.get(name)?.to_str().ok());
         let in_headers = in_headers.flat_map(|list| list.split(',')).map(str::trim);
         let in_body = fields.tags.iter().map(String::as_str);
         for tag in in_headers.chain(in_body).filter(|tag| !tag.is_empty()) {
+            let tags = tags.get_or_insert_with(|| own.to_vec());
             if tags.iter().any(|known| known == tag) {
                 continue;
             }
@@ -66,18 +54,27 @@ impl<'a> Attribution<'a> {
                 );
                 return Err(Fault::of(ErrorKind::InvalidRequest, "metadata", message));
             }
-            tags.to_mut().push(tag.to_owned());
+            tags.push(tag.to_owned());
         }
         Ok(Self {
-            team: caller.team().unwrap_or_default(),
-            user: caller.user().unwrap_or_default(),
-            end_user: fields.user.as_deref().unwrap_or_default(),
-            of_key: own.len(),
             tags,
+            of_key: own.len(),
         })
     }
 
-    /// Reserves what a request for this model may need of all who are accountable for it, besides its route.
+    /// Who asks for this model.
+    pub(crate) fn asker<'a>(&'a self, caller: &'a Caller, model: &'a str) -> Asker<'a> {
+        let own = || caller.terms().map_or(&[][..], |terms| &terms.tags);
+        Asker {
+            key: caller.account(),
+            team: caller.team().unwrap_or_default(),
+            user: caller.user().unwrap_or_default(),
+            tags: self.tags.as_deref().unwrap_or_else(own),
+            model,
+        }
+    }
+
+    /// Reserves what a request may need of all who are accountable for it, besides its route.
     ///
     /// # Errors
     /// A limit of one of them is reached.
@@ -92,22 +89,11 @@ impl<'a> Attribution<'a> {
         if let Some(terms) = caller.terms() {
             terms.reserve(reservation, asker, need, now, over)?;
         }
-        for tag in self.tags.iter().skip(self.of_key) {
+        for tag in self.tags.iter().flatten().skip(self.of_key) {
             if let Some(party) = parties.find(Kind::Tag, tag) {
                 reservation.take(&party.standing().rules, asker, need, now, over)?;
             }
         }
         Ok(())
-    }
-
-    /// Who asks for this model.
-    pub(crate) fn asker(&'a self, caller: &'a Caller, model: &'a str) -> Asker<'a> {
-        Asker {
-            key: caller.account(),
-            team: self.team,
-            user: self.user,
-            tags: &self.tags,
-            model,
-        }
     }
 }

@@ -14,6 +14,7 @@ mod cost;
 mod decode;
 mod encode;
 mod endpoint;
+mod fallback;
 mod fault;
 mod forward;
 mod gateway;

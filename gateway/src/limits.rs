@@ -98,6 +98,8 @@ struct Held {
     resource: Resource,
     capacity: Capacity,
     amount: u64,
+    /// Whether it is of somebody's limit, not of the route's.
+    is_personal: bool,
 }
 
 impl Reservation {
@@ -145,6 +147,7 @@ impl Reservation {
                     resource: rule.resource,
                     capacity: rule.capacity,
                     amount,
+                    is_personal: matches!(*rule.scope, Scope::Party { .. }),
                 });
                 Ok(())
             }
@@ -165,6 +168,19 @@ impl Reservation {
                 }
             }
         }
+    }
+
+    /// Takes what is held of another route's limits in the place of what is held of this one's. What the key and others
+    /// who are accountable have reserved stays.
+    pub(crate) fn move_to(&mut self, mut other: Self) {
+        // What is left behind moves there, and is given back when it is dropped.
+        let (personal, left) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|held| held.is_personal);
+        self.held = personal;
+        self.held.append(&mut other.held);
+        self.headers.extend(std::mem::take(&mut other.headers));
+        other.held = left;
     }
 
     /// Puts what was needed in the place of what was reserved.

@@ -288,3 +288,30 @@ fn an_allowance_counts_the_models_that_it_names_and_no_two_alike() {
     assert_eq!(twice, InvalidRules::Twice { name });
     assert!(compile(&[budget(Some("a*b"), None)]).is_err());
 }
+
+#[test]
+fn a_request_that_moves_to_another_route_keeps_what_its_key_has_reserved() {
+    let registry = Registry::default();
+    let once = Limit {
+        concurrency: Some(1),
+        ..limit("once", Per::Route, Mode::Enforce)
+    };
+    let first = rules("r", std::slice::from_ref(&once), &[], &registry);
+    let second = rules("s", &[once], &[], &registry);
+    let allowance = Allowance {
+        limits: vec![allowance::Limit {
+            concurrency: Some(1),
+            ..allowance::Limit::default()
+        }],
+        ..Allowance::default()
+    };
+    let own = allowed(Kind::Key, "k", &allowance, &registry).unwrap();
+    let mut held = take(&first).unwrap();
+    held.take(&own, &Asker::default(), NEED, at(0), &mut |_| {})
+        .unwrap();
+    held.move_to(take(&second).unwrap());
+    assert!(take(&first).is_ok());
+    assert!(take(&second).is_err() && take(&own).is_err());
+    drop(held);
+    assert!(take(&second).is_ok() && take(&own).is_ok());
+}

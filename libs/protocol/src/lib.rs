@@ -11,6 +11,7 @@ pub mod key;
 pub mod kv_events;
 pub mod load;
 pub mod openai;
+pub mod routing;
 pub mod runs;
 pub mod secret;
 pub mod snapshot;
