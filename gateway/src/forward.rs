@@ -68,6 +68,17 @@ pub(crate) enum Answer {
         /// The place at the endpoint, held until the stream ends.
         lease: Lease,
     },
+    /// The beginning of sounds, which are played as they come.
+    Raw {
+        /// The content type.
+        content_type: HeaderValue,
+        /// The bytes that came first.
+        first: Bytes,
+        /// The rest.
+        rest: Incoming,
+        /// The place at the endpoint, held until the answer ends.
+        lease: Lease,
+    },
 }
 
 /// Why an attempt gave no answer that the client can have.

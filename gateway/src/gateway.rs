@@ -14,10 +14,10 @@ use tracing::{debug, error, info};
 use crate::{
     account::{Accounting, Ending},
     authorize::{Caller, authorize},
-    call::{Call, Operation},
+    call::{Call, Surface},
     cost::cost,
-    decode::{Decoded, decode},
-    encode::{self, Body, Streaming},
+    decode::{Asked, Decoded, decode},
+    encode::{self, Body, Raw, Streaming},
     fault::Fault,
     forward::{Answer, Answered, Failed, Forward, Refusal, forward},
     ledger::{Ledger, LedgerError},
@@ -118,9 +118,14 @@ impl Gateway {
     ///
     /// # Errors
     /// What the caller is told in place of the list.
-    pub(crate) fn list_models(&self, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
+    pub(crate) fn list_models(
+        &self,
+        headers: &HeaderMap,
+        surface: Surface,
+    ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::list(&table, &authorize(&table, headers, Timestamp::now()))
+        let caller = authorize(&table, headers, Timestamp::now());
+        models::list(&table, &caller, surface)
     }
 
     /// `GET /v1/models/NAME`.
@@ -131,9 +136,11 @@ impl Gateway {
         &self,
         headers: &HeaderMap,
         name: &str,
+        surface: Surface,
     ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::get(&table, &authorize(&table, headers, Timestamp::now()), name)
+        let caller = authorize(&table, headers, Timestamp::now());
+        models::get(&table, &caller, name, surface)
     }
 
     /// `GET /v1/usage`.
@@ -152,7 +159,7 @@ impl Gateway {
     pub(crate) async fn call<B>(
         &self,
         id: &str,
-        operation: Operation,
+        asked: Asked<'_>,
         headers: &HeaderMap,
         body: B,
     ) -> Result<Response<Body>, Fault>
@@ -160,7 +167,7 @@ impl Gateway {
         B: HttpBody<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let call = Call::new(id.to_owned(), operation);
+        let call = Call::new(id.to_owned(), asked.operation);
         let permit = self.admit()?;
         let table = self.table()?;
         let caller = authorize(&table, headers, Timestamp::now());
@@ -170,7 +177,7 @@ impl Gateway {
             // Nothing is open: the body of somebody unknown is not even read.
             return Err(why.fault());
         }
-        let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
+        let decoded = decode(asked, body, self.limits.body_bytes_max).await?;
         let route = Arc::clone(route(&table, &caller, &decoded.fields.model)?);
         let mut accounting = self.open_account(&call, &caller, &route, &decoded)?;
         if !self.ledger.is_healthy() {
@@ -290,6 +297,28 @@ async fn answer(
                 accounting,
                 operation: call.operation,
                 shows_usage: options.is_some_and(|options| options.include_usage),
+                idle: Duration::from_millis(route.timeouts.stream_idle_millis),
+                deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
+                _permit: permit,
+            })
+        }
+        Answer::Raw {
+            content_type,
+            first,
+            rest,
+            lease,
+        } => {
+            accounting.note_stream();
+            accounting
+                .begin()
+                .await
+                .map_err(|error| unaccounted(&error))?;
+            encode::raw(Raw {
+                content_type,
+                first,
+                rest,
+                lease,
+                accounting,
                 idle: Duration::from_millis(route.timeouts.stream_idle_millis),
                 deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
                 _permit: permit,

@@ -18,6 +18,7 @@ mod ledger;
 mod limits;
 mod metrics;
 mod models;
+mod paths;
 mod policy;
 mod prefix;
 mod provider;

@@ -7,6 +7,7 @@ mod harness;
 mod keys;
 mod limits;
 mod streams;
+mod surfaces;
 mod swap;
 
 use serde_json::json;

@@ -1,7 +1,6 @@
 //! Passes a stream on as it comes; what goes wrong after the first bytes becomes an honest error event.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -19,7 +18,7 @@ use serde::Serialize;
 use tokio::{sync::OwnedSemaphorePermit, time::Sleep};
 use tracing::warn;
 
-use super::{Body, events::Events};
+use super::{Body, Cut, events::Events};
 use crate::{
     account::{Accounting, Ending},
     call::{Operation, Surface},
@@ -82,7 +81,7 @@ pub(crate) fn stream(streaming: Streaming) -> Response<Body> {
     };
     let frames = stream::unfold(state, |state| async move {
         let (bytes, state) = step(state).await?;
-        Some((Ok::<_, Infallible>(Frame::data(bytes)), state))
+        Some((Ok::<_, Cut>(Frame::data(bytes)), state))
     });
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     *response.status_mut() = StatusCode::OK;
@@ -108,7 +107,7 @@ async fn step(mut state: State) -> Option<(Bytes, State)> {
             Ok(None) => {
                 state.is_over = true;
                 let tally = state.events.tally();
-                if tally.is_done || tally.is_error {
+                if tally.is_done || tally.may_end || tally.is_error {
                     end(&mut state, Ending::Complete).await;
                     return None;
                 }
