@@ -15,7 +15,7 @@ use thiserror::Error;
 pub(crate) use self::{
     events::Tally,
     raw::{Raw, raw},
-    stream::{Streaming, stream},
+    stream::{Streaming, replay, stream},
 };
 use crate::{
     call::Surface,
@@ -33,8 +33,10 @@ pub(crate) struct Cut;
 
 /// The header that names the request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that tells whether the answer is one that was given before.
+pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
 /// The content type of JSON.
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A complete answer.
 pub(crate) fn whole(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Body> {

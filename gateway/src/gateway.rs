@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header::AGE};
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use parking_lot::RwLock;
@@ -14,10 +14,11 @@ use tracing::{debug, error, info};
 use crate::{
     account::{Accounting, Ending},
     authorize::{Caller, authorize},
+    cache::{Form, Found, Kept, Lead, Recorder},
     call::{Call, Surface},
     cost::cost,
     decode::{Asked, Decoded, decode},
-    encode::{self, Body, Raw, Streaming},
+    encode::{self, Body, CACHE, JSON, Raw, Streaming},
     fault::Fault,
     forward::{Answer, Answered, Failed, Forward, Refusal, forward},
     ledger::{Ledger, LedgerError},
@@ -187,25 +188,52 @@ impl Gateway {
                 .await
                 .map_err(|error| unaccounted(&error))?;
         }
+        let held = Held {
+            accounting,
+            permit,
+            lead: None,
+        };
+        let Some(cache) = &route.cache else {
+            return self.ask(&call, &route, &decoded, held).await;
+        };
+        let until = call.started + Duration::from_millis(route.timeouts.first_byte_millis);
+        let found = cache.find(&caller, headers, &decoded, until).await;
+        let word = found.word();
+        self.metrics.count_cache(&route.id, word);
+        let mut response = match found {
+            Found::Kept(kept) => answer_again(&route, &decoded, &kept, held.accounting).await?,
+            Found::Missing(lead) => {
+                let held = Held {
+                    lead: Some(lead),
+                    ..held
+                };
+                self.ask(&call, &route, &decoded, held).await?
+            }
+            Found::Bypass => self.ask(&call, &route, &decoded, held).await?,
+        };
+        let word = HeaderValue::from_static(word);
+        response.headers_mut().insert(CACHE, word);
+        Ok(response)
+    }
+
+    /// Asks the route's targets.
+    async fn ask(
+        &self,
+        call: &Call,
+        route: &Route,
+        decoded: &Decoded,
+        held: Held,
+    ) -> Result<Response<Body>, Fault> {
         let request = Forward {
             upstream: &self.upstream,
             metrics: &self.metrics,
-            route: &route,
-            call: &call,
-            decoded: &decoded,
+            route,
+            call,
+            decoded,
         };
         match forward(request).await {
-            Ok(answered) => {
-                answer(
-                    &call,
-                    &route,
-                    &decoded,
-                    answered,
-                    Held { accounting, permit },
-                )
-                .await
-            }
-            Err(failed) => fail(&call, &route, failed, accounting).await,
+            Ok(answered) => answer(call, route, decoded, answered, held).await,
+            Err(failed) => fail(call, route, failed, held.accounting).await,
         }
     }
 
@@ -250,6 +278,42 @@ impl Gateway {
 struct Held {
     accounting: Accounting,
     permit: OwnedSemaphorePermit,
+    /// The duty to keep the answer for equal requests.
+    lead: Option<Lead>,
+}
+
+/// Gives an answer again, once the ledger knows of it.
+async fn answer_again(
+    route: &Route,
+    decoded: &Decoded,
+    kept: &Kept,
+    mut accounting: Accounting,
+) -> Result<Response<Body>, Fault> {
+    let mut targets = route.targets.iter();
+    if let Some(target) = targets.find(|target| target.name == kept.target) {
+        accounting.answered_by(target);
+    }
+    accounting.note_kept(kept.tokens);
+    if kept.form == Form::Stream {
+        accounting.note_stream();
+    }
+    let limits = accounting.limit_headers().clone();
+    accounting
+        .finish(Ending::Complete)
+        .await
+        .map_err(|error| unaccounted(&error))?;
+    let mut response = match kept.form {
+        Form::Whole => encode::whole(StatusCode::OK, JSON, kept.body.clone()),
+        Form::Stream => {
+            let options = decoded.fields.stream_options.as_ref();
+            let shows_usage = options.is_some_and(|options| options.include_usage);
+            encode::replay(decoded.operation, shows_usage, &kept.body)
+        }
+    };
+    response.headers_mut().extend(limits);
+    let age = kept.kept_at.elapsed().as_secs();
+    response.headers_mut().insert(AGE, HeaderValue::from(age));
+    Ok(response)
 }
 
 /// Passes an answer on, once the ledger knows of it.
@@ -263,8 +327,10 @@ async fn answer(
     let Held {
         mut accounting,
         permit,
+        lead,
     } = held;
     let target = &route.targets[answered.target];
+    let recorder = lead.map(|lead| Recorder::new(lead, &target.name, call.operation));
     accounting.answered_by(target);
     if let Some((prediction, sent)) = answered.prediction {
         accounting.expect(prediction, sent);
@@ -276,11 +342,15 @@ async fn answer(
             content_type,
             body,
         } => {
-            accounting.count(provider::openai::decode_response(&body));
+            let tokens = provider::openai::decode_response(&body);
+            accounting.count(tokens);
             accounting
                 .finish(Ending::Complete)
                 .await
                 .map_err(|error| unaccounted(&error))?;
+            if let Some(recorder) = recorder {
+                recorder.keep_whole(status, &body, tokens);
+            }
             encode::whole(status, content_type, body)
         }
         Answer::Stream { first, rest, lease } => {
@@ -295,6 +365,7 @@ async fn answer(
                 rest,
                 lease,
                 accounting,
+                recorder,
                 operation: call.operation,
                 shows_usage: options.is_some_and(|options| options.include_usage),
                 idle: Duration::from_millis(route.timeouts.stream_idle_millis),

@@ -6,6 +6,7 @@
 mod account;
 mod args;
 mod authorize;
+mod cache;
 mod call;
 mod cost;
 mod decode;
@@ -25,6 +26,7 @@ mod provider;
 mod retry;
 mod route;
 mod run;
+mod scan;
 mod server;
 mod source;
 mod table;

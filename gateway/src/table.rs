@@ -15,6 +15,7 @@ use protocol::{
 use thiserror::Error;
 
 use crate::{
+    cache::{self, Cache},
     endpoint::{Caches, Endpoint, Endpoints},
     limits::{self, Registry, Rule},
     metrics::TargetSeries,
@@ -31,6 +32,8 @@ pub(crate) struct Lasting {
     pub(crate) endpoints: Endpoints,
     /// What is used of limits.
     pub(crate) meters: Registry,
+    /// Answers that are given again.
+    pub(crate) caches: cache::Registry,
 }
 
 /// What requests are routed by.
@@ -95,6 +98,8 @@ pub(crate) struct Route {
     pub(crate) budget: Arc<Budget>,
     /// What it gives its callers.
     pub(crate) rules: Vec<Rule>,
+    /// The answers that it gives again.
+    pub(crate) cache: Option<Arc<Cache>>,
 }
 
 /// A place that answers requests.
@@ -322,6 +327,9 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         },
         budget: lasting.endpoints.budget(&id),
         rules: limits::rules(&id, &entry.limits, &entry.budgets, &lasting.meters),
+        cache: entry
+            .cache
+            .map(|settings| lasting.caches.cache(&id, settings)),
         id,
     })
 }

@@ -2,6 +2,7 @@
 
 mod affinity;
 mod anthropic;
+mod cache;
 mod failures;
 mod harness;
 mod keys;

@@ -1,6 +1,7 @@
 //! Route: compiled into the gateway's snapshot; has no children.
 
 mod build;
+mod cache;
 mod dereference;
 mod limits;
 mod patterns;

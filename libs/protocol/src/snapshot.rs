@@ -129,6 +129,22 @@ pub struct RouteEntry {
     /// What its callers may spend.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<Budget>,
+    /// The answers that it gives again; none if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+}
+
+/// Answers that are given again to equal requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// How long an answer is given again, in milliseconds.
+    pub ttl_millis: u64,
+    /// Bytes of answers that a gateway keeps; the least recently given ones go first.
+    pub bytes_max: u64,
+    /// Whose answers are given to whom.
+    #[serde(default)]
+    pub per: Per,
 }
 
 /// What a route gives in a time, and at once.

@@ -88,6 +88,7 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             access: route.access.clone(),
             limits: route.limits.clone(),
             budgets: route.budgets.clone(),
+            cache: route.cache,
         },
     }
 }

@@ -10,11 +10,12 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     secret::SecretString,
-    snapshot::{Access, Budget, Limit, Prices},
+    snapshot::{Access, Budget, Cache, Limit, Prices},
 };
 use thiserror::Error;
 
 use super::{
+    cache,
     dereference::{FoundModel, World},
     limits,
 };
@@ -68,6 +69,7 @@ pub(crate) struct ValidRoute {
     pub(super) access: Access,
     pub(super) limits: Vec<Limit>,
     pub(super) budgets: Vec<Budget>,
+    pub(super) cache: Option<Cache>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -129,6 +131,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         access: access(spec.auth.as_ref(), world),
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
+        cache: cache::cache(spec.cache.as_ref())?,
         unresolved,
     })
 }
