@@ -336,6 +336,17 @@ async fn answer(
         accounting.expect(prediction, sent);
     }
     let limits = accounting.limit_headers().clone();
+    if !matches!(answered.answer, Answer::Whole { .. }) {
+        accounting.note_stream();
+        accounting
+            .begin()
+            .await
+            .map_err(|error| unaccounted(&error))?;
+    }
+    let (idle, deadline) = (
+        Duration::from_millis(route.timeouts.stream_idle_millis),
+        call.started + Duration::from_millis(route.timeouts.request_millis),
+    );
     let mut response = match answered.answer {
         Answer::Whole {
             status,
@@ -354,11 +365,6 @@ async fn answer(
             encode::whole(status, content_type, body)
         }
         Answer::Stream { first, rest, lease } => {
-            accounting.note_stream();
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
             let options = decoded.fields.stream_options.as_ref();
             encode::stream(Streaming {
                 first,
@@ -368,8 +374,8 @@ async fn answer(
                 recorder,
                 operation: call.operation,
                 shows_usage: options.is_some_and(|options| options.include_usage),
-                idle: Duration::from_millis(route.timeouts.stream_idle_millis),
-                deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
+                idle,
+                deadline,
                 _permit: permit,
             })
         }
@@ -378,23 +384,16 @@ async fn answer(
             first,
             rest,
             lease,
-        } => {
-            accounting.note_stream();
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
-            encode::raw(Raw {
-                content_type,
-                first,
-                rest,
-                lease,
-                accounting,
-                idle: Duration::from_millis(route.timeouts.stream_idle_millis),
-                deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
-                _permit: permit,
-            })
-        }
+        } => encode::raw(Raw {
+            content_type,
+            first,
+            rest,
+            lease,
+            accounting,
+            idle,
+            deadline,
+            _permit: permit,
+        }),
     };
     response.headers_mut().extend(limits);
     Ok(response)

@@ -119,13 +119,13 @@ mod tests {
     use crate::call::Operation;
 
     #[track_caller]
-    fn check(path: &str, expected: Option<Place<'_>>) {
-        assert_eq!(place(path), expected, "{path}");
+    fn check(path: &str, expected: impl Into<Option<Place<'static>>>) {
+        assert_eq!(place(path), expected.into(), "{path}");
     }
 
     #[test]
     fn an_operation_is_known_by_the_paths_of_all_clients() {
-        let call = |operation| Some(Place::Call(operation, None));
+        let call = |operation| Place::Call(operation, None);
         for operation in Operation::ALL {
             for prefix in ["", "/v1", "/openai/v1"] {
                 check(&format!("{prefix}{}", operation.path()), call(operation));
