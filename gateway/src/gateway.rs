@@ -353,15 +353,7 @@ async fn answer(
             content_type,
             body,
         } => {
-            let tokens = provider::openai::decode_response(&body);
-            accounting.count(tokens);
-            accounting
-                .finish(Ending::Complete)
-                .await
-                .map_err(|error| unaccounted(&error))?;
-            if let Some(recorder) = recorder {
-                recorder.keep_whole(status, &body, tokens);
-            }
+            finish_whole(accounting, recorder, status, &body).await?;
             encode::whole(status, content_type, body)
         }
         Answer::Stream { first, rest, lease } => {
@@ -397,6 +389,25 @@ async fn answer(
     };
     response.headers_mut().extend(limits);
     Ok(response)
+}
+
+/// Accounts for a complete answer, and keeps it for equal requests.
+async fn finish_whole(
+    mut accounting: Accounting,
+    recorder: Option<Recorder>,
+    status: StatusCode,
+    body: &Bytes,
+) -> Result<(), Fault> {
+    let tokens = provider::openai::decode_response(body);
+    accounting.count(tokens);
+    accounting
+        .finish(Ending::Complete)
+        .await
+        .map_err(|error| unaccounted(&error))?;
+    if let Some(recorder) = recorder {
+        recorder.keep_whole(status, body, tokens);
+    }
+    Ok(())
 }
 
 /// Tells why there is no answer, once the ledger knows of it.
