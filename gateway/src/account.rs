@@ -108,6 +108,12 @@ impl Accounting {
         self.guess = guess;
     }
 
+    /// Moves the account to another route, which answers in the place of the first one.
+    pub(crate) fn reroute(&mut self, route: &Route, reservation: Reservation) {
+        self.entry.route.clone_from(&route.id);
+        self.reservation = reservation;
+    }
+
     /// The headers that tell what is left of limits.
     pub(crate) fn limit_headers(&self) -> &HeaderMap {
         self.reservation.headers()

@@ -35,6 +35,8 @@ pub(crate) struct Cut;
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header that tells whether the answer is one that was given before.
 pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
+/// The header that names the target that answered.
+pub(crate) const TARGET: HeaderName = HeaderName::from_static("x-gateway-target");
 /// The content type of JSON.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 

@@ -1,32 +1,31 @@
-//! The gateway's state, and the way of one request through its steps.
+//! The gateway's state, and who is let in.
 
-use std::{sync::Arc, time::Duration};
+mod answer;
+mod passage;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header::AGE};
+use http::{HeaderMap, Response};
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use protocol::{openai::ErrorKind, snapshot::GatewaySnapshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{debug, error, info};
+use tracing::info;
 
+use self::passage::Admitted;
 use crate::{
-    account::{Accounting, Ending},
     authorize::{Caller, authorize},
-    cache::{Form, Found, Kept, Lead, Recorder},
     call::{Call, Surface},
-    cost::cost,
-    decode::{Asked, Decoded, decode},
-    encode::{self, Body, CACHE, JSON, Raw, Streaming},
+    decode::{Asked, decode},
+    encode::Body,
     fault::Fault,
-    forward::{Answer, Answered, Failed, Forward, Refusal, forward},
-    ledger::{Ledger, LedgerError},
-    limits::{self, Need, Registry},
+    ledger::Ledger,
+    limits::Registry,
     metrics::Metrics,
-    models, provider,
-    route::route,
-    table::{InvalidSnapshot, Lasting, Route, Table},
+    models,
+    table::{InvalidSnapshot, Lasting, Table},
     upstream::{self, Upstream},
     usage,
 };
@@ -158,10 +157,10 @@ impl Gateway {
     /// # Errors
     /// What the caller is told in place of an answer.
     pub(crate) async fn call<B>(
-        &self,
+        self: &Arc<Self>,
         id: &str,
         asked: Asked<'_>,
-        headers: &HeaderMap,
+        headers: HeaderMap,
         body: B,
     ) -> Result<Response<Body>, Fault>
     where
@@ -171,7 +170,7 @@ impl Gateway {
         let call = Call::new(id.to_owned(), asked.operation);
         let permit = self.admit()?;
         let table = self.table()?;
-        let caller = authorize(&table, headers, Timestamp::now());
+        let caller = authorize(&table, &headers, Timestamp::now());
         if let Caller::Nobody(why) = &caller
             && !table.has_open_route
         {
@@ -179,62 +178,15 @@ impl Gateway {
             return Err(why.fault());
         }
         let decoded = decode(asked, body, self.limits.body_bytes_max).await?;
-        let route = Arc::clone(route(&table, &caller, &decoded.fields.model)?);
-        let mut accounting = self.open_account(&call, &caller, &route, &decoded)?;
-        if !self.ledger.is_healthy() {
-            // Asked before the upstream is: an answer that could not be accounted for would be wasted.
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
-        }
-        let held = Held {
-            accounting,
-            permit,
-            lead: None,
-        };
-        let Some(cache) = &route.cache else {
-            return self.ask(&call, &route, &decoded, held).await;
-        };
-        let until = call.started + Duration::from_millis(route.timeouts.first_byte_millis);
-        let found = cache.find(&caller, headers, &decoded, until).await;
-        let word = found.word();
-        self.metrics.count_cache(&route.id, word);
-        let mut response = match found {
-            Found::Kept(kept) => answer_again(&route, &decoded, &kept, held.accounting).await?,
-            Found::Missing(lead) => {
-                let held = Held {
-                    lead: Some(lead),
-                    ..held
-                };
-                self.ask(&call, &route, &decoded, held).await?
-            }
-            Found::Bypass => self.ask(&call, &route, &decoded, held).await?,
-        };
-        let word = HeaderValue::from_static(word);
-        response.headers_mut().insert(CACHE, word);
-        Ok(response)
-    }
-
-    /// Asks the route's targets.
-    async fn ask(
-        &self,
-        call: &Call,
-        route: &Route,
-        decoded: &Decoded,
-        held: Held,
-    ) -> Result<Response<Body>, Fault> {
-        let request = Forward {
-            upstream: &self.upstream,
-            metrics: &self.metrics,
-            route,
+        let admitted = Admitted {
             call,
+            table,
+            caller,
+            headers,
             decoded,
+            permit,
         };
-        match forward(request).await {
-            Ok(answered) => answer(call, route, decoded, answered, held).await,
-            Err(failed) => fail(call, route, failed, held.accounting).await,
-        }
+        Arc::clone(self).pass(admitted).await
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
@@ -245,201 +197,4 @@ impl Gateway {
             )
         })
     }
-
-    /// Reserves what the request may need of the route's limits, and opens its account.
-    fn open_account(
-        &self,
-        call: &Call,
-        caller: &Caller,
-        route: &Route,
-        decoded: &Decoded,
-    ) -> Result<Accounting, Fault> {
-        let guess = decoded.guess();
-        let costs = route
-            .targets
-            .iter()
-            .map(|target| cost(&target.prices, guess));
-        let need = Need {
-            tokens: guess.total(),
-            cost: costs.max().unwrap_or_default(),
-        };
-        let over = |reached: &limits::Reached| self.metrics.count_limit(&route.id, reached);
-        let reservation = limits::reserve(&route.rules, caller, need, call.started_at, over)
-            .map_err(|reached| reached.fault())?;
-        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
-        let mut accounting =
-            Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
-        accounting.hold(reservation, guess);
-        Ok(accounting)
-    }
-}
-
-/// What a request holds until its answer is complete.
-struct Held {
-    accounting: Accounting,
-    permit: OwnedSemaphorePermit,
-    /// The duty to keep the answer for equal requests.
-    lead: Option<Lead>,
-}
-
-/// Gives an answer again, once the ledger knows of it.
-async fn answer_again(
-    route: &Route,
-    decoded: &Decoded,
-    kept: &Kept,
-    mut accounting: Accounting,
-) -> Result<Response<Body>, Fault> {
-    let mut targets = route.targets.iter();
-    if let Some(target) = targets.find(|target| target.name == kept.target) {
-        accounting.answered_by(target);
-    }
-    accounting.note_kept(kept.tokens);
-    if kept.form == Form::Stream {
-        accounting.note_stream();
-    }
-    let limits = accounting.limit_headers().clone();
-    accounting
-        .finish(Ending::Complete)
-        .await
-        .map_err(|error| unaccounted(&error))?;
-    let mut response = match kept.form {
-        Form::Whole => encode::whole(StatusCode::OK, JSON, kept.body.clone()),
-        Form::Stream => {
-            let options = decoded.fields.stream_options.as_ref();
-            let shows_usage = options.is_some_and(|options| options.include_usage);
-            encode::replay(decoded.operation, shows_usage, &kept.body)
-        }
-    };
-    response.headers_mut().extend(limits);
-    let age = kept.kept_at.elapsed().as_secs();
-    response.headers_mut().insert(AGE, HeaderValue::from(age));
-    Ok(response)
-}
-
-/// Passes an answer on, once the ledger knows of it.
-async fn answer(
-    call: &Call,
-    route: &Route,
-    decoded: &Decoded,
-    answered: Answered,
-    held: Held,
-) -> Result<Response<Body>, Fault> {
-    let Held {
-        mut accounting,
-        permit,
-        lead,
-    } = held;
-    let target = &route.targets[answered.target];
-    let recorder = lead.map(|lead| Recorder::new(lead, &target.name, call.operation));
-    accounting.answered_by(target);
-    if let Some((prediction, sent)) = answered.prediction {
-        accounting.expect(prediction, sent);
-    }
-    let limits = accounting.limit_headers().clone();
-    if !matches!(answered.answer, Answer::Whole { .. }) {
-        accounting.note_stream();
-        accounting
-            .begin()
-            .await
-            .map_err(|error| unaccounted(&error))?;
-    }
-    let (idle, deadline) = (
-        Duration::from_millis(route.timeouts.stream_idle_millis),
-        call.started + Duration::from_millis(route.timeouts.request_millis),
-    );
-    let mut response = match answered.answer {
-        Answer::Whole {
-            status,
-            content_type,
-            body,
-        } => {
-            finish_whole(accounting, recorder, status, &body).await?;
-            encode::whole(status, content_type, body)
-        }
-        Answer::Stream { first, rest, lease } => {
-            let options = decoded.fields.stream_options.as_ref();
-            encode::stream(Streaming {
-                first,
-                rest,
-                lease,
-                accounting,
-                recorder,
-                operation: call.operation,
-                shows_usage: options.is_some_and(|options| options.include_usage),
-                idle,
-                deadline,
-                _permit: permit,
-            })
-        }
-        Answer::Raw {
-            content_type,
-            first,
-            rest,
-            lease,
-        } => encode::raw(Raw {
-            content_type,
-            first,
-            rest,
-            lease,
-            accounting,
-            idle,
-            deadline,
-            _permit: permit,
-        }),
-    };
-    response.headers_mut().extend(limits);
-    Ok(response)
-}
-
-/// Accounts for a complete answer, and keeps it for equal requests.
-async fn finish_whole(
-    mut accounting: Accounting,
-    recorder: Option<Recorder>,
-    status: StatusCode,
-    body: &Bytes,
-) -> Result<(), Fault> {
-    let tokens = provider::openai::decode_response(body);
-    accounting.count(tokens);
-    accounting
-        .finish(Ending::Complete)
-        .await
-        .map_err(|error| unaccounted(&error))?;
-    if let Some(recorder) = recorder {
-        recorder.keep_whole(status, body, tokens);
-    }
-    Ok(())
-}
-
-/// Tells why there is no answer, once the ledger knows of it.
-async fn fail(
-    call: &Call,
-    route: &Route,
-    failed: Failed,
-    mut accounting: Accounting,
-) -> Result<Response<Body>, Fault> {
-    if let Some(target) = failed.target.map(|target| &route.targets[target]) {
-        accounting.answered_by(target);
-    }
-    let status = match &failed.refusal {
-        Refusal::Fault(fault) => fault.kind.status(),
-        Refusal::Upstream(error) => error.status.as_u16(),
-    };
-    if let Err(error) = accounting.finish(Ending::Failed(status)).await {
-        // Nothing was given away: the client is told of the failure, not of the ledger's.
-        error!(%error, "a failed request is not in the ledger");
-    }
-    match failed.refusal {
-        Refusal::Fault(fault) => Err(fault),
-        refusal @ Refusal::Upstream(_) => Ok(encode::refusal(refusal, call.operation.surface())),
-    }
-}
-
-/// The ledger's rule: no answer that is not accounted for.
-fn unaccounted(error: &LedgerError) -> Fault {
-    // The ledger's writer has told people, once; this would come with every request.
-    debug!(%error, "an answer is refused, since it cannot be accounted for");
-    Fault::new(
-        ErrorKind::Unavailable,
-        "The request cannot be accounted for now. Try again later.",
-    )
 }

@@ -12,6 +12,7 @@ mod cost;
 mod decode;
 mod encode;
 mod endpoint;
+mod fallback;
 mod fault;
 mod forward;
 mod gateway;

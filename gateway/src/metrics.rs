@@ -1,5 +1,7 @@
 //! Metrics, by OpenTelemetry's names for generative AI; labels come from the table, never from users.
 
+mod routing;
+
 use std::{
     sync::{OnceLock, atomic::AtomicU64},
     time::Duration,
@@ -12,6 +14,7 @@ use prometheus_client::{
 };
 use telemetry::metrics::{Registry, render};
 
+pub(crate) use self::routing::RoutingSeries;
 use crate::{call::Operation, cost::Cost, limits::Reached, prefix::Prediction, provider::Tokens};
 
 /// Seconds of whole requests.
@@ -154,6 +157,8 @@ pub(crate) struct Metrics {
     in_flight: Gauge,
     snapshots: Counter,
     ledger: Gauge,
+    /// Where requests go when the first choice does not answer.
+    pub(crate) routing: RoutingSeries,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -180,6 +185,7 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             snapshots: Counter::default(),
             ledger: Gauge::default(),
+            routing: RoutingSeries::default(),
         };
         metrics.register();
         metrics
@@ -266,6 +272,7 @@ impl Metrics {
         let ledger =
             "1 while the ledger takes rows, 0 while requests are refused because it does not";
         registry.register("gateway_ledger_healthy", ledger, self.ledger.clone());
+        self.routing.register(&mut registry);
     }
 
     /// The text that Prometheus reads.

@@ -101,27 +101,42 @@ async fn serve_connection(stream: TcpStream, gateway: Arc<Gateway>, shutdown: Ca
 }
 
 /// Answers one request.
-pub(crate) async fn handle<B>(gateway: &Gateway, request: Request<B>) -> Response<Body>
+pub(crate) async fn handle<B>(gateway: &Arc<Gateway>, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let id = request_id();
     let (head, body) = request.into_parts();
-    let place = place(head.uri.path());
-    let surface = surface_of(place.as_ref(), &head.headers);
-    let mut response = dispatch(gateway, &id, place, &head, body)
-        .await
-        .unwrap_or_else(|fault| {
-            gateway.metrics.count_fault(fault.kind.code());
-            debug!(
-                request_id = id,
-                code = fault.kind.code(),
-                message = fault.message,
-                "request refused"
-            );
-            encode::fault(&fault, surface)
-        });
+    let Parts {
+        method,
+        uri,
+        headers,
+        ..
+    } = head;
+    let place = place(uri.path());
+    let surface = surface_of(place.as_ref(), &headers);
+    let allowed = match place {
+        Some(place) => allow(&method, place.method()).map(|()| place),
+        None => {
+            let message = format!("There is nothing at {method} {}.", uri.path());
+            Err(Fault::new(ErrorKind::NotFound, message))
+        }
+    };
+    let answer = match allowed {
+        Ok(place) => dispatch(gateway, &id, place, headers, body).await,
+        Err(fault) => Err(fault),
+    };
+    let mut response = answer.unwrap_or_else(|fault| {
+        gateway.metrics.count_fault(fault.kind.code());
+        debug!(
+            request_id = id,
+            code = fault.kind.code(),
+            message = fault.message,
+            "request refused"
+        );
+        encode::fault(&fault, surface)
+    });
     // Ids are letters, digits and an underscore.
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -141,34 +156,27 @@ fn surface_of(place: Option<&Place<'_>>, headers: &HeaderMap) -> Surface {
 }
 
 async fn dispatch<B>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     id: &str,
-    place: Option<Place<'_>>,
-    head: &Parts,
+    place: Place<'_>,
+    headers: HeaderMap,
     body: B,
 ) -> Result<Response<Body>, Fault>
 where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Some(place) = place else {
-        let message = format!("There is nothing at {} {}.", head.method, head.uri.path());
-        return Err(Fault::new(ErrorKind::NotFound, message));
-    };
-    allow(&head.method, place.method())?;
-    let headers = &head.headers;
-    let surface = surface_of(Some(&place), headers);
-    match &place {
+    let surface = surface_of(Some(&place), &headers);
+    match place {
         Place::Call(operation, model) => {
-            let asked = Asked {
-                operation: *operation,
-                model: model.as_deref(),
-            };
-            gateway.call(id, asked, headers, body).await
+            let model = model.as_deref();
+            gateway
+                .call(id, Asked { operation, model }, headers, body)
+                .await
         }
-        Place::Models => gateway.list_models(headers, surface),
-        Place::Model(name) => gateway.get_model(headers, name, surface),
-        Place::Usage => gateway.usage(headers).await,
+        Place::Models => gateway.list_models(&headers, surface),
+        Place::Model(name) => gateway.get_model(&headers, &name, surface),
+        Place::Usage => gateway.usage(&headers).await,
         Place::Health => Ok(plain(StatusCode::OK, "ok\n")),
         Place::Readiness if gateway.is_ready() => Ok(plain(StatusCode::OK, "ok\n")),
         Place::Readiness => Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "no snapshot yet\n")),

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::{
     cache::{self, Cache},
     endpoint::{Caches, Endpoint, Endpoints},
+    fallback::Fallbacks,
     limits::{self, Registry, Rule},
     metrics::TargetSeries,
     retry::Budget,
@@ -88,6 +89,8 @@ pub(crate) struct Route {
     pub(crate) targets: Vec<Target>,
     /// Tries after the first.
     pub(crate) retries_max: u32,
+    /// What takes over when a target gives no answer.
+    pub(crate) fallbacks: Fallbacks,
     /// The wait before the first retry at the same endpoint; it doubles with each.
     pub(crate) backoff: Duration,
     /// How long to wait.
@@ -121,6 +124,8 @@ pub(crate) struct Target {
     pub(crate) authorization: Option<HeaderValue>,
     /// What its tokens cost.
     pub(crate) prices: Prices,
+    /// `NAMESPACE/ROUTE/TARGET`, which the client is told.
+    pub(crate) shown: HeaderValue,
     /// Its series in the metrics.
     pub(crate) series: Arc<TargetSeries>,
 }
@@ -310,6 +315,9 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             priority: target.priority,
             authorization: authorization.transpose()?,
             prices: target.prices.unwrap_or_default(),
+            // Names of resources and targets are letters, digits and hyphens.
+            shown: HeaderValue::from_str(&format!("{id}/{}", target.name))
+                .unwrap_or(HeaderValue::from_static("")),
             series: Arc::default(),
         })
     });
@@ -318,6 +326,7 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         models,
         strategy: entry.strategy,
         retries_max: entry.retries.attempts,
+        fallbacks: Fallbacks::new(&entry.fallbacks),
         backoff: Duration::from_millis(entry.retries.backoff_millis),
         timeouts: entry.timeouts,
         access: match &entry.access {

@@ -5,6 +5,7 @@ mod cache;
 mod dereference;
 mod limits;
 mod patterns;
+mod resilience;
 mod status;
 mod validate;
 

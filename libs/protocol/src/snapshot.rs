@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use crate::{agent::Definition, key::hex, secret::SecretString};
+use crate::{agent::Definition, key::hex, routing::Fallback, secret::SecretString};
 
 /// The audience of the tokens that data planes show to the operator.
 pub const AUDIENCE: &str = "quarterdeck";
@@ -117,6 +117,9 @@ pub struct RouteEntry {
     /// How failures are retried.
     #[serde(default)]
     pub retries: Retries,
+    /// What takes over for a target that gave no answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<Fallback>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -298,16 +301,28 @@ impl Default for Retries {
 pub struct Timeouts {
     /// For the whole request, in milliseconds.
     pub request_millis: u64,
-    /// For the first byte of the answer, in milliseconds.
+    /// For a connection to a target, in milliseconds.
+    #[serde(skip_serializing_if = "is_connect_default")]
+    pub connect_millis: u64,
+    /// For the first token of a stream, or the beginning of another answer, in milliseconds.
     pub first_byte_millis: u64,
     /// Between two chunks of a stream, in milliseconds.
     pub stream_idle_millis: u64,
+}
+
+/// How long a connection may take to come about, in milliseconds, if nothing else is said.
+pub const CONNECT_MILLIS: u64 = 5000;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_connect_default(millis: &u64) -> bool {
+    *millis == CONNECT_MILLIS
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
             request_millis: 600_000,
+            connect_millis: CONNECT_MILLIS,
             first_byte_millis: 120_000,
             stream_idle_millis: 60_000,
         }
