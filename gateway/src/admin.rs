@@ -5,12 +5,12 @@ mod request;
 mod resources;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, request::Parts};
+use http::{HeaderMap, Response};
 use hyper::body::Body as HttpBody;
 use protocol::openai::ErrorKind;
 
 pub(crate) use self::key::AdminKey;
-use self::request::Request;
+use self::request::{Head, Request};
 use crate::{authorize::bearer, encode::Body, fault::Fault, gateway::Gateway, people::Edit};
 
 /// What all paths of this API begin with.
@@ -27,14 +27,14 @@ pub(crate) fn owns(path: &str) -> bool {
 /// What the caller is told in place of an answer.
 pub(crate) async fn handle<B>(
     gateway: &Gateway,
-    head: Parts,
+    head: Head<'_>,
     body: B,
 ) -> Result<Response<Body>, Fault>
 where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    authorize(gateway, &head.headers)?;
+    authorize(gateway, head.2)?;
     let request = Request::read(head, body).await?;
     let below = request.path.strip_prefix(PREFIX).unwrap_or_default();
     let segments = request::segments(below)?;

@@ -19,8 +19,8 @@ use crate::{
     admin::AdminKey,
     attribution::Attribution,
     authorize::{Caller, authorize},
-    call::{Call, Operation},
-    decode::decode,
+    call::{Call, Surface},
+    decode::{Asked, decode},
     encode::Body,
     fault::Fault,
     ledger::Ledger,
@@ -136,9 +136,14 @@ impl Gateway {
     ///
     /// # Errors
     /// What the caller is told in place of the list.
-    pub(crate) fn list_models(&self, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
+    pub(crate) fn list_models(
+        &self,
+        headers: &HeaderMap,
+        surface: Surface,
+    ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::list(&table, &self.authorize(&table, headers))
+        let caller = self.authorize(&table, headers);
+        models::list(&table, &caller, surface)
     }
 
     /// `GET /v1/models/NAME`.
@@ -149,9 +154,11 @@ impl Gateway {
         &self,
         headers: &HeaderMap,
         name: &str,
+        surface: Surface,
     ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::get(&table, &self.authorize(&table, headers), name)
+        let caller = self.authorize(&table, headers);
+        models::get(&table, &caller, name, surface)
     }
 
     /// `GET /v1/usage`.
@@ -170,7 +177,7 @@ impl Gateway {
     pub(crate) async fn call<B>(
         self: &Arc<Self>,
         id: &str,
-        operation: Operation,
+        asked: Asked<'_>,
         headers: HeaderMap,
         body: B,
     ) -> Result<Response<Body>, Fault>
@@ -178,7 +185,7 @@ impl Gateway {
         B: HttpBody<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let call = Call::new(id.to_owned(), operation);
+        let call = Call::new(id.to_owned(), asked.operation);
         let permit = self.admit()?;
         let table = self.table()?;
         let caller = self.authorize(&table, &headers);
@@ -188,7 +195,7 @@ impl Gateway {
             // Nothing is open: the body of somebody unknown is not even read.
             return Err(why.fault());
         }
-        let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
+        let decoded = decode(asked, body, self.limits.body_bytes_max).await?;
         let attribution = Attribution::of(&caller, &headers, &decoded.fields)?;
         let admitted = Admitted {
             attribution,

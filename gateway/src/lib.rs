@@ -22,6 +22,7 @@ mod ledger;
 mod limits;
 mod metrics;
 mod models;
+mod paths;
 mod people;
 mod policy;
 mod prefix;

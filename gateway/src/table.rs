@@ -140,6 +140,15 @@ pub(crate) enum Pattern {
 #[error("`{0}` has a `*` elsewhere than at its beginning or its end")]
 pub(crate) struct InvalidPattern(String);
 
+impl InvalidPattern {
+    fn of(self, route: &str) -> InvalidSnapshot {
+        InvalidSnapshot::Pattern {
+            route: route.to_owned(),
+            pattern: self.0,
+        }
+    }
+}
+
 /// What is wrong with a snapshot; the operator shows it in the route's status.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum InvalidSnapshot {
@@ -303,12 +312,8 @@ fn compile_key(
 
 fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, InvalidSnapshot> {
     let id = format!("{}/{}", entry.namespace, entry.name);
-    let models = entry.models.iter().map(|pattern| {
-        Pattern::parse(pattern).map_err(|InvalidPattern(pattern)| InvalidSnapshot::Pattern {
-            route: id.clone(),
-            pattern,
-        })
-    });
+    let parsed = entry.models.iter().map(|pattern| Pattern::parse(pattern));
+    let models = parsed.map(|parsed| parsed.map_err(|invalid| invalid.of(&id)));
     let models = models.collect::<Result<Vec<_>, _>>()?;
     let targets = entry.targets.iter().map(|target| {
         let context = |url: &str| InvalidSnapshot::Url {

@@ -10,6 +10,7 @@ mod keys;
 mod limits;
 mod people;
 mod streams;
+mod surfaces;
 mod swap;
 
 use serde_json::json;

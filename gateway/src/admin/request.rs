@@ -1,15 +1,15 @@
 //! One request of the admin API, read to its end.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, Method, request::Parts};
+use http::{HeaderMap, HeaderName, Method, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as HttpBody;
 use protocol::openai::ErrorKind;
 use serde_json::{Map, Value};
 
-use crate::fault::Fault;
+use crate::{fault::Fault, paths::decode_percent};
 
 /// Bytes of a body.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -25,6 +25,9 @@ const PAGE_MAX: usize = 1000;
 const ACTOR: HeaderName = HeaderName::from_static("x-quarterdeck-actor");
 /// The header of LiteLLM's for the same.
 const CHANGED_BY: HeaderName = HeaderName::from_static("litellm-changed-by");
+
+/// The method, the URL and the headers of a request.
+pub(crate) type Head<'a> = (&'a Method, &'a Uri, &'a HeaderMap);
 
 /// One request.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl Request {
     ///
     /// # Errors
     /// The body is too large, too slow or cut off.
-    pub(super) async fn read<B>(head: Parts, body: B) -> Result<Self, Fault>
+    pub(super) async fn read<B>((method, uri, headers): Head<'_>, body: B) -> Result<Self, Fault>
     where
         B: HttpBody<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -54,17 +57,17 @@ impl Request {
                 "The request's body is larger than {BODY_BYTES_MAX} bytes, too slow or cut off."
             ))
         })?;
-        let query = head.uri.query().unwrap_or_default().as_bytes();
+        let query = uri.query().unwrap_or_default().as_bytes();
         let actor = [ACTOR, CHANGED_BY]
             .into_iter()
-            .find_map(|name| head.headers.get(name)?.to_str().ok());
+            .find_map(|name| headers.get(name)?.to_str().ok());
         let actor = actor.unwrap_or("admin").chars();
         Ok(Self {
             query: url::form_urlencoded::parse(query).into_owned().collect(),
             body: body.to_bytes(),
             actor: actor.take(ACTOR_CHARACTERS_MAX).collect(),
-            path: head.uri.path().to_owned(),
-            method: head.method,
+            path: uri.path().to_owned(),
+            method: method.clone(),
         })
     }
 
@@ -113,29 +116,15 @@ pub(super) fn invalid(message: impl Into<String>) -> Fault {
 /// A path's segments, without their percent signs.
 ///
 /// # Errors
-/// One is no UTF-8.
+/// An escape is broken, or the bytes are no text.
 pub(super) fn segments(path: &str) -> Result<Vec<String>, Fault> {
     let segments = path.trim_end_matches('/').split('/');
     segments
-        .map(|segment| decode(segment).ok_or_else(|| invalid("The path is not valid UTF-8.")))
+        .map(|segment| {
+            let decoded = decode_percent(segment).map(Cow::into_owned);
+            decoded.ok_or_else(|| invalid("The path is not valid: an escape is broken."))
+        })
         .collect()
-}
-
-fn decode(segment: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        let digits = behind.split_first_chunk::<2>().filter(|_| *first == b'%');
-        let Some((digits, behind_digits)) = digits else {
-            bytes.push(*first);
-            rest = behind;
-            continue;
-        };
-        let digits = std::str::from_utf8(digits).ok()?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = behind_digits;
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -158,6 +147,6 @@ mod tests {
         check("users/%C3%A4", Some(&["users", "ä"]));
         check("users/%FF", None);
         check("users/%zz", None);
-        check("users/5%", Some(&["users", "5%"]));
+        check("users/5%", None);
     }
 }
