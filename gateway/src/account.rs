@@ -16,7 +16,7 @@ use crate::{
     cost::cost,
     encode::Tally,
     ledger::{Entry, Ledger, LedgerError, Outcome},
-    limits::{Need, Reservation},
+    limits::{Asker, Need, Reservation},
     metrics::{Metrics, Observation, TargetSeries},
     prefix::{Answered, Prediction},
     provider::Tokens,
@@ -102,10 +102,26 @@ impl Accounting {
         }
     }
 
+    /// Notes whom the request is counted for, and whom the client says that it asks for.
+    pub(crate) fn attribute(&mut self, asker: &Asker<'_>, end_user: Option<&str>) {
+        asker.team.clone_into(&mut self.entry.team);
+        asker.user.clone_into(&mut self.entry.user);
+        asker.tags.clone_into(&mut self.entry.tags);
+        end_user
+            .unwrap_or_default()
+            .clone_into(&mut self.entry.end_user);
+    }
+
     /// Holds what the request has reserved for a guess of its tokens.
     pub(crate) fn hold(&mut self, reservation: Reservation, guess: Tokens) {
         self.reservation = reservation;
         self.guess = guess;
+    }
+
+    /// Moves the account to another route, which answers in the place of the first one.
+    pub(crate) fn reroute(&mut self, route: &Route, reservation: Reservation) {
+        self.entry.route.clone_from(&route.id);
+        self.reservation.move_to(reservation);
     }
 
     /// The headers that tell what is left of limits.
@@ -121,10 +137,16 @@ impl Accounting {
         self.series = Some(Arc::clone(&target.series));
     }
 
+    /// Notes that the answer is one that was given before; it costs nothing and takes nothing of limits on tokens.
+    pub(crate) fn note_kept(&mut self, tokens: Option<Tokens>) {
+        self.entry.is_kept = true;
+        self.count(tokens);
+    }
+
     /// Notes what is expected of the cache of the replica that the request was sent to.
     pub(crate) fn expect(&mut self, prediction: Prediction, sent: Instant) {
         self.metrics
-            .observe_prediction(&self.entry.route, prediction.hit_ratio());
+            .observe_prediction(&self.entry.route, &prediction);
         self.prediction = Some(Expectation {
             prediction,
             sent,
@@ -203,19 +225,24 @@ impl Accounting {
                 first_token: expected.first_token,
             });
         }
-        self.entry.cost = cost(&self.prices, tokens);
-        let used = Need {
-            tokens: tokens.total(),
+        let used = if self.entry.is_kept {
+            Tokens::default()
+        } else {
+            tokens
+        };
+        self.entry.cost = cost(&self.prices, used);
+        let need = Need {
+            tokens: used.total(),
             cost: self.entry.cost,
         };
-        self.reservation.settle(used, Timestamp::now());
+        self.reservation.settle(need, Timestamp::now());
         self.metrics.observe(&Observation {
             route: &self.entry.route,
             model: &self.upstream_model,
             series: self.series.as_deref(),
             operation: self.entry.operation,
             status,
-            tokens,
+            tokens: used,
             cost: self.entry.cost,
             duration: self.started.elapsed(),
             first_byte_millis: self.entry.first_byte_millis,

@@ -4,13 +4,17 @@
 //! swapped whole when a new snapshot comes; requests in progress keep the table that they started with.
 
 mod account;
+mod admin;
 mod args;
+mod attribution;
 mod authorize;
+mod cache;
 mod call;
 mod cost;
 mod decode;
 mod encode;
 mod endpoint;
+mod fallback;
 mod fault;
 mod forward;
 mod gateway;
@@ -18,12 +22,15 @@ mod ledger;
 mod limits;
 mod metrics;
 mod models;
+mod paths;
+mod people;
 mod policy;
 mod prefix;
 mod provider;
 mod retry;
 mod route;
 mod run;
+mod scan;
 mod server;
 mod source;
 mod table;

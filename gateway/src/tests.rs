@@ -2,11 +2,15 @@
 
 mod affinity;
 mod anthropic;
+mod cache;
 mod failures;
+mod fallbacks;
 mod harness;
 mod keys;
 mod limits;
+mod people;
 mod streams;
+mod surfaces;
 mod swap;
 
 use serde_json::json;

@@ -4,12 +4,14 @@
 //! Nothing here knows Kubernetes.
 
 pub mod agent;
+pub mod allowance;
 pub mod anthropic;
 pub mod follow;
 pub mod key;
 pub mod kv_events;
 pub mod load;
 pub mod openai;
+pub mod routing;
 pub mod runs;
 pub mod secret;
 pub mod snapshot;

@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use crate::{agent::Definition, key::hex, secret::SecretString};
+use crate::{
+    agent::Definition, allowance::Allowance, key::hex, routing::Fallback, secret::SecretString,
+};
 
 /// The audience of the tokens that data planes show to the operator.
 pub const AUDIENCE: &str = "quarterdeck";
@@ -117,6 +119,9 @@ pub struct RouteEntry {
     /// How failures are retried.
     #[serde(default)]
     pub retries: Retries,
+    /// What takes over for a target that gave no answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<Fallback>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -129,6 +134,22 @@ pub struct RouteEntry {
     /// What its callers may spend.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<Budget>,
+    /// The answers that it gives again; none if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
+}
+
+/// Answers that are given again to equal requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// How long an answer is given again, in milliseconds.
+    pub ttl_millis: u64,
+    /// Bytes of answers that a gateway keeps; the least recently given ones go first.
+    pub bytes_max: u64,
+    /// Whose answers are given to whom.
+    #[serde(default)]
+    pub per: Per,
 }
 
 /// What a route gives in a time, and at once.
@@ -180,6 +201,14 @@ pub enum Per {
     Key,
     /// All of the route.
     Route,
+    /// Those of one team; those of keys without a team count together.
+    Team,
+    /// Those of one user; those of keys without a user count together.
+    User,
+    /// Those with one tag, for each tag of a request; those without tags count together.
+    Tag,
+    /// Those for one model name.
+    Model,
 }
 
 /// So many in a time.
@@ -282,16 +311,28 @@ impl Default for Retries {
 pub struct Timeouts {
     /// For the whole request, in milliseconds.
     pub request_millis: u64,
-    /// For the first byte of the answer, in milliseconds.
+    /// For a connection to a target, in milliseconds.
+    #[serde(skip_serializing_if = "is_connect_default")]
+    pub connect_millis: u64,
+    /// For the first token of a stream, or the beginning of another answer, in milliseconds.
     pub first_byte_millis: u64,
     /// Between two chunks of a stream, in milliseconds.
     pub stream_idle_millis: u64,
+}
+
+/// How long a connection may take to come about, in milliseconds, if nothing else is said.
+pub const CONNECT_MILLIS: u64 = 5000;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_connect_default(millis: &u64) -> bool {
+    *millis == CONNECT_MILLIS
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
             request_millis: 600_000,
+            connect_millis: CONNECT_MILLIS,
             first_byte_millis: 120_000,
             stream_idle_millis: 60_000,
         }
@@ -311,7 +352,7 @@ pub enum Access {
 }
 
 /// A key, as its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyEntry {
     /// `NAMESPACE/NAME` of the Secret; the ledger's account.
@@ -321,6 +362,18 @@ pub struct KeyEntry {
     /// RFC 3339 time after which it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// The team that it is counted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// The user that it is counted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The tags that all its requests have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What it may use and spend.
+    #[serde(default, skip_serializing_if = "Allowance::is_empty")]
+    pub allowance: Allowance,
 }
 
 /// One agent.

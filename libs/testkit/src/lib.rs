@@ -1,4 +1,7 @@
-//! Builders and fakes for tests: golden files, a scripted model that speaks OpenAI's API.
+//! Builders and fakes for tests and benchmarks: golden files, a scripted model that speaks OpenAI's API, traffic for fleets
+//! of engines.
 
+pub mod block_cache;
 pub mod golden;
 pub mod scripted_model;
+pub mod traffic;
