@@ -8,10 +8,7 @@ use crds::{
     route::{Affinity, Auth, Backend, Strategy},
 };
 use jiff::Timestamp;
-use protocol::{
-    secret::SecretString,
-    snapshot::{Access, Budget, Limit, Prices},
-};
+use protocol::snapshot::{Access, Budget, Limit, Prices};
 use thiserror::Error;
 
 use super::{
@@ -19,7 +16,7 @@ use super::{
     limits,
 };
 use crate::{
-    model::{self, ValidEngine},
+    model::{self, ExternalEngine, ValidEngine},
     quantities::duration,
     queue::Key,
 };
@@ -79,7 +76,8 @@ pub(super) struct ValidBackend {
     pub(super) endpoints: Vec<String>,
     pub(super) weight: u32,
     pub(super) priority: u32,
-    pub(super) credential: Option<SecretString>,
+    /// Who answers, if not our engine.
+    pub(super) provider: Option<Box<ExternalEngine>>,
     pub(super) prices: Option<Prices>,
 }
 
@@ -157,13 +155,13 @@ fn resolve(
         let message = format!("spec.targets.backends[{index}].modelRef names the Model `{name}`, which is not usable: {fault}");
         (Reason::RefNotFound, message)
     })?;
-    let (model, endpoints, credential) = match valid.engine {
+    let (model, endpoints, provider) = match valid.engine {
         ValidEngine::Native(_) => (valid.served_name, found.endpoints.clone(), None),
-        ValidEngine::External {
-            base_url,
-            model,
-            credential,
-        } => (model, vec![base_url], credential),
+        ValidEngine::External(engine) => (
+            engine.model.clone(),
+            vec![engine.base_url.clone()],
+            Some(engine),
+        ),
     };
     Ok(ValidBackend {
         name: backend.name.clone(),
@@ -171,7 +169,7 @@ fn resolve(
         endpoints,
         weight: backend.weight.unwrap_or(1),
         priority: backend.priority.unwrap_or(0),
-        credential,
+        provider,
         prices,
     })
 }
