@@ -124,7 +124,7 @@ impl Accounting {
     /// Notes what is expected of the cache of the replica that the request was sent to.
     pub(crate) fn expect(&mut self, prediction: Prediction, sent: Instant) {
         self.metrics
-            .observe_prediction(&self.entry.route, prediction.hit_ratio());
+            .observe_prediction(&self.entry.route, &prediction);
         self.prediction = Some(Expectation {
             prediction,
             sent,

@@ -12,7 +12,7 @@ use prometheus_client::{
 };
 use telemetry::metrics::{Registry, render};
 
-use crate::{call::Operation, cost::Cost, limits::Reached, provider::Tokens};
+use crate::{call::Operation, cost::Cost, limits::Reached, prefix::Prediction, provider::Tokens};
 
 /// Seconds of whole requests.
 const DURATION_BUCKETS: [f64; 14] = [
@@ -24,6 +24,10 @@ const FIRST_TOKEN_BUCKETS: [f64; 16] = [
 ];
 /// Shares of a whole.
 const RATIO_BUCKETS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
+/// Seconds of decisions.
+const DECISION_BUCKETS: [f64; 12] = [
+    1e-6, 5e-6, 10e-6, 25e-6, 50e-6, 75e-6, 100e-6, 150e-6, 250e-6, 500e-6, 1e-3, 10e-3,
+];
 /// Tokens of a request.
 const TOKEN_BUCKETS: [f64; 12] = [
     1.0,
@@ -137,6 +141,7 @@ pub(crate) struct Metrics {
     retries: Family<RouteLabels, Counter>,
     limits: Family<LimitLabels, Counter>,
     hit_ratios: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    decisions: Family<RouteLabels, Histogram, fn() -> Histogram>,
     ejections: Family<RouteLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
@@ -161,6 +166,7 @@ impl Default for Metrics {
             retries: Family::default(),
             limits: Family::default(),
             hit_ratios: Family::new_with_constructor(|| Histogram::new(RATIO_BUCKETS)),
+            decisions: Family::new_with_constructor(|| Histogram::new(DECISION_BUCKETS)),
             ejections: Family::default(),
             faults: Family::default(),
             in_flight: Gauge::default(),
@@ -206,6 +212,11 @@ impl Metrics {
             "gateway_prefix_hit_ratio",
             "Share of a prompt that the replica should have cached, where replicas are picked by it",
             self.hit_ratios.clone(),
+        );
+        registry.register(
+            "gateway_prefix_decision_seconds",
+            "Time to find the replica that should have cached most of a prompt",
+            self.decisions.clone(),
         );
         registry.register(
             "gateway_retries",
@@ -339,13 +350,17 @@ impl Metrics {
             .inc();
     }
 
-    /// Observes what is expected of a replica's cache.
-    pub(crate) fn observe_prediction(&self, route: &str, hit_ratio: f64) {
+    /// Observes what is expected of a replica's cache, and how long it took to find that out.
+    pub(crate) fn observe_prediction(&self, route: &str, prediction: &Prediction) {
+        let labels = RouteLabels {
+            route: route.to_owned(),
+        };
         self.hit_ratios
-            .get_or_create(&RouteLabels {
-                route: route.to_owned(),
-            })
-            .observe(hit_ratio);
+            .get_or_create(&labels)
+            .observe(prediction.hit_ratio());
+        self.decisions
+            .get_or_create(&labels)
+            .observe(prediction.decision_time().as_secs_f64());
     }
 
     /// Counts an upstream that is left out.

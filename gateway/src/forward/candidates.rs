@@ -136,6 +136,7 @@ impl<'a> Candidates<'a> {
     ) -> Option<(Arc<Endpoint>, Option<Prediction>)> {
         let target = &self.route.targets[target];
         let caches = target.caches.as_ref()?;
+        let started = Instant::now();
         // Each target has an index of its own, so that one seed does for all of a request's.
         let chain = self.prompt.chain(&self.route.id)?;
         let replicas = target.endpoints.iter().zip(&caches.seats);
@@ -151,7 +152,8 @@ impl<'a> Candidates<'a> {
                 (endpoint, load)
             })
             .unzip();
-        let (picked, prediction) = caches.picker.pick(chain.clone(), &loads, random)?;
+        let (picked, mut prediction) = caches.picker.pick(chain.clone(), &loads, random)?;
+        prediction.note_decision(started.elapsed());
         Some((Arc::clone(endpoints[picked]), Some(prediction)))
     }
 }

@@ -1,3 +1,5 @@
-//! Builders and fakes for tests: a scripted model that speaks OpenAI's API.
+//! Builders and fakes for tests and benchmarks: a scripted model that speaks OpenAI's API, traffic for fleets of engines.
 
+pub mod block_cache;
 pub mod scripted_model;
+pub mod traffic;
