@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use protocol::openai::ErrorKind;
 use rand::Rng;
@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 use self::candidates::Candidates;
 use crate::{
     call::Call, decode::Decoded, endpoint::Lease, fault::Fault, metrics::Metrics,
-    prefix::Prediction, provider, retry, table::Route, upstream::Upstream,
+    prefix::Prediction, provider::Unsendable, retry, table::Route, upstream::Upstream,
 };
 
 /// What one request is forwarded with.
@@ -34,6 +34,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) call: &'a Call,
     /// The request.
     pub(crate) decoded: &'a Decoded,
+    /// The request's headers, of which providers may see a few.
+    pub(crate) headers: &'a HeaderMap,
 }
 
 /// An answer, and which of the route's targets gave it.
@@ -81,6 +83,8 @@ pub(crate) enum Failure {
     TooLong,
     /// An error of the upstream's.
     Status(UpstreamError),
+    /// The upstream was not asked, since it does not speak of this.
+    Unsendable(Unsendable),
 }
 
 /// An upstream's own words.
@@ -100,10 +104,14 @@ impl Failure {
     /// Whether another try may do better.
     fn is_retryable(&self) -> bool {
         match self {
-            Self::Broken(_) | Self::Timeout(..) => true,
+            Self::Broken(_) | Self::Timeout(..) | Self::Unsendable(Unsendable::Unspoken) => true,
             Self::TooLong => false,
+            // 529 is Anthropic's word for overload.
             Self::Status(error) => {
-                matches!(error.status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+                matches!(
+                    error.status.as_u16(),
+                    408 | 429 | 500 | 502 | 503 | 504 | 529
+                )
             }
         }
     }
@@ -112,7 +120,7 @@ impl Failure {
     fn is_harmful(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Timeout(..) => true,
-            Self::TooLong => false,
+            Self::TooLong | Self::Unsendable(_) => false,
             Self::Status(error) => error.status.is_server_error(),
         }
     }
@@ -123,6 +131,7 @@ impl Failure {
             Self::Timeout(what, limit) => format!("no {what} within {limit:?}"),
             Self::TooLong => "the answer is over the limit".to_owned(),
             Self::Status(error) => format!("status {}", error.status),
+            Self::Unsendable(Unsendable::Unspoken) => "the target has no such API".to_owned(),
         }
     }
 }
@@ -161,8 +170,10 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
         let Some(candidate) = next else { break };
         if let Some((_, failure)) = &last {
-            if candidate.is_repeat && matches!(failure, Failure::Timeout(..)) {
-                // Everybody was asked once, and the last one was too slow: asking again makes it slower.
+            if candidate.is_repeat
+                && matches!(failure, Failure::Timeout(..) | Failure::Unsendable(_))
+            {
+                // Everybody was asked once. Who was too slow would be slower, and who has no such API will have none.
                 break;
             }
             if !route.budget.withdraw() {
@@ -185,8 +196,16 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         }
         let target = &route.targets[candidate.target];
         let sent = Instant::now();
-        let body = provider::openai::encode_request(forward.decoded, &target.model);
-        match attempt::attempt(&forward, target, &candidate.endpoint, body, deadline).await {
+        let outgoing = target
+            .provider
+            .encode_request(call, forward.decoded, &target.model);
+        let outcome = match outgoing {
+            Ok(outgoing) => {
+                attempt::attempt(&forward, target, &candidate.endpoint, outgoing, deadline).await
+            }
+            Err(unsendable) => Err(Failure::Unsendable(unsendable)),
+        };
+        match outcome {
             Ok(answer) => {
                 candidate.endpoint.note_success();
                 return Ok(Answered {
@@ -214,6 +233,10 @@ fn note(
     endpoint: &Arc<crate::endpoint::Endpoint>,
     failure: &Failure,
 ) {
+    if matches!(failure, Failure::Unsendable(_)) {
+        // Nobody was asked: that says nothing of the endpoint.
+        return;
+    }
     let route = &forward.route.id;
     let name = &forward.route.targets[target].name;
     let upstream = endpoint.url();
@@ -282,6 +305,10 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
         Failure::Status(error) => Refusal::Upstream(error),
+        Failure::Unsendable(Unsendable::Unspoken) => {
+            let message = format!("The target `{name}` has no API that could answer this.");
+            Refusal::Fault(Fault::new(ErrorKind::InvalidRequest, message))
+        }
     };
     Failed {
         target: Some(target),

@@ -186,6 +186,7 @@ impl Gateway {
             route: &route,
             call: &call,
             decoded: &decoded,
+            headers,
         };
         match forward(request).await {
             Ok(answered) => {

@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Uri};
+use http::Uri;
 use jiff::Timestamp;
 use protocol::{
+    address::{host_of, is_forbidden_host},
     key::parse_hash,
     snapshot::{self, Affinity, GatewaySnapshot, KeyEntry, Prices, RouteEntry, Strategy, Timeouts},
 };
@@ -18,6 +19,7 @@ use crate::{
     endpoint::{Caches, Endpoint, Endpoints},
     limits::{self, Registry, Rule},
     metrics::TargetSeries,
+    provider::{InvalidProvider, Provider},
     retry::Budget,
 };
 
@@ -112,8 +114,8 @@ pub(crate) struct Target {
     pub(crate) weight: u32,
     /// Its place in the order of failover.
     pub(crate) priority: u32,
-    /// The value of the `Authorization` header for its endpoints.
-    pub(crate) authorization: Option<HeaderValue>,
+    /// Whose API its endpoints speak, and what lets the gateway in.
+    pub(crate) provider: Provider,
     /// What its tokens cost.
     pub(crate) prices: Prices,
     /// Its series in the metrics.
@@ -152,15 +154,25 @@ pub(crate) enum InvalidSnapshot {
         /// The pattern.
         pattern: String,
     },
-    /// A credential that no header can carry.
-    #[error(
-        "route {route}: target {target}: the credential holds characters that no header can carry"
-    )]
-    Credential {
+    /// A URL of a metadata service, or of what is only on the same wire.
+    #[error("route {route}: target {target}: no request may go to `{url}`")]
+    Forbidden {
         /// The route.
         route: String,
         /// The target.
         target: String,
+        /// The URL.
+        url: String,
+    },
+    /// A provider that no request can be sent to.
+    #[error("route {route}: target {target}: {source}")]
+    Provider {
+        /// The route.
+        route: String,
+        /// The target.
+        target: String,
+        /// Why.
+        source: InvalidProvider,
     },
     /// A time that is not RFC 3339.
     #[error("key {key}: `{expires}` is not an RFC 3339 time")]
@@ -277,17 +289,20 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             if !is_http(url) {
                 return Err(context(url));
             }
-            lasting.endpoints.get(url).ok_or_else(|| context(url))
-        });
-        let authorization = target.credential.as_ref().map(|credential| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose()))
-                .map_err(|_| InvalidSnapshot::Credential {
+            if host_of(url).is_none_or(is_forbidden_host) {
+                return Err(InvalidSnapshot::Forbidden {
                     route: id.clone(),
                     target: target.name.clone(),
-                })?;
-            value.set_sensitive(true);
-            Ok(value)
+                    url: url.clone(),
+                });
+            }
+            lasting.endpoints.get(url).ok_or_else(|| context(url))
         });
+        let provider = Provider::compile(target).map_err(|source| InvalidSnapshot::Provider {
+            route: id.clone(),
+            target: target.name.clone(),
+            source,
+        })?;
         let endpoints: Vec<Arc<Endpoint>> = compiled.collect::<Result<_, _>>()?;
         let caches = match entry.affinity {
             Affinity::Prefix if 1 < endpoints.len() => {
@@ -303,7 +318,7 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             caches,
             weight: target.weight,
             priority: target.priority,
-            authorization: authorization.transpose()?,
+            provider,
             prices: target.prices.unwrap_or_default(),
             series: Arc::default(),
         })

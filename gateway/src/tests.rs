@@ -6,6 +6,7 @@ mod failures;
 mod harness;
 mod keys;
 mod limits;
+mod providers;
 mod streams;
 mod swap;
 

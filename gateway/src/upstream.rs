@@ -1,5 +1,7 @@
 //! The client for upstreams: one connection pool per endpoint, HTTP/1.1 for `http`, HTTP/2 where `https` agrees on it.
 
+mod guard;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -10,8 +12,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-/// The client for upstreams.
-pub(crate) type Upstream = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+use self::guard::Guarded;
+
+/// The client for upstreams. It follows no redirects, which could lead a credential anywhere.
+pub(crate) type Upstream = Client<HttpsConnector<HttpConnector<Guarded>>, Full<Bytes>>;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,7 +26,7 @@ const IDLE_MAX: usize = 128;
 
 /// A client that trusts the system's certificates; without any, `https` upstreams cannot be reached.
 pub(crate) fn client() -> Upstream {
-    let mut http = HttpConnector::new();
+    let mut http = HttpConnector::new_with_resolver(Guarded::new());
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
     http.set_nodelay(true);
     http.enforce_http(false);

@@ -24,6 +24,9 @@ pub struct Vendor {
     /// The header that carries the API key as it is, where that is not a bearer token.
     #[serde(default)]
     pub key_header: Option<String>,
+    /// Headers of clients that it understands and that are passed on.
+    #[serde(default)]
+    pub client_headers: Vec<String>,
     /// What it answers of OpenAI's and Anthropic's APIs at its base URL.
     #[serde(default = "plain")]
     pub apis: Vec<Api>,
