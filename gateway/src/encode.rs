@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub(crate) use self::{
     events::Tally,
-    stream::{Streaming, stream},
+    stream::{Streaming, replay, stream},
 };
 use crate::{
     call::Surface,
@@ -27,8 +27,12 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// The header that names the request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that tells whether the answer is one that was given before.
+pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
+/// The header that names the target that answered.
+pub(crate) const TARGET: HeaderName = HeaderName::from_static("x-gateway-target");
 /// The content type of JSON.
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A complete answer.
 pub(crate) fn whole(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Body> {

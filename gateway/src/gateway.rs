@@ -1,6 +1,9 @@
-//! The gateway's state, and the way of one request through its steps.
+//! The gateway's state, and who is let in.
 
-use std::{sync::Arc, time::Duration};
+mod answer;
+mod passage;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -9,23 +12,20 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use protocol::{openai::ErrorKind, snapshot::GatewaySnapshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{debug, error, info};
+use tracing::info;
 
+use self::passage::Admitted;
 use crate::{
-    account::{Accounting, Ending},
     authorize::{Caller, authorize},
     call::{Call, Operation},
-    cost::cost,
-    decode::{Decoded, decode},
-    encode::{self, Body, Streaming},
+    decode::decode,
+    encode::Body,
     fault::Fault,
-    forward::{Answer, Answered, Failed, Forward, Refusal, forward},
-    ledger::{Ledger, LedgerError},
-    limits::{self, Need, Registry},
+    ledger::Ledger,
+    limits::Registry,
     metrics::Metrics,
-    models, provider,
-    route::route,
-    table::{InvalidSnapshot, Lasting, Route, Table},
+    models,
+    table::{InvalidSnapshot, Lasting, Table},
     upstream::{self, Upstream},
     usage,
 };
@@ -150,10 +150,10 @@ impl Gateway {
     /// # Errors
     /// What the caller is told in place of an answer.
     pub(crate) async fn call<B>(
-        &self,
+        self: &Arc<Self>,
         id: &str,
         operation: Operation,
-        headers: &HeaderMap,
+        headers: HeaderMap,
         body: B,
     ) -> Result<Response<Body>, Fault>
     where
@@ -163,7 +163,7 @@ impl Gateway {
         let call = Call::new(id.to_owned(), operation);
         let permit = self.admit()?;
         let table = self.table()?;
-        let caller = authorize(&table, headers, Timestamp::now());
+        let caller = authorize(&table, &headers, Timestamp::now());
         if let Caller::Nobody(why) = &caller
             && !table.has_open_route
         {
@@ -171,36 +171,15 @@ impl Gateway {
             return Err(why.fault());
         }
         let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
-        let route = Arc::clone(route(&table, &caller, &decoded.fields.model)?);
-        let mut accounting = self.open_account(&call, &caller, &route, &decoded)?;
-        if !self.ledger.is_healthy() {
-            // Asked before the upstream is: an answer that could not be accounted for would be wasted.
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
-        }
-        let request = Forward {
-            upstream: &self.upstream,
-            metrics: &self.metrics,
-            route: &route,
-            call: &call,
-            decoded: &decoded,
+        let admitted = Admitted {
+            call,
+            table,
+            caller,
             headers,
+            decoded,
+            permit,
         };
-        match forward(request).await {
-            Ok(answered) => {
-                answer(
-                    &call,
-                    &route,
-                    &decoded,
-                    answered,
-                    Held { accounting, permit },
-                )
-                .await
-            }
-            Err(failed) => fail(&call, &route, failed, accounting).await,
-        }
+        Arc::clone(self).pass(admitted).await
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
@@ -211,126 +190,4 @@ impl Gateway {
             )
         })
     }
-
-    /// Reserves what the request may need of the route's limits, and opens its account.
-    fn open_account(
-        &self,
-        call: &Call,
-        caller: &Caller,
-        route: &Route,
-        decoded: &Decoded,
-    ) -> Result<Accounting, Fault> {
-        let guess = decoded.guess();
-        let costs = route
-            .targets
-            .iter()
-            .map(|target| cost(&target.prices, guess));
-        let need = Need {
-            tokens: guess.total(),
-            cost: costs.max().unwrap_or_default(),
-        };
-        let over = |reached: &limits::Reached| self.metrics.count_limit(&route.id, reached);
-        let reservation = limits::reserve(&route.rules, caller, need, call.started_at, over)
-            .map_err(|reached| reached.fault())?;
-        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
-        let mut accounting =
-            Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
-        accounting.hold(reservation, guess);
-        Ok(accounting)
-    }
-}
-
-/// What a request holds until its answer is complete.
-struct Held {
-    accounting: Accounting,
-    permit: OwnedSemaphorePermit,
-}
-
-/// Passes an answer on, once the ledger knows of it.
-async fn answer(
-    call: &Call,
-    route: &Route,
-    decoded: &Decoded,
-    answered: Answered,
-    held: Held,
-) -> Result<Response<Body>, Fault> {
-    let Held {
-        mut accounting,
-        permit,
-    } = held;
-    let target = &route.targets[answered.target];
-    accounting.answered_by(target);
-    if let Some((prediction, sent)) = answered.prediction {
-        accounting.expect(prediction, sent);
-    }
-    let limits = accounting.limit_headers().clone();
-    let mut response = match answered.answer {
-        Answer::Whole {
-            status,
-            content_type,
-            body,
-        } => {
-            accounting.count(provider::openai::decode_response(&body));
-            accounting
-                .finish(Ending::Complete)
-                .await
-                .map_err(|error| unaccounted(&error))?;
-            encode::whole(status, content_type, body)
-        }
-        Answer::Stream { first, rest, lease } => {
-            accounting.note_stream();
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
-            let options = decoded.fields.stream_options.as_ref();
-            encode::stream(Streaming {
-                first,
-                rest,
-                lease,
-                accounting,
-                operation: call.operation,
-                shows_usage: options.is_some_and(|options| options.include_usage),
-                idle: Duration::from_millis(route.timeouts.stream_idle_millis),
-                deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
-                _permit: permit,
-            })
-        }
-    };
-    response.headers_mut().extend(limits);
-    Ok(response)
-}
-
-/// Tells why there is no answer, once the ledger knows of it.
-async fn fail(
-    call: &Call,
-    route: &Route,
-    failed: Failed,
-    mut accounting: Accounting,
-) -> Result<Response<Body>, Fault> {
-    if let Some(target) = failed.target.map(|target| &route.targets[target]) {
-        accounting.answered_by(target);
-    }
-    let status = match &failed.refusal {
-        Refusal::Fault(fault) => fault.kind.status(),
-        Refusal::Upstream(error) => error.status.as_u16(),
-    };
-    if let Err(error) = accounting.finish(Ending::Failed(status)).await {
-        // Nothing was given away: the client is told of the failure, not of the ledger's.
-        error!(%error, "a failed request is not in the ledger");
-    }
-    match failed.refusal {
-        Refusal::Fault(fault) => Err(fault),
-        refusal @ Refusal::Upstream(_) => Ok(encode::refusal(refusal, call.operation.surface())),
-    }
-}
-
-/// The ledger's rule: no answer that is not accounted for.
-fn unaccounted(error: &LedgerError) -> Fault {
-    // The ledger's writer has told people, once; this would come with every request.
-    debug!(%error, "an answer is refused, since it cannot be accounted for");
-    Fault::new(
-        ErrorKind::Unavailable,
-        "The request cannot be accounted for now. Try again later.",
-    )
 }

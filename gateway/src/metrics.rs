@@ -1,5 +1,7 @@
 //! Metrics, by OpenTelemetry's names for generative AI; labels come from the table, never from users.
 
+mod routing;
+
 use std::{
     sync::{OnceLock, atomic::AtomicU64},
     time::Duration,
@@ -12,6 +14,7 @@ use prometheus_client::{
 };
 use telemetry::metrics::{Registry, render};
 
+pub(crate) use self::routing::RoutingSeries;
 use crate::{call::Operation, cost::Cost, limits::Reached, prefix::Prediction, provider::Tokens};
 
 /// Seconds of whole requests.
@@ -86,6 +89,12 @@ struct LimitLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    route: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabels {
     code: &'static str,
 }
@@ -141,12 +150,15 @@ pub(crate) struct Metrics {
     retries: Family<RouteLabels, Counter>,
     limits: Family<LimitLabels, Counter>,
     hit_ratios: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    caches: Family<CacheLabels, Counter>,
     decisions: Family<RouteLabels, Histogram, fn() -> Histogram>,
     ejections: Family<RouteLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
     snapshots: Counter,
     ledger: Gauge,
+    /// Where requests go when the first choice does not answer.
+    pub(crate) routing: RoutingSeries,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -166,12 +178,14 @@ impl Default for Metrics {
             retries: Family::default(),
             limits: Family::default(),
             hit_ratios: Family::new_with_constructor(|| Histogram::new(RATIO_BUCKETS)),
+            caches: Family::default(),
             decisions: Family::new_with_constructor(|| Histogram::new(DECISION_BUCKETS)),
             ejections: Family::default(),
             faults: Family::default(),
             in_flight: Gauge::default(),
             snapshots: Counter::default(),
             ledger: Gauge::default(),
+            routing: RoutingSeries::default(),
         };
         metrics.register();
         metrics
@@ -203,6 +217,13 @@ impl Metrics {
             "US dollars that requests cost",
             self.costs.clone(),
         );
+        drop(registry);
+        self.register_own();
+    }
+
+    /// What the conventions for models have no names for.
+    fn register_own(&self) {
+        let mut registry = self.registry.lock();
         registry.register(
             "gateway_limits_reached",
             "Requests beyond a limit, whether they were refused or only watched",
@@ -212,6 +233,11 @@ impl Metrics {
             "gateway_prefix_hit_ratio",
             "Share of a prompt that the replica should have cached, where replicas are picked by it",
             self.hit_ratios.clone(),
+        );
+        registry.register(
+            "gateway_cache_requests",
+            "Requests of routes that give answers again, by whether there was one",
+            self.caches.clone(),
         );
         registry.register(
             "gateway_prefix_decision_seconds",
@@ -246,6 +272,7 @@ impl Metrics {
         let ledger =
             "1 while the ledger takes rows, 0 while requests are refused because it does not";
         registry.register("gateway_ledger_healthy", ledger, self.ledger.clone());
+        self.routing.register(&mut registry);
     }
 
     /// The text that Prometheus reads.
@@ -346,6 +373,16 @@ impl Metrics {
                 route: route.to_owned(),
                 limit: reached.name.clone(),
                 resource: reached.resource.name(),
+            })
+            .inc();
+    }
+
+    /// Counts a request of a route that gives answers again.
+    pub(crate) fn count_cache(&self, route: &str, result: &'static str) {
+        self.caches
+            .get_or_create(&CacheLabels {
+                route: route.to_owned(),
+                result,
             })
             .inc();
     }

@@ -96,7 +96,7 @@ async fn serve_connection(stream: TcpStream, gateway: Arc<Gateway>, shutdown: Ca
 }
 
 /// Answers one request.
-pub(crate) async fn handle<B>(gateway: &Gateway, request: Request<B>) -> Response<Body>
+pub(crate) async fn handle<B>(gateway: &Arc<Gateway>, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -123,7 +123,7 @@ where
 }
 
 async fn dispatch<B>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     id: &str,
     request: Request<B>,
 ) -> Result<Response<Body>, Fault>
@@ -139,7 +139,7 @@ where
         .find(|operation| operation.path() == below)
     {
         allow(&head.method, &Method::POST, "POST")?;
-        return gateway.call(id, operation, &head.headers, body).await;
+        return gateway.call(id, operation, head.headers, body).await;
     }
     let is_known = matches!(
         path,

@@ -1,25 +1,27 @@
 //! The immutable table that requests are routed by, compiled from a snapshot.
 
+mod target;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use http::Uri;
 use jiff::Timestamp;
 use protocol::{
-    address::{host_of, is_forbidden_host},
     key::parse_hash,
-    snapshot::{self, Affinity, GatewaySnapshot, KeyEntry, Prices, RouteEntry, Strategy, Timeouts},
+    snapshot::{self, GatewaySnapshot, KeyEntry, RouteEntry, Strategy, Timeouts},
 };
 use thiserror::Error;
 
+pub(crate) use self::target::Target;
 use crate::{
-    endpoint::{Caches, Endpoint, Endpoints},
+    cache::{self, Cache},
+    endpoint::Endpoints,
+    fallback::Fallbacks,
     limits::{self, Registry, Rule},
-    metrics::TargetSeries,
-    provider::{InvalidProvider, Provider},
+    provider::InvalidProvider,
     retry::Budget,
 };
 
@@ -33,6 +35,8 @@ pub(crate) struct Lasting {
     pub(crate) endpoints: Endpoints,
     /// What is used of limits.
     pub(crate) meters: Registry,
+    /// Answers that are given again.
+    pub(crate) caches: cache::Registry,
 }
 
 /// What requests are routed by.
@@ -87,6 +91,8 @@ pub(crate) struct Route {
     pub(crate) targets: Vec<Target>,
     /// Tries after the first.
     pub(crate) retries_max: u32,
+    /// What takes over when a target gives no answer.
+    pub(crate) fallbacks: Fallbacks,
     /// The wait before the first retry at the same endpoint; it doubles with each.
     pub(crate) backoff: Duration,
     /// How long to wait.
@@ -97,29 +103,8 @@ pub(crate) struct Route {
     pub(crate) budget: Arc<Budget>,
     /// What it gives its callers.
     pub(crate) rules: Vec<Rule>,
-}
-
-/// A place that answers requests.
-#[derive(Debug)]
-pub(crate) struct Target {
-    /// Its name in the route.
-    pub(crate) name: String,
-    /// The model's name there.
-    pub(crate) model: String,
-    /// Its replicas.
-    pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    /// What is known of their caches, if replicas are picked by it.
-    pub(crate) caches: Option<Caches>,
-    /// Its share of the traffic.
-    pub(crate) weight: u32,
-    /// Its place in the order of failover.
-    pub(crate) priority: u32,
-    /// Whose API its endpoints speak, and what lets the gateway in.
-    pub(crate) provider: Provider,
-    /// What its tokens cost.
-    pub(crate) prices: Prices,
-    /// Its series in the metrics.
-    pub(crate) series: Arc<TargetSeries>,
+    /// The answers that it gives again.
+    pub(crate) cache: Option<Arc<Cache>>,
 }
 
 /// A model name, or all that begin or end alike.
@@ -279,55 +264,16 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         .iter()
         .map(|pattern| Pattern::parse(pattern, &id));
     let models = models.collect::<Result<Vec<_>, _>>()?;
-    let targets = entry.targets.iter().map(|target| {
-        let context = |url: &str| InvalidSnapshot::Url {
-            route: id.clone(),
-            target: target.name.clone(),
-            url: url.to_owned(),
-        };
-        let compiled = target.endpoints.iter().map(|url| {
-            if !is_http(url) {
-                return Err(context(url));
-            }
-            if host_of(url).is_none_or(is_forbidden_host) {
-                return Err(InvalidSnapshot::Forbidden {
-                    route: id.clone(),
-                    target: target.name.clone(),
-                    url: url.clone(),
-                });
-            }
-            lasting.endpoints.get(url).ok_or_else(|| context(url))
-        });
-        let provider = Provider::compile(target).map_err(|source| InvalidSnapshot::Provider {
-            route: id.clone(),
-            target: target.name.clone(),
-            source,
-        })?;
-        let endpoints: Vec<Arc<Endpoint>> = compiled.collect::<Result<_, _>>()?;
-        let caches = match entry.affinity {
-            Affinity::Prefix if 1 < endpoints.len() => {
-                let name = format!("{id}/{}", target.name);
-                lasting.endpoints.caches(&name, &endpoints)
-            }
-            _ => None,
-        };
-        Ok(Target {
-            name: target.name.clone(),
-            model: target.model.clone(),
-            endpoints,
-            caches,
-            weight: target.weight,
-            priority: target.priority,
-            provider,
-            prices: target.prices.unwrap_or_default(),
-            series: Arc::default(),
-        })
-    });
+    let targets = entry
+        .targets
+        .iter()
+        .map(|target| Target::compile(&id, target, entry.affinity, lasting));
     Ok(Route {
         targets: targets.collect::<Result<_, _>>()?,
         models,
         strategy: entry.strategy,
         retries_max: entry.retries.attempts,
+        fallbacks: Fallbacks::new(&entry.fallbacks),
         backoff: Duration::from_millis(entry.retries.backoff_millis),
         timeouts: entry.timeouts,
         access: match &entry.access {
@@ -337,16 +283,11 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         },
         budget: lasting.endpoints.budget(&id),
         rules: limits::rules(&id, &entry.limits, &entry.budgets, &lasting.meters),
+        cache: entry
+            .cache
+            .map(|settings| lasting.caches.cache(&id, settings)),
         id,
     })
-}
-
-fn is_http(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else {
-        return false;
-    };
-    matches!(uri.scheme_str(), Some("http" | "https"))
-        && uri.host().is_some_and(|host| !host.is_empty())
 }
 
 impl Pattern {

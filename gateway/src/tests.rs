@@ -2,7 +2,9 @@
 
 mod affinity;
 mod anthropic;
+mod cache;
 mod failures;
+mod fallbacks;
 mod harness;
 mod keys;
 mod limits;

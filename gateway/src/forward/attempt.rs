@@ -15,6 +15,7 @@ use super::{Answer, Failure, Forward, UpstreamError};
 use crate::{
     endpoint::{Endpoint, Lease},
     table::Target,
+    upstream::{connecting_within, is_connect_timeout},
 };
 
 /// Bytes of a complete answer that are accepted.
@@ -41,10 +42,17 @@ pub(super) async fn attempt(
     let first_byte_by = deadline.min(Instant::now() + limit);
     let lease = endpoint.begin(Instant::now());
     let request = request(forward, target, endpoint, body)?;
-    let response = timeout_at(first_byte_by.into(), forward.upstream.request(request))
+    let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
+    let asking = connecting_within(connect, forward.upstream.request(request));
+    let response = timeout_at(first_byte_by.into(), asking)
         .await
         .map_err(|_| Failure::Timeout("answer", limit))?
-        .map_err(|error| Failure::Broken(chain(&error)))?;
+        .map_err(|error| {
+            if error.is_connect() && is_connect_timeout(&error) {
+                return Failure::Timeout("connection", connect);
+            }
+            Failure::Broken(chain(&error))
+        })?;
     let status = response.status();
     if !status.is_success() {
         return Err(read_error(response).await);

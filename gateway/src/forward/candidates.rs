@@ -105,6 +105,14 @@ impl<'a> Candidates<'a> {
         })
     }
 
+    /// Leaves the target that was tried last: its other replicas would fail alike.
+    pub(super) fn leave_target(&mut self) {
+        if !self.targets.is_empty() {
+            self.targets.remove(0);
+        }
+        self.has_begun = false;
+    }
+
     fn pick(&mut self, now: Instant, random: &mut impl Rng) -> Option<Next> {
         while let Some(target) = self.targets.first().copied() {
             let picked = self.pick_by_prefix(target, now, random);

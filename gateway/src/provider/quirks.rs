@@ -21,10 +21,9 @@ pub(super) fn apply(quirks: &Quirks, body: Bytes) -> Bytes {
         return body;
     };
     let has = |name: &str| fields.iter().any(|(field, _)| field == name);
-    let developer;
     let mut shaped = Vec::with_capacity(fields.len());
     let messages = fields.iter().find(|(name, _)| name == MESSAGES);
-    developer = messages
+    let developer = messages
         .filter(|_| quirks.no_developer_role)
         .and_then(|(_, messages)| without_developer(messages));
     for (name, value) in &fields {

@@ -14,7 +14,7 @@ use std::{
 
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use protocol::address::is_forbidden;
-use tower::Service;
+use tower_service::Service;
 
 /// A resolver that leaves out forbidden addresses.
 #[derive(Debug, Clone)]
@@ -63,24 +63,44 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{io, net::SocketAddr, vec};
+    use std::{
+        future::{Ready, ready},
+        io,
+        net::SocketAddr,
+        task::{Context, Poll},
+        vec,
+    };
 
     use hyper_util::client::legacy::connect::dns::Name;
-    use tower::{Service, service_fn};
+    use tower_service::Service;
 
     use super::Guarded;
 
+    /// A resolver that finds the same for every name.
+    struct Fixed(Vec<SocketAddr>);
+
+    impl Service<Name> for Fixed {
+        type Response = vec::IntoIter<SocketAddr>;
+        type Error = io::Error;
+        type Future = Ready<io::Result<Self::Response>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Name) -> Self::Future {
+            ready(Ok(self.0.clone().into_iter()))
+        }
+    }
+
     /// What is left of the addresses of a name; nothing if the name leads nowhere.
     async fn allowed(addresses: &[&str]) -> Vec<String> {
-        let resolved: Vec<SocketAddr> = addresses
+        let resolved = addresses
             .iter()
             .map(|address| format!("{address}:80").parse().unwrap())
             .collect();
         let mut guarded = Guarded {
-            inner: service_fn(move |_: Name| {
-                let resolved: vec::IntoIter<SocketAddr> = resolved.clone().into_iter();
-                async move { Ok::<_, io::Error>(resolved) }
-            }),
+            inner: Fixed(resolved),
         };
         let found = guarded.call("llm.example".parse().unwrap()).await;
         found.map_or_else(

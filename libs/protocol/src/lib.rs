@@ -12,6 +12,7 @@ pub mod kv_events;
 pub mod load;
 pub mod openai;
 pub mod provider;
+pub mod routing;
 pub mod runs;
 pub mod secret;
 pub mod snapshot;

@@ -162,7 +162,7 @@ mod tests {
         };
         let keys = json!({"accessKeyId": "hush", "secretAccessKey": "hush"});
         check(&aws(None), &keys);
-        let mut ending = keys.clone();
+        let mut ending = keys;
         ending["sessionToken"] = json!("hush");
         check(&aws(Some(secret())), &ending);
         let account = Credential::ServiceAccount {

@@ -174,7 +174,7 @@ fn credentials(
             )
             .is_ok_and(|fields| fields.contains_key("private_key"));
             if !is_account {
-                return Err(BadCredential::NoServiceAccount {
+                return Err(BadCredential::Malformed {
                     name: reference.name.clone(),
                     key: key.to_owned(),
                 });

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     build::{Children, build},
     status::{Observed, status},
-    validate::{InvalidModel, Secrets, ValidEngine, ValidModel, validate},
+    validate::{InvalidModel, Secrets, ValidModel, validate},
 };
 use crate::{context::Settings, executor::ExecuteError};
 

@@ -63,14 +63,14 @@ pub(crate) enum BadCredential {
     #[error(
         "the key `{key}` of the Secret `{name}` is not the key file of a Google service account"
     )]
-    NoServiceAccount { name: String, key: String },
+    Malformed { name: String, key: String },
 }
 
 impl BadCredential {
     pub(crate) const fn reason(&self) -> Reason {
         match self {
             Self::NoSecret { .. } => Reason::RefNotFound,
-            Self::NoKey { .. } | Self::NoServiceAccount { .. } => Reason::SecretKeyMissing,
+            Self::NoKey { .. } | Self::Malformed { .. } => Reason::SecretKeyMissing,
         }
     }
 }
