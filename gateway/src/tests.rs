@@ -8,8 +8,10 @@ mod fallbacks;
 mod harness;
 mod keys;
 mod limits;
+mod people;
 mod providers;
 mod streams;
+mod surfaces;
 mod swap;
 
 use serde_json::json;

@@ -13,7 +13,8 @@ use tokio::time::timeout_at;
 
 use super::{Answer, Failure, Forward, UpstreamError};
 use crate::{
-    endpoint::{Endpoint, Lease},
+    call::Operation,
+    endpoint::Endpoint,
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
 };
@@ -62,7 +63,17 @@ pub(super) async fn attempt(
         .as_bytes()
         .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
     {
-        return begin_stream(response, lease, first_byte_by, limit).await;
+        let (first, rest) = begin_stream(response, first_byte_by, limit).await?;
+        return Ok(Answer::Stream { first, rest, lease });
+    }
+    if forward.call.operation == Operation::Speech && !is_json(&content_type) {
+        let (first, rest) = begin_stream(response, first_byte_by, limit).await?;
+        return Ok(Answer::Raw {
+            content_type,
+            first,
+            rest,
+            lease,
+        });
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
     let body = read_whole(response.into_body(), deadline, limit.max(idle)).await?;
@@ -108,13 +119,16 @@ fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
         .unwrap_or(JSON)
 }
 
+fn is_json(content_type: &HeaderValue) -> bool {
+    content_type.as_bytes().starts_with(JSON.as_bytes())
+}
+
 /// Waits for the first bytes: a stream that breaks before them can still be tried elsewhere.
 async fn begin_stream(
     response: Response<Incoming>,
-    lease: Lease,
     first_byte_by: Instant,
     limit: Duration,
-) -> Result<Answer, Failure> {
+) -> Result<(Bytes, Incoming), Failure> {
     let mut rest = response.into_body();
     loop {
         let frame = timeout_at(first_byte_by.into(), rest.frame())
@@ -125,7 +139,7 @@ async fn begin_stream(
         if let Ok(first) = frame.into_data()
             && !first.is_empty()
         {
-            return Ok(Answer::Stream { first, rest, lease });
+            return Ok((first, rest));
         }
     }
 }

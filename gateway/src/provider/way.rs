@@ -16,21 +16,34 @@ pub(crate) enum Way {
 impl Way {
     /// How an operation reaches a target that answers these.
     pub(super) fn of(operation: Operation, apis: &[Api]) -> Self {
-        if apis.contains(&api(operation)) {
+        if api(operation).is_some_and(|api| apis.contains(&api)) {
             return Self::Native;
         }
         Self::Unspoken
     }
 }
 
-const fn api(operation: Operation) -> Api {
+/// The part of the APIs that an operation belongs to, if Models can name it.
+const fn api(operation: Operation) -> Option<Api> {
     match operation {
-        Operation::Chat => Api::Chat,
-        Operation::Completion => Api::Completions,
-        Operation::Embedding => Api::Embeddings,
-        Operation::Response => Api::Responses,
-        Operation::Message => Api::Messages,
-        Operation::TokenCount => Api::CountTokens,
+        Operation::Chat => Some(Api::Chat),
+        Operation::Completion => Some(Api::Completions),
+        Operation::Embedding => Some(Api::Embeddings),
+        Operation::Response | Operation::ResponseTokenCount | Operation::ResponseCompaction => {
+            Some(Api::Responses)
+        }
+        Operation::Message => Some(Api::Messages),
+        Operation::TokenCount => Some(Api::CountTokens),
+        Operation::Rerank
+        | Operation::Moderation
+        | Operation::Tokenization
+        | Operation::Detokenization
+        | Operation::ImageGeneration
+        | Operation::ImageEdit
+        | Operation::ImageVariation
+        | Operation::Speech
+        | Operation::Transcription
+        | Operation::Translation => None,
     }
 }
 
@@ -48,10 +61,11 @@ mod tests {
 
     #[test]
     fn an_operation_reaches_who_answers_it() {
-        for operation in Operation::ALL {
+        for operation in [Operation::Chat, Operation::Response, Operation::TokenCount] {
             check(operation, &Api::ALL, Way::Native);
             check(operation, &[], Way::Unspoken);
         }
+        check(Operation::Speech, &Api::ALL, Way::Unspoken);
         let plain = protocol::vendor::PLAIN;
         check(Operation::Embedding, &plain, Way::Native);
         check(Operation::TokenCount, &plain, Way::Unspoken);

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod allowance;
 pub mod anthropic;
 pub mod follow;
 pub mod key;
