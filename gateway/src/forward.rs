@@ -20,8 +20,17 @@ use tracing::{debug, warn};
 pub(crate) use self::failure::UpstreamError;
 use self::{candidates::Candidates, failure::Failure};
 use crate::{
-    call::Call, decode::Decoded, endpoint::Lease, fault::Fault, metrics::Metrics,
-    prefix::Prediction, provider::Unsendable, retry, table::Route, upstream::Upstream,
+    call::Call,
+    decode::Decoded,
+    endpoint::Lease,
+    fault::Fault,
+    metrics::Metrics,
+    prefix::Prediction,
+    provider::{Tokens, Unsendable},
+    retry,
+    table::Route,
+    upstream::Upstream,
+    wire::Translation,
 };
 
 /// What one request is forwarded with.
@@ -63,13 +72,17 @@ pub(crate) enum Answer {
         content_type: HeaderValue,
         /// The body.
         body: Bytes,
+        /// What it used, if a translation has counted it already.
+        tokens: Option<Tokens>,
     },
     /// The beginning of a stream.
     Stream {
-        /// The bytes that came first.
+        /// The bytes that came first, in the client's API.
         first: Bytes,
         /// The rest.
         rest: Incoming,
+        /// What the rest is translated by, if the upstream speaks another API than the client.
+        translation: Option<Box<Translation>>,
         /// The place at the endpoint, held until the stream ends.
         lease: Lease,
     },
@@ -267,6 +280,7 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             let message = format!("The target `{name}` has no API that could answer this.");
             Refusal::Fault(Fault::new(ErrorKind::InvalidRequest, message))
         }
+        Failure::Unsendable(Unsendable::Untranslatable(fault)) => Refusal::Fault(fault),
     };
     Failed {
         target: Some(target),

@@ -1,6 +1,7 @@
 //! Passes a stream on as it comes; what goes wrong after the first bytes becomes an honest error event.
 
 use std::{
+    fmt::Display,
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -25,15 +26,18 @@ use crate::{
     call::{Operation, Surface},
     endpoint::Lease,
     fault::Fault,
+    wire::Translation,
 };
 
 /// A stream on its way through; dropping it cancels the upstream and accounts for what was seen.
 #[derive(Debug)]
 pub(crate) struct Streaming {
-    /// The bytes that came first.
+    /// The bytes that came first, in the client's API.
     pub(crate) first: Bytes,
     /// The rest.
     pub(crate) rest: Incoming,
+    /// What the rest is translated by, if the upstream speaks another API than the client.
+    pub(crate) translation: Option<Box<Translation>>,
     /// The place at the endpoint.
     pub(crate) lease: Lease,
     /// The account of the request.
@@ -159,22 +163,35 @@ async fn step(mut state: State) -> Option<(Bytes, State)> {
 /// Reads on; `None` at the upstream's end.
 async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
     let data = if state.streaming.first.is_empty() {
-        let Some(frame) = frame(state).await? else {
-            return Ok(None);
-        };
-        state.heard = Instant::now();
-        frame.into_data().unwrap_or_default()
+        match frame(state).await? {
+            Some(frame) => {
+                state.heard = Instant::now();
+                let data = frame.into_data().unwrap_or_default();
+                match &mut state.streaming.translation {
+                    None => data,
+                    Some(translation) => translation.push(&data).map_err(unreadable)?,
+                }
+            }
+            None => match state.streaming.translation.take() {
+                None => return Ok(None),
+                Some(mut translation) => translation.finish().map_err(unreadable)?,
+            },
+        }
     } else {
         std::mem::take(&mut state.streaming.first)
     };
     if let Some(recorder) = &mut state.streaming.recorder {
         recorder.push(&data);
     }
-    state.events.push(data).map(Some).map_err(|error| Break {
+    state.events.push(data).map(Some).map_err(unreadable)
+}
+
+fn unreadable(error: impl Display) -> Break {
+    Break {
         kind: ErrorKind::UpstreamFailed,
         message: format!("The model's server sent a stream that cannot be passed on: {error}."),
         is_harmful: true,
-    })
+    }
 }
 
 /// The upstream's next frame, unless it is late.

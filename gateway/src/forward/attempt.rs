@@ -14,9 +14,12 @@ use tokio::time::timeout_at;
 use super::{Answer, Failure, Forward, UpstreamError};
 use crate::{
     call::Operation,
+    encode::opening_error,
     endpoint::Endpoint,
+    provider::Outgoing,
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
+    wire::{self, Exchange, Translation},
 };
 
 /// Bytes of a complete answer that are accepted.
@@ -36,13 +39,13 @@ pub(super) async fn attempt(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Arc<Endpoint>,
-    body: Bytes,
+    outgoing: Outgoing,
     deadline: Instant,
 ) -> Result<Answer, Failure> {
     let limit = Duration::from_millis(forward.route.timeouts.first_byte_millis);
     let first_byte_by = deadline.min(Instant::now() + limit);
     let lease = endpoint.begin(Instant::now());
-    let request = request(forward, target, endpoint, body)?;
+    let (request, exchange) = request(forward, target, endpoint, outgoing)?;
     let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
     let asking = connecting_within(connect, forward.upstream.request(request));
     let response = timeout_at(first_byte_by.into(), asking)
@@ -56,18 +59,34 @@ pub(super) async fn attempt(
         })?;
     let status = response.status();
     if !status.is_success() {
-        return Err(read_error(response).await);
+        return Err(read_error(response, exchange.as_deref()).await);
     }
     let content_type = content_type_of(&response);
     if content_type
         .as_bytes()
         .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
     {
-        let (first, rest) = begin_stream(response, first_byte_by, limit).await?;
-        return Ok(Answer::Stream { first, rest, lease });
+        let mut translation = exchange.map(|exchange| Box::new(Translation::new(&exchange)));
+        let first_byte = (first_byte_by, limit);
+        let (first, rest) = begin_stream(response, translation.as_deref_mut(), first_byte).await?;
+        if let Some(body) = opening_error(&first, forward.call.operation) {
+            // The status said that all is well, but nothing was passed on yet: others may do better.
+            return Err(Failure::Status(UpstreamError {
+                status: StatusCode::BAD_GATEWAY,
+                content_type: JSON,
+                retry_after: None,
+                body,
+            }));
+        }
+        return Ok(Answer::Stream {
+            first,
+            rest,
+            translation,
+            lease,
+        });
     }
     if forward.call.operation == Operation::Speech && !is_json(&content_type) {
-        let (first, rest) = begin_stream(response, first_byte_by, limit).await?;
+        let (first, rest) = begin_stream(response, None, (first_byte_by, limit)).await?;
         return Ok(Answer::Raw {
             content_type,
             first,
@@ -77,10 +96,21 @@ pub(super) async fn attempt(
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
     let body = read_whole(response.into_body(), deadline, limit.max(idle)).await?;
+    let Some(exchange) = exchange else {
+        return Ok(Answer::Whole {
+            status,
+            content_type,
+            body,
+            tokens: None,
+        });
+    };
+    let reply = wire::translate_reply(&exchange, &body)
+        .map_err(|invalid| Failure::Broken(invalid.to_string()))?;
     Ok(Answer::Whole {
         status,
-        content_type,
-        body,
+        content_type: JSON,
+        body: reply.body,
+        tokens: Some(reply.tokens),
     })
 }
 
@@ -88,9 +118,9 @@ fn request(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Endpoint,
-    body: Bytes,
-) -> Result<Request<Full<Bytes>>, Failure> {
-    let operation = forward.call.operation;
+    outgoing: Outgoing,
+) -> Result<(Request<Full<Bytes>>, Option<Box<Exchange>>), Failure> {
+    let operation = outgoing.operation(forward.call);
     let uri = target
         .provider
         .uri(endpoint, operation, &target.model)
@@ -103,12 +133,12 @@ fn request(
         .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(header::USER_AGENT, HeaderValue::from_static(concat!("quarterdeck-gateway/", env!("CARGO_PKG_VERSION"))))
         .header("x-request-id", &forward.call.id)
-        .body(Full::new(body))
+        .body(Full::new(outgoing.body))
         .map_err(|error| Failure::Broken(error.to_string()))?;
     target
         .provider
         .authorize(operation, forward.headers, request.headers_mut());
-    Ok(request)
+    Ok((request, outgoing.exchange))
 }
 
 fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
@@ -123,11 +153,11 @@ fn is_json(content_type: &HeaderValue) -> bool {
     content_type.as_bytes().starts_with(JSON.as_bytes())
 }
 
-/// Waits for the first bytes: a stream that breaks before them can still be tried elsewhere.
+/// Waits for the first bytes until a time: a stream that breaks before them can still be tried elsewhere.
 async fn begin_stream(
     response: Response<Incoming>,
-    first_byte_by: Instant,
-    limit: Duration,
+    mut translation: Option<&mut Translation>,
+    (first_byte_by, limit): (Instant, Duration),
 ) -> Result<(Bytes, Incoming), Failure> {
     let mut rest = response.into_body();
     loop {
@@ -136,9 +166,16 @@ async fn begin_stream(
             .map_err(|_| Failure::Timeout("first event", limit))?
             .ok_or_else(|| Failure::Broken("the stream ended before its first event".to_owned()))?
             .map_err(|error| Failure::Broken(chain(&error)))?;
-        if let Ok(first) = frame.into_data()
-            && !first.is_empty()
-        {
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let first = match &mut translation {
+            None => data,
+            Some(translation) => translation
+                .push(&data)
+                .map_err(|invalid| Failure::Broken(invalid.to_string()))?,
+        };
+        if !first.is_empty() {
             return Ok((first, rest));
         }
     }
@@ -168,7 +205,7 @@ async fn read_whole(
     }
 }
 
-async fn read_error(response: Response<Incoming>) -> Failure {
+async fn read_error(response: Response<Incoming>, exchange: Option<&Exchange>) -> Failure {
     let status = response.status();
     let content_type = content_type_of(&response);
     let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
@@ -182,6 +219,13 @@ async fn read_error(response: Response<Incoming>) -> Failure {
         StatusCode::BAD_GATEWAY
     } else {
         status
+    };
+    let (content_type, body) = match exchange {
+        None => (content_type, body),
+        Some(exchange) => {
+            let body = wire::translate_error(exchange, status.as_u16(), &body);
+            (JSON, body)
+        }
     };
     Failure::Status(UpstreamError {
         status,
