@@ -76,16 +76,7 @@ pub(crate) enum Answer {
         tokens: Option<Tokens>,
     },
     /// The beginning of a stream.
-    Stream {
-        /// The bytes that came first, in the client's API.
-        first: Bytes,
-        /// The rest.
-        rest: Incoming,
-        /// What the rest is translated by, if the upstream speaks another API than the client.
-        translation: Option<Box<Translation>>,
-        /// The place at the endpoint, held until the stream ends.
-        lease: Lease,
-    },
+    Stream(Begun),
     /// The beginning of sounds, which are played as they come.
     Raw {
         /// The content type.
@@ -97,6 +88,19 @@ pub(crate) enum Answer {
         /// The place at the endpoint, held until the answer ends.
         lease: Lease,
     },
+}
+
+/// A stream that has begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// The bytes that came first, in the client's API.
+    pub(crate) first: Bytes,
+    /// The rest.
+    pub(crate) rest: Incoming,
+    /// What the rest is translated by, if the upstream speaks another API than the client.
+    pub(crate) translation: Option<Box<Translation>>,
+    /// The place at the endpoint, held until the stream ends.
+    pub(crate) lease: Lease,
 }
 
 /// How a request ended that got no answer.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use protocol::{
     openai::ErrorKind,
     sse::{self, Event},
@@ -24,22 +24,15 @@ use crate::{
     account::{Accounting, Ending},
     cache::Recorder,
     call::{Operation, Surface},
-    endpoint::Lease,
     fault::Fault,
-    wire::Translation,
+    forward::Begun,
 };
 
 /// A stream on its way through; dropping it cancels the upstream and accounts for what was seen.
 #[derive(Debug)]
 pub(crate) struct Streaming {
-    /// The bytes that came first, in the client's API.
-    pub(crate) first: Bytes,
-    /// The rest.
-    pub(crate) rest: Incoming,
-    /// What the rest is translated by, if the upstream speaks another API than the client.
-    pub(crate) translation: Option<Box<Translation>>,
-    /// The place at the endpoint.
-    pub(crate) lease: Lease,
+    /// What the upstream sends.
+    pub(crate) begun: Begun,
     /// The account of the request.
     pub(crate) accounting: Accounting,
     /// Records the stream for requests that ask for the same.
@@ -162,23 +155,23 @@ async fn step(mut state: State) -> Option<(Bytes, State)> {
 
 /// Reads on; `None` at the upstream's end.
 async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
-    let data = if state.streaming.first.is_empty() {
+    let data = if state.streaming.begun.first.is_empty() {
         match frame(state).await? {
             Some(frame) => {
                 state.heard = Instant::now();
                 let data = frame.into_data().unwrap_or_default();
-                match &mut state.streaming.translation {
+                match &mut state.streaming.begun.translation {
                     None => data,
                     Some(translation) => translation.push(&data).map_err(unreadable)?,
                 }
             }
-            None => match state.streaming.translation.take() {
+            None => match state.streaming.begun.translation.take() {
                 None => return Ok(None),
                 Some(mut translation) => translation.finish().map_err(unreadable)?,
             },
         }
     } else {
-        std::mem::take(&mut state.streaming.first)
+        std::mem::take(&mut state.streaming.begun.first)
     };
     if let Some(recorder) = &mut state.streaming.recorder {
         recorder.push(&data);
@@ -206,7 +199,7 @@ async fn frame(state: &mut State) -> Result<Option<Frame<Bytes>>, Break> {
         let late_at = streaming.deadline.min(*heard + streaming.idle);
         tokio::select! {
             biased;
-            frame = streaming.rest.frame() => {
+            frame = streaming.begun.rest.frame() => {
                 return frame.transpose().map_err(|_| Break {
                     kind: ErrorKind::UpstreamFailed,
                     message: "The connection to the model's server broke before the answer was complete."
@@ -249,7 +242,7 @@ async fn broken(state: &mut State, cut: Break) -> Bytes {
         message,
         is_harmful,
     } = cut;
-    let lease = &state.streaming.lease;
+    let lease = &state.streaming.begun.lease;
     warn!(
         upstream = lease.endpoint().url(),
         reason = message,

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
-use super::{Answer, Failure, Forward, UpstreamError};
+use super::{Answer, Begun, Failure, Forward, UpstreamError};
 use crate::{
     call::Operation,
     encode::opening_error,
@@ -45,18 +45,10 @@ pub(super) async fn attempt(
     let limit = Duration::from_millis(forward.route.timeouts.first_byte_millis);
     let first_byte_by = deadline.min(Instant::now() + limit);
     let lease = endpoint.begin(Instant::now());
-    let (request, exchange) = request(forward, target, endpoint, outgoing)?;
-    let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
-    let asking = connecting_within(connect, forward.upstream.request(request));
-    let response = timeout_at(first_byte_by.into(), asking)
-        .await
-        .map_err(|_| Failure::Timeout("answer", limit))?
-        .map_err(|error| {
-            if error.is_connect() && is_connect_timeout(&error) {
-                return Failure::Timeout("connection", connect);
-            }
-            Failure::Broken(chain(&error))
-        })?;
+    let operation = outgoing.operation(forward.call);
+    let Outgoing { body, exchange } = outgoing;
+    let request = request(forward, target, endpoint, operation, body)?;
+    let response = ask(forward, request, (first_byte_by, limit)).await?;
     let status = response.status();
     if !status.is_success() {
         return Err(read_error(response, exchange.as_deref()).await);
@@ -78,12 +70,12 @@ pub(super) async fn attempt(
                 body,
             }));
         }
-        return Ok(Answer::Stream {
+        return Ok(Answer::Stream(Begun {
             first,
             rest,
             translation,
             lease,
-        });
+        }));
     }
     if forward.call.operation == Operation::Speech && !is_json(&content_type) {
         let (first, rest) = begin_stream(response, None, (first_byte_by, limit)).await?;
@@ -114,13 +106,32 @@ pub(super) async fn attempt(
     })
 }
 
+/// Sends a request, and waits until a time for the head of the answer.
+async fn ask(
+    forward: &Forward<'_>,
+    request: Request<Full<Bytes>>,
+    (first_byte_by, limit): (Instant, Duration),
+) -> Result<Response<Incoming>, Failure> {
+    let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
+    let asking = connecting_within(connect, forward.upstream.request(request));
+    timeout_at(first_byte_by.into(), asking)
+        .await
+        .map_err(|_| Failure::Timeout("answer", limit))?
+        .map_err(|error| {
+            if error.is_connect() && is_connect_timeout(&error) {
+                return Failure::Timeout("connection", connect);
+            }
+            Failure::Broken(chain(&error))
+        })
+}
+
 fn request(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Endpoint,
-    outgoing: Outgoing,
-) -> Result<(Request<Full<Bytes>>, Option<Box<Exchange>>), Failure> {
-    let operation = outgoing.operation(forward.call);
+    operation: Operation,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, Failure> {
     let uri = target
         .provider
         .uri(endpoint, operation, &target.model)
@@ -133,12 +144,12 @@ fn request(
         .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(header::USER_AGENT, HeaderValue::from_static(concat!("quarterdeck-gateway/", env!("CARGO_PKG_VERSION"))))
         .header("x-request-id", &forward.call.id)
-        .body(Full::new(outgoing.body))
+        .body(Full::new(body))
         .map_err(|error| Failure::Broken(error.to_string()))?;
     target
         .provider
         .authorize(operation, forward.headers, request.headers_mut());
-    Ok((request, outgoing.exchange))
+    Ok(request)
 }
 
 fn content_type_of(response: &Response<Incoming>) -> HeaderValue {

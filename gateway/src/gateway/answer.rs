@@ -105,18 +105,10 @@ pub(super) async fn answer(
             finish_whole(accounting, recorder, status, (&body, tokens)).await?;
             encode::whole(status, content_type, body)
         }
-        Answer::Stream {
-            first,
-            rest,
-            translation,
-            lease,
-        } => {
+        Answer::Stream(begun) => {
             let options = decoded.fields.stream_options.as_ref();
             encode::stream(Streaming {
-                first,
-                rest,
-                translation,
-                lease,
+                begun,
                 accounting,
                 recorder,
                 operation: call.operation,
