@@ -3,7 +3,9 @@
 mod attempt;
 mod candidates;
 mod failure;
+mod opening;
 mod recognise;
+mod retry_after;
 
 use std::{
     sync::Arc,
@@ -20,9 +22,19 @@ use tracing::{debug, warn};
 pub(crate) use self::failure::UpstreamError;
 use self::{candidates::Candidates, failure::Failure};
 use crate::{
-    call::Call, decode::Decoded, endpoint::Lease, fault::Fault, metrics::Metrics,
-    prefix::Prediction, provider, retry, table::Route, upstream::Upstream,
+    call::Call,
+    decode::Decoded,
+    endpoint::{Aside, Endpoint, Lease, Standing},
+    fault::Fault,
+    metrics::Metrics,
+    prefix::Prediction,
+    provider, retry,
+    table::Route,
+    upstream::Upstream,
 };
+
+/// How long an endpoint is left out that refused the gateway's credential.
+const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(30);
 
 /// What one request is forwarded with.
 #[derive(Debug, Clone, Copy)]
@@ -136,7 +148,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         let body = provider::openai::encode_request(forward.decoded, &target.model);
         match attempt::attempt(&forward, target, &candidate.endpoint, body, deadline).await {
             Ok(answer) => {
-                candidate.endpoint.note_success();
+                candidate.endpoint.note_success(Instant::now());
                 return Ok(Answered {
                     target: candidate.target,
                     answer,
@@ -160,12 +172,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
     Err(refuse(route, last))
 }
 
-fn note(
-    forward: &Forward<'_>,
-    target: usize,
-    endpoint: &Arc<crate::endpoint::Endpoint>,
-    failure: &Failure,
-) {
+fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {
     let route = &forward.route.id;
     let name = &forward.route.targets[target].name;
     let upstream = endpoint.url();
@@ -202,18 +209,67 @@ fn note(
             error,
             "an upstream refused"
         );
-        endpoint.note_success();
+        endpoint.note_success(Instant::now());
+        set_aside(forward, endpoint, failure);
+    }
+}
+
+/// Leaves out an endpoint that said that it takes no requests for now, or none of ours.
+fn set_aside(forward: &Forward<'_>, endpoint: &Endpoint, failure: &Failure) {
+    let Failure::Status(error) = failure else {
+        return;
+    };
+    let (wait, why) = match (failure.class(), error.retry_in) {
+        (Some(FailureClass::RateLimit), Some(wait)) => (wait, Aside::RateLimit),
+        (Some(FailureClass::Error), _) if error.is_unauthorized() => {
+            (UNAUTHORIZED_PAUSE, Aside::Unauthorized)
+        }
+        _ => return,
+    };
+    let (route, upstream) = (&forward.route.id, endpoint.url());
+    warn!(
+        route,
+        upstream,
+        ?why,
+        ?wait,
+        "an upstream is set aside, as it says"
+    );
+    endpoint.set_aside(Instant::now() + wait, why);
+    forward.metrics.routing.count_aside(route, why);
+}
+
+/// What is told when there was nobody to ask.
+fn nobody(route: &Route, now: Instant) -> Failed {
+    let endpoints = route.targets.iter().flat_map(|target| &target.endpoints);
+    let waits = endpoints.filter_map(|endpoint| match endpoint.standing(now) {
+        Standing::RateLimited { until } => Some(until.saturating_duration_since(now)),
+        _ => None,
+    });
+    let (class, fault) = match waits.min() {
+        Some(wait) => {
+            let message = "The servers of this model take no more requests for now.";
+            let fault = Fault {
+                retry_after: Some(wait.as_secs_f64().ceil().max(1.0) as u64),
+                ..Fault::new(ErrorKind::RateLimited, message)
+            };
+            (FailureClass::RateLimit, fault)
+        }
+        None => {
+            let message = "No replica of this model is ready. Try again later.";
+            let fault = Fault::new(ErrorKind::Unavailable, message);
+            (FailureClass::ColdStart, fault)
+        }
+    };
+    Failed {
+        target: None,
+        class: Some(class),
+        refusal: Refusal::Fault(fault),
     }
 }
 
 fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
     let Some((target, failure)) = last else {
-        let message = "No replica of this model is ready. Try again later.";
-        return Failed {
-            target: None,
-            class: Some(FailureClass::ColdStart),
-            refusal: Refusal::Fault(Fault::new(ErrorKind::Unavailable, message)),
-        };
+        return nobody(route, Instant::now());
     };
     let class = failure.class();
     let name = &route.targets[target].name;

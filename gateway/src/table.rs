@@ -201,6 +201,7 @@ impl Table {
             .iter()
             .map(|route| compile_route(route, lasting).map(Arc::new));
         let routes: Vec<Arc<Route>> = routes.collect::<Result<_, _>>()?;
+        lasting.endpoints.sweep();
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut patterned = Vec::new();
         for (place, route) in routes.iter().enumerate() {
@@ -287,7 +288,10 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             if !is_http(url) {
                 return Err(context(url));
             }
-            lasting.endpoints.get(url).ok_or_else(|| context(url))
+            lasting
+                .endpoints
+                .get(url, &target.model, target.credential.as_ref())
+                .ok_or_else(|| context(url))
         });
         let authorization = target.credential.as_ref().map(|credential| {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose()))

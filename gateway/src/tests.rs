@@ -5,9 +5,12 @@ mod anthropic;
 mod cache;
 mod failures;
 mod fallbacks;
+mod faults;
 mod harness;
 mod keys;
 mod limits;
+mod outage;
+mod raw;
 mod streams;
 mod swap;
 

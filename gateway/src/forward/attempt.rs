@@ -9,11 +9,16 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use tokio::time::timeout_at;
 
-use super::{Answer, Failure, Forward, UpstreamError};
+use super::{
+    Answer, Failure, Forward, UpstreamError,
+    opening::{Head, Opening},
+    retry_after::retry_after,
+};
 use crate::{
-    call::Surface,
+    call::{Operation, Surface},
     endpoint::{Endpoint, Lease},
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
@@ -66,10 +71,15 @@ pub(super) async fn attempt(
         .as_bytes()
         .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
     {
-        return begin_stream(response, lease, first_byte_by, limit).await;
+        let operation = forward.call.operation;
+        return begin_stream(response, operation, lease, first_byte_by, limit).await;
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
     let body = read_whole(response.into_body(), deadline, limit.max(idle)).await?;
+    if content_type.as_bytes().starts_with(JSON.as_bytes()) && !is_whole_json(&body) {
+        let message = "the answer is not the JSON that it says it is";
+        return Err(Failure::Broken(message.to_owned()));
+    }
     Ok(Answer::Whole {
         status,
         content_type,
@@ -110,26 +120,41 @@ fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
         .unwrap_or(JSON)
 }
 
-/// Waits for the first bytes: a stream that breaks before them can still be tried elsewhere.
+/// Waits for the first token: a stream that breaks before it can still be tried elsewhere.
 async fn begin_stream(
     response: Response<Incoming>,
+    operation: Operation,
     lease: Lease,
-    first_byte_by: Instant,
+    first_token_by: Instant,
     limit: Duration,
 ) -> Result<Answer, Failure> {
     let mut rest = response.into_body();
+    let mut head = Head::new(operation);
     loop {
-        let frame = timeout_at(first_byte_by.into(), rest.frame())
+        let frame = timeout_at(first_token_by.into(), rest.frame())
             .await
-            .map_err(|_| Failure::Timeout("first event", limit))?
-            .ok_or_else(|| Failure::Broken("the stream ended before its first event".to_owned()))?
+            .map_err(|_| Failure::Timeout("first token", limit))?
+            .ok_or_else(|| Failure::Broken("the stream ended before its first token".to_owned()))?
             .map_err(|error| Failure::Broken(chain(&error)))?;
-        if let Ok(first) = frame.into_data()
-            && !first.is_empty()
-        {
-            return Ok(Answer::Stream { first, rest, lease });
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        match head.push(&data) {
+            Opening::Silent => {}
+            Opening::Begun => {
+                let first = head.with(data);
+                return Ok(Answer::Stream { first, rest, lease });
+            }
+            Opening::Failed(error) => return Err(Failure::Status(error)),
         }
     }
+}
+
+/// Whether a body begins and ends as JSON objects and lists do; pages, and bodies that were cut, do not.
+fn is_whole_json(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    let ends = (body.first(), body.last());
+    matches!(ends, (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')))
 }
 
 async fn read_whole(
@@ -159,6 +184,7 @@ async fn read_whole(
 async fn read_error(response: Response<Incoming>) -> Failure {
     let status = response.status();
     let content_type = content_type_of(&response);
+    let retry_in = retry_after(response.headers(), Timestamp::now());
     let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
     let body = http_body_util::Limited::new(response.into_body(), ERROR_BYTES_MAX);
     let body = match tokio::time::timeout(ERROR_TIMEOUT, body.collect()).await {
@@ -175,6 +201,7 @@ async fn read_error(response: Response<Incoming>) -> Failure {
         status,
         content_type,
         retry_after,
+        retry_in,
         body,
     })
 }

@@ -30,6 +30,8 @@ pub(crate) struct UpstreamError {
     pub(crate) content_type: HeaderValue,
     /// When the upstream wants to be asked again.
     pub(crate) retry_after: Option<HeaderValue>,
+    /// The same as a time from now.
+    pub(crate) retry_in: Option<Duration>,
     /// The body, up to a limit.
     pub(crate) body: Bytes,
 }
