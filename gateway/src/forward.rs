@@ -83,6 +83,17 @@ pub(crate) enum Answer {
         /// The place at the endpoint, held until the stream ends.
         lease: Lease,
     },
+    /// The beginning of sounds, which are played as they come.
+    Raw {
+        /// The content type.
+        content_type: HeaderValue,
+        /// The bytes that came first.
+        first: Bytes,
+        /// The rest.
+        rest: Incoming,
+        /// The place at the endpoint, held until the answer ends.
+        lease: Lease,
+    },
 }
 
 /// How a request ended that got no answer.

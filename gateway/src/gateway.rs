@@ -16,15 +16,18 @@ use tracing::info;
 
 use self::passage::Admitted;
 use crate::{
+    admin::AdminKey,
+    attribution::Attribution,
     authorize::{Caller, authorize},
-    call::{Call, Operation},
-    decode::decode,
+    call::{Call, Surface},
+    decode::{Asked, decode},
     encode::Body,
     fault::Fault,
     ledger::Ledger,
-    limits::Registry,
+    limits::{Registry, Scope},
     metrics::Metrics,
     models,
+    people::People,
     table::{InvalidSnapshot, Lasting, Table},
     upstream::{self, Upstream},
     usage,
@@ -39,12 +42,27 @@ pub(crate) struct Limits {
     pub(crate) requests_max: usize,
 }
 
+/// Who may use the gateway, and who says so.
+#[derive(Debug)]
+pub(crate) struct Governance {
+    /// What outlives tables.
+    pub(crate) lasting: Arc<Lasting>,
+    /// Keys, teams, users and tags that are made at run time.
+    pub(crate) people: Arc<People>,
+    /// The key of the admin API; without one there is none.
+    pub(crate) admin: Option<AdminKey>,
+}
+
 /// The gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     /// `None` until the first snapshot came.
     table: RwLock<Option<Arc<Table>>>,
-    lasting: Lasting,
+    lasting: Arc<Lasting>,
+    /// Keys, teams, users and tags that are made at run time.
+    pub(crate) people: Arc<People>,
+    /// The key of the admin API, if there is one.
+    pub(crate) admin: Option<AdminKey>,
     upstream: Upstream,
     ledger: Arc<Ledger>,
     /// The metrics.
@@ -55,17 +73,17 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// A gateway that knows no routes yet.
-    pub(crate) fn new(ledger: Arc<Ledger>, limits: Limits) -> Self {
-        let spent = Arc::clone(&ledger);
-        let lasting = Lasting {
-            meters: Registry::new(Box::new(move |route, per, since| {
-                spent.spent(route, per, since)
-            })),
-            ..Lasting::default()
-        };
+    pub(crate) fn new(ledger: Arc<Ledger>, governance: Governance, limits: Limits) -> Self {
+        let Governance {
+            lasting,
+            people,
+            admin,
+        } = governance;
         Self {
             table: RwLock::new(None),
             lasting,
+            people,
+            admin,
             upstream: upstream::client(),
             ledger,
             metrics: Arc::default(),
@@ -133,9 +151,14 @@ impl Gateway {
     ///
     /// # Errors
     /// What the caller is told in place of the list.
-    pub(crate) fn list_models(&self, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
+    pub(crate) fn list_models(
+        &self,
+        headers: &HeaderMap,
+        surface: Surface,
+    ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::list(&table, &authorize(&table, headers, Timestamp::now()))
+        let caller = self.authorize(&table, headers);
+        models::list(&table, &caller, surface)
     }
 
     /// `GET /v1/models/NAME`.
@@ -146,9 +169,11 @@ impl Gateway {
         &self,
         headers: &HeaderMap,
         name: &str,
+        surface: Surface,
     ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::get(&table, &authorize(&table, headers, Timestamp::now()), name)
+        let caller = self.authorize(&table, headers);
+        models::get(&table, &caller, name, surface)
     }
 
     /// `GET /v1/usage`.
@@ -157,7 +182,7 @@ impl Gateway {
     /// What the caller is told in place of the totals.
     pub(crate) async fn usage(&self, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        usage::usage(&self.ledger, &authorize(&table, headers, Timestamp::now())).await
+        usage::usage(&self.ledger, &self.authorize(&table, headers)).await
     }
 
     /// One call of a model, step by step.
@@ -167,7 +192,7 @@ impl Gateway {
     pub(crate) async fn call<B>(
         self: &Arc<Self>,
         id: &str,
-        operation: Operation,
+        asked: Asked<'_>,
         headers: HeaderMap,
         body: B,
     ) -> Result<Response<Body>, Fault>
@@ -175,18 +200,20 @@ impl Gateway {
         B: HttpBody<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let call = Call::new(id.to_owned(), operation);
+        let call = Call::new(id.to_owned(), asked.operation);
         let permit = self.admit()?;
         let table = self.table()?;
-        let caller = authorize(&table, &headers, Timestamp::now());
+        let caller = self.authorize(&table, &headers);
         if let Caller::Nobody(why) = &caller
             && !table.has_open_route
         {
             // Nothing is open: the body of somebody unknown is not even read.
             return Err(why.fault());
         }
-        let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
+        let decoded = decode(asked, body, self.limits.body_bytes_max).await?;
+        let attribution = Attribution::of(&caller, &headers, &decoded.fields)?;
         let admitted = Admitted {
+            attribution,
             call,
             table,
             caller,
@@ -197,12 +224,28 @@ impl Gateway {
         Arc::clone(self).pass(admitted).await
     }
 
+    fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
+        authorize(table, &self.people, headers, Timestamp::now())
+    }
+
     fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
         Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
             Fault::new(
                 ErrorKind::Unavailable,
                 "The gateway has too many requests in progress. Try again later.",
             )
+        })
+    }
+}
+
+impl Lasting {
+    /// What outlives tables, with limits that begin with what the ledger knows.
+    pub(crate) fn new(ledger: &Arc<Ledger>) -> Arc<Self> {
+        let spent = Arc::clone(ledger);
+        let spent = move |scope: &Scope, per, since| spent.spent(scope, per, since);
+        Arc::new(Self {
+            meters: Registry::new(Box::new(spent)),
+            ..Self::default()
         })
     }
 }

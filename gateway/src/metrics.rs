@@ -104,7 +104,7 @@ const PROVIDER: &str = "openai";
 
 /// The series of one target, by operation: looked up once, not with each request.
 #[derive(Debug, Default)]
-pub(crate) struct TargetSeries([OnceLock<Series>; Operation::ALL.len()]);
+pub(crate) struct TargetSeries([OnceLock<Box<Series>>; Operation::ALL.len()]);
 
 /// What is observed of the answers of one status.
 #[derive(Debug)]
@@ -292,7 +292,8 @@ impl Metrics {
         let looked_up;
         let series = match known {
             Some(known) => {
-                known.0[observation.operation as usize].get_or_init(|| self.series(observation))
+                let new = || Box::new(self.series(observation));
+                known.0[observation.operation as usize].get_or_init(new)
             }
             None => {
                 looked_up = self.series(observation);

@@ -20,6 +20,7 @@ use crate::{
     fallback::Fallbacks,
     limits::{self, Registry, Rule},
     metrics::TargetSeries,
+    people::{InvalidAllowance, Key, Parties, Said, Terms},
     retry::Budget,
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Lasting {
     pub(crate) endpoints: Endpoints,
     /// What is used of limits.
     pub(crate) meters: Registry,
+    /// Teams, users and tags.
+    pub(crate) parties: Parties,
     /// Answers that are given again.
     pub(crate) caches: cache::Registry,
 }
@@ -65,15 +68,6 @@ pub(crate) enum Access {
     AnyKey,
     /// Everybody, without a key.
     Open,
-}
-
-/// A key.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Key {
-    /// The ledger's account.
-    pub(crate) id: String,
-    /// When it ends.
-    pub(crate) expires: Option<Timestamp>,
 }
 
 /// A route.
@@ -141,6 +135,20 @@ pub(crate) enum Pattern {
     Suffix(String),
 }
 
+/// A text that is no pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{0}` has a `*` elsewhere than at its beginning or its end")]
+pub(crate) struct InvalidPattern(String);
+
+impl InvalidPattern {
+    fn of(self, route: &str) -> InvalidSnapshot {
+        InvalidSnapshot::Pattern {
+            route: route.to_owned(),
+            pattern: self.0,
+        }
+    }
+}
+
 /// What is wrong with a snapshot; the operator shows it in the route's status.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum InvalidSnapshot {
@@ -172,6 +180,14 @@ pub(crate) enum InvalidSnapshot {
         /// The target.
         target: String,
     },
+    /// An allowance that contradicts itself.
+    #[error("key {key}: {reason}")]
+    Allowance {
+        /// The key.
+        key: String,
+        /// Why.
+        reason: InvalidAllowance,
+    },
     /// A time that is not RFC 3339.
     #[error("key {key}: `{expires}` is not an RFC 3339 time")]
     Expiry {
@@ -194,7 +210,7 @@ impl Table {
         let keys = snapshot
             .keys
             .iter()
-            .map(compile_key)
+            .map(|key| compile_key(key, lasting))
             .collect::<Result<Vec<_>, _>>()?;
         let routes = snapshot
             .routes
@@ -257,26 +273,48 @@ impl Table {
 }
 
 /// A key, by its hash; nobody can have one whose hash is none.
-fn compile_key(entry: &KeyEntry) -> Result<Option<(Digest, Arc<Key>)>, InvalidSnapshot> {
+fn compile_key(
+    entry: &KeyEntry,
+    lasting: &Lasting,
+) -> Result<Option<(Digest, Arc<Key>)>, InvalidSnapshot> {
     let expires = entry.expires.as_ref().map(|text| {
         text.parse().map_err(|_| InvalidSnapshot::Expiry {
             key: entry.id.clone(),
             expires: text.clone(),
         })
     });
+    let says_more = entry.team.is_some()
+        || entry.user.is_some()
+        || !entry.tags.is_empty()
+        || !entry.allowance.is_empty();
+    let said = says_more.then_some(Said {
+        id: &entry.id,
+        team: entry.team.as_deref(),
+        user: entry.user.as_deref(),
+        tags: &entry.tags,
+        routes: &[],
+        allowance: &entry.allowance,
+        is_blocked: false,
+    });
+    let terms = said.map(|said| {
+        let terms = Terms::compile(said, &lasting.parties, &lasting.meters);
+        terms.map_err(|reason| InvalidSnapshot::Allowance {
+            key: entry.id.clone(),
+            reason,
+        })
+    });
     let key = Arc::new(Key {
         id: entry.id.clone(),
         expires: expires.transpose()?,
+        terms: terms.transpose()?.map(Box::new),
     });
     Ok(parse_hash(&entry.hash).map(|hash| (hash, key)))
 }
 
 fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, InvalidSnapshot> {
     let id = format!("{}/{}", entry.namespace, entry.name);
-    let models = entry
-        .models
-        .iter()
-        .map(|pattern| Pattern::parse(pattern, &id));
+    let parsed = entry.models.iter().map(|pattern| Pattern::parse(pattern));
+    let models = parsed.map(|parsed| parsed.map_err(|invalid| invalid.of(&id)));
     let models = models.collect::<Result<Vec<_>, _>>()?;
     let targets = entry.targets.iter().map(|target| {
         let context = |url: &str| InvalidSnapshot::Url {
@@ -356,7 +394,11 @@ fn is_http(url: &str) -> bool {
 }
 
 impl Pattern {
-    fn parse(text: &str, route: &str) -> Result<Self, InvalidSnapshot> {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// A star is elsewhere than at one end.
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let pattern = match (text.strip_prefix('*'), text.strip_suffix('*')) {
             (_, Some(prefix)) => Self::Prefix(prefix.to_owned()),
             (Some(suffix), None) => Self::Suffix(suffix.to_owned()),
@@ -364,10 +406,7 @@ impl Pattern {
         };
         let (Self::Exact(rest) | Self::Prefix(rest) | Self::Suffix(rest)) = &pattern;
         if rest.contains('*') {
-            return Err(InvalidSnapshot::Pattern {
-                route: route.to_owned(),
-                pattern: text.to_owned(),
-            });
+            return Err(InvalidPattern(text.to_owned()));
         }
         Ok(pattern)
     }
@@ -384,12 +423,12 @@ impl Pattern {
 
 #[cfg(test)]
 mod tests {
-    use super::{InvalidSnapshot, Pattern};
+    use super::{InvalidPattern, Pattern};
 
     #[track_caller]
     fn check(pattern: &str, model: &str, expected: bool) {
         assert_eq!(
-            Pattern::parse(pattern, "ns/r").unwrap().matches(model),
+            Pattern::parse(pattern).unwrap().matches(model),
             expected,
             "{pattern} on {model}"
         );
@@ -405,13 +444,9 @@ mod tests {
         check("*-mini", "gpt-mini", true);
         check("*-mini", "mini", false);
         check("*", "anything", true);
-        let refused = |pattern: &str| Pattern::parse(pattern, "ns/r");
         for pattern in ["a*b", "*a*", "**"] {
-            let expected = InvalidSnapshot::Pattern {
-                route: "ns/r".to_owned(),
-                pattern: pattern.to_owned(),
-            };
-            assert_eq!(refused(pattern), Err(expected));
+            let expected = InvalidPattern(pattern.to_owned());
+            assert_eq!(Pattern::parse(pattern), Err(expected));
         }
     }
 }

@@ -10,8 +10,10 @@ mod harness;
 mod keys;
 mod limits;
 mod outage;
+mod people;
 mod raw;
 mod streams;
+mod surfaces;
 mod swap;
 
 use serde_json::json;

@@ -1,7 +1,6 @@
 //! Passes a stream on as it comes; what goes wrong after the first bytes becomes an honest error event.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -19,7 +18,7 @@ use serde::Serialize;
 use tokio::{sync::OwnedSemaphorePermit, time::Sleep};
 use tracing::warn;
 
-use super::{Body, events::Events};
+use super::{Body, Cut, events::Events};
 use crate::{
     account::{Accounting, Ending},
     cache::Recorder,
@@ -85,7 +84,7 @@ pub(crate) fn stream(streaming: Streaming) -> Response<Body> {
     };
     let frames = stream::unfold(state, |state| async move {
         let (bytes, state) = step(state).await?;
-        Some((Ok::<_, Infallible>(Frame::data(bytes)), state))
+        Some((Ok::<_, Cut>(Frame::data(bytes)), state))
     });
     head(StreamBody::new(frames).boxed_unsync())
 }
@@ -94,7 +93,8 @@ pub(crate) fn stream(streaming: Streaming) -> Response<Body> {
 pub(crate) fn replay(operation: Operation, shows_usage: bool, body: &Bytes) -> Response<Body> {
     // What was passed on once can be passed on again.
     let shown = Events::new(operation, shows_usage).push(body.clone());
-    head(Full::new(shown.unwrap_or_default()).boxed_unsync())
+    let body = Full::new(shown.unwrap_or_default()).map_err(|never| match never {});
+    head(body.boxed_unsync())
 }
 
 fn head(body: Body) -> Response<Body> {
@@ -122,7 +122,7 @@ async fn step(mut state: State) -> Option<(Bytes, State)> {
             Ok(None) => {
                 state.is_over = true;
                 let tally = state.events.tally();
-                if tally.is_done || tally.is_error {
+                if tally.is_done || tally.may_end || tally.is_error {
                     end(&mut state, Ending::Complete).await;
                     return None;
                 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     call::{Operation, Surface},
-    endpoint::{Endpoint, Lease},
+    endpoint::Endpoint,
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
 };
@@ -71,12 +71,23 @@ pub(super) async fn attempt(
         .as_bytes()
         .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
     {
-        let operation = forward.call.operation;
-        return begin_stream(response, operation, lease, first_byte_by, limit).await;
+        let head = Head::new(forward.call.operation);
+        let (first, rest) = begin_stream(response, head, first_byte_by, limit).await?;
+        return Ok(Answer::Stream { first, rest, lease });
+    }
+    if forward.call.operation == Operation::Speech && !is_json(&content_type) {
+        let mut rest = response.into_body();
+        let first = next_bytes(&mut rest, first_byte_by, limit).await?;
+        return Ok(Answer::Raw {
+            content_type,
+            first,
+            rest,
+            lease,
+        });
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
     let body = read_whole(response.into_body(), deadline, limit.max(idle)).await?;
-    if content_type.as_bytes().starts_with(JSON.as_bytes()) && !is_whole_json(&body) {
+    if is_json(&content_type) && !is_whole_json(&body) {
         let message = "the answer is not the JSON that it says it is";
         return Err(Failure::Broken(message.to_owned()));
     }
@@ -120,41 +131,53 @@ fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
         .unwrap_or(JSON)
 }
 
+fn is_json(content_type: &HeaderValue) -> bool {
+    content_type.as_bytes().starts_with(JSON.as_bytes())
+}
+
 /// Waits for the first token: a stream that breaks before it can still be tried elsewhere.
 async fn begin_stream(
     response: Response<Incoming>,
-    operation: Operation,
-    lease: Lease,
+    mut head: Head,
     first_token_by: Instant,
     limit: Duration,
-) -> Result<Answer, Failure> {
+) -> Result<(Bytes, Incoming), Failure> {
     let mut rest = response.into_body();
-    let mut head = Head::new(operation);
     loop {
-        let frame = timeout_at(first_token_by.into(), rest.frame())
-            .await
-            .map_err(|_| Failure::Timeout("first token", limit))?
-            .ok_or_else(|| Failure::Broken("the stream ended before its first token".to_owned()))?
-            .map_err(|error| Failure::Broken(chain(&error)))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
+        let data = next_bytes(&mut rest, first_token_by, limit).await?;
         match head.push(&data) {
             Opening::Silent => {}
-            Opening::Begun => {
-                let first = head.with(data);
-                return Ok(Answer::Stream { first, rest, lease });
-            }
+            Opening::Begun => return Ok((head.with(data), rest)),
             Opening::Failed(error) => return Err(Failure::Status(error)),
         }
     }
 }
 
-/// Whether a body begins and ends as JSON objects and lists do; pages, and bodies that were cut, do not.
+/// The next bytes of an answer that has said nothing of use yet.
+async fn next_bytes(rest: &mut Incoming, by: Instant, limit: Duration) -> Result<Bytes, Failure> {
+    loop {
+        let frame = timeout_at(by.into(), rest.frame())
+            .await
+            .map_err(|_| Failure::Timeout("first token", limit))?
+            .ok_or_else(|| Failure::Broken("the stream ended before its first token".to_owned()))?
+            .map_err(|error| Failure::Broken(chain(&error)))?;
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(data);
+        }
+    }
+}
+
+/// Whether a body begins and ends as JSON objects, lists and texts do; pages, and bodies that were cut, do not.
 fn is_whole_json(body: &[u8]) -> bool {
     let body = body.trim_ascii();
-    let ends = (body.first(), body.last());
-    matches!(ends, (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')))
+    let (Some(first), Some(last)) = (body.first(), body.last()) else {
+        return false;
+    };
+    let ends = (*first, *last);
+    let [object, list, text] = [(b'{', b'}'), (b'[', b']'), (b'"', b'"')];
+    [object, list, text].contains(&ends)
 }
 
 async fn read_whole(

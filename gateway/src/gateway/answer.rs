@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::AGE};
 use protocol::openai::ErrorKind;
 use tracing::{debug, error};
@@ -12,7 +13,7 @@ use crate::{
     cache::{Form, Kept, Lead, Recorder},
     call::Call,
     decode::Decoded,
-    encode::{self, Body, JSON, Streaming},
+    encode::{self, Body, JSON, Raw, Streaming},
     fault::Fault,
     forward::{Answer, Answered, Failed, Refusal},
     ledger::LedgerError,
@@ -86,29 +87,23 @@ pub(super) async fn answer(
         accounting.expect(prediction, sent);
     }
     let limits = accounting.limit_headers().clone();
+    if !matches!(answered.answer, Answer::Whole { .. }) {
+        begin_stream(&mut accounting).await?;
+    }
+    let (idle, deadline) = (
+        Duration::from_millis(route.timeouts.stream_idle_millis),
+        call.started + Duration::from_millis(route.timeouts.request_millis),
+    );
     let mut response = match answered.answer {
         Answer::Whole {
             status,
             content_type,
             body,
         } => {
-            let tokens = provider::openai::decode_response(&body);
-            accounting.count(tokens);
-            accounting
-                .finish(Ending::Complete)
-                .await
-                .map_err(|error| unaccounted(&error))?;
-            if let Some(recorder) = recorder {
-                recorder.keep_whole(status, &body, tokens);
-            }
+            finish_whole(accounting, recorder, status, &body).await?;
             encode::whole(status, content_type, body)
         }
         Answer::Stream { first, rest, lease } => {
-            accounting.note_stream();
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
             let options = decoded.fields.stream_options.as_ref();
             encode::stream(Streaming {
                 first,
@@ -118,16 +113,59 @@ pub(super) async fn answer(
                 recorder,
                 operation: call.operation,
                 shows_usage: options.is_some_and(|options| options.include_usage),
-                idle: Duration::from_millis(route.timeouts.stream_idle_millis),
-                deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
+                idle,
+                deadline,
                 _permit: permit,
             })
         }
+        Answer::Raw {
+            content_type,
+            first,
+            rest,
+            lease,
+        } => encode::raw(Raw {
+            content_type,
+            first,
+            rest,
+            lease,
+            accounting,
+            idle,
+            deadline,
+            _permit: permit,
+        }),
     };
     response.headers_mut().extend(limits);
     let shown = target.shown.clone();
     response.headers_mut().insert(encode::TARGET, shown);
     Ok(response)
+}
+
+/// Notes in the ledger that an answer has begun, before the client gets anything of it.
+async fn begin_stream(accounting: &mut Accounting) -> Result<(), Fault> {
+    accounting.note_stream();
+    accounting
+        .begin()
+        .await
+        .map_err(|error| unaccounted(&error))
+}
+
+/// Accounts for a complete answer, and keeps it for equal requests.
+async fn finish_whole(
+    mut accounting: Accounting,
+    recorder: Option<Recorder>,
+    status: StatusCode,
+    body: &Bytes,
+) -> Result<(), Fault> {
+    let tokens = provider::openai::decode_response(body);
+    accounting.count(tokens);
+    accounting
+        .finish(Ending::Complete)
+        .await
+        .map_err(|error| unaccounted(&error))?;
+    if let Some(recorder) = recorder {
+        recorder.keep_whole(status, body, tokens);
+    }
+    Ok(())
 }
 
 /// Tells why there is no answer, once the ledger knows of it.

@@ -4,6 +4,7 @@
 //! Nothing here knows Kubernetes.
 
 pub mod agent;
+pub mod allowance;
 pub mod anthropic;
 pub mod follow;
 pub mod key;
