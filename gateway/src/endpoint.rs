@@ -14,7 +14,6 @@ use std::{
 
 use http::Uri;
 use parking_lot::Mutex;
-use protocol::{key::digest, secret::SecretString};
 
 use self::health::Health;
 pub(crate) use self::health::{Aside, Standing};
@@ -153,13 +152,15 @@ impl Caches {
     }
 }
 
+/// The SHA-256 of a credential.
+pub(crate) type Digest = [u8; 32];
+
 /// What makes an endpoint: one server has a health of its own for each model and each credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Identity {
     url: String,
     model: String,
-    /// The digest of the credential.
-    credential: Option<[u8; 32]>,
+    credential: Option<Digest>,
 }
 
 /// All endpoints that any table in use names, and the retry budgets of all routes.
@@ -176,12 +177,12 @@ impl Endpoints {
         &self,
         url: &str,
         model: &str,
-        credential: Option<&SecretString>,
+        credential: Option<Digest>,
     ) -> Option<Arc<Endpoint>> {
         let identity = Identity {
             url: url.to_owned(),
             model: model.to_owned(),
-            credential: credential.map(|credential| digest(credential.expose())),
+            credential,
         };
         let mut known = self.known.lock();
         if let Some(endpoint) = known.get(&identity).and_then(Weak::upgrade) {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use protocol::{openai::ErrorKind, routing::FailureClass};
 use rand::Rng;
@@ -28,7 +28,8 @@ use crate::{
     fault::Fault,
     metrics::Metrics,
     prefix::Prediction,
-    provider, retry,
+    provider::Unsendable,
+    retry,
     table::Route,
     upstream::Upstream,
 };
@@ -49,6 +50,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) call: &'a Call,
     /// The request.
     pub(crate) decoded: &'a Decoded,
+    /// The request's headers, of which providers may see a few.
+    pub(crate) headers: &'a HeaderMap,
 }
 
 /// An answer, and which of the route's targets gave it.
@@ -156,8 +159,16 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         }
         let target = &route.targets[candidate.target];
         let sent = Instant::now();
-        let body = provider::openai::encode_request(forward.decoded, &target.model);
-        match attempt::attempt(&forward, target, &candidate.endpoint, body, deadline).await {
+        let outgoing = target
+            .provider
+            .encode_request(call, forward.decoded, &target.model);
+        let outcome = match outgoing {
+            Ok(outgoing) => {
+                attempt::attempt(&forward, target, &candidate.endpoint, outgoing, deadline).await
+            }
+            Err(unsendable) => Err(Failure::Unsendable(unsendable)),
+        };
+        match outcome {
             Ok(answer) => {
                 candidate.endpoint.note_success(Instant::now());
                 return Ok(Answered {
@@ -184,6 +195,10 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
 }
 
 fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {
+    if matches!(failure, Failure::Unsendable(_)) {
+        // Nobody was asked: that says nothing of the endpoint.
+        return;
+    }
     let route = &forward.route.id;
     let name = &forward.route.targets[target].name;
     let upstream = endpoint.url();
@@ -305,6 +320,10 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
         Failure::Status(error) => Refusal::Upstream(error),
+        Failure::Unsendable(Unsendable::Unspoken) => {
+            let message = format!("The target `{name}` has no API that could answer this.");
+            Refusal::Fault(Fault::new(ErrorKind::InvalidRequest, message))
+        }
     };
     Failed {
         target: Some(target),

@@ -11,6 +11,7 @@ mod keys;
 mod limits;
 mod outage;
 mod people;
+mod providers;
 mod raw;
 mod streams;
 mod surfaces;
