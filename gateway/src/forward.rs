@@ -319,7 +319,7 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             let message = format!("The target `{name}` refused the gateway's credential.");
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
-        Failure::Status(error) => Refusal::Upstream(error),
+        Failure::Status(error) => Refusal::Upstream(*error),
         Failure::Unsendable(Unsendable::Unspoken) => {
             let message = format!("The target `{name}` has no API that could answer this.");
             Refusal::Fault(Fault::new(ErrorKind::InvalidRequest, message))

@@ -147,7 +147,7 @@ async fn begin_stream(
         match head.push(&data) {
             Opening::Silent => {}
             Opening::Begun => return Ok((head.with(data), rest)),
-            Opening::Failed(error) => return Err(Failure::Status(error)),
+            Opening::Failed(error) => return Err(Failure::Status(Box::new(error))),
         }
     }
 }
@@ -219,13 +219,13 @@ async fn read_error(response: Response<Incoming>) -> Failure {
     } else {
         status
     };
-    Failure::Status(UpstreamError {
+    Failure::Status(Box::new(UpstreamError {
         status,
         content_type,
         retry_after,
         retry_in,
         body,
-    })
+    }))
 }
 
 /// An error with its causes.

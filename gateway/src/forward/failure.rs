@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     /// An answer over the limit.
     TooLong,
     /// An error of the upstream's.
-    Status(UpstreamError),
+    Status(Box<UpstreamError>),
     /// The upstream was not asked, since it does not speak of this.
     Unsendable(Unsendable),
 }
