@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
-use memchr::{memchr, memmem};
+use memchr::memchr;
 use protocol::sse::InvalidStream;
 
 use crate::{
@@ -150,15 +150,6 @@ fn end_of_event(bytes: &[u8], searched: usize) -> (Option<usize>, usize) {
         }
     }
     (None, bytes.len())
-}
-
-/// The error that a stream begins with, if it is one: its data, which an error's body would be.
-pub(crate) fn opening_error(first: &[u8], operation: Operation) -> Option<Bytes> {
-    memmem::find(first, b"\"error\"")?;
-    let (length, _) = end_of_event(first, 0);
-    let data = data_in(first.get(..length?)?)?;
-    let is_error = openai::decode_event(&data, operation).is_error;
-    is_error.then(|| Bytes::copy_from_slice(&data))
 }
 
 /// The data of an event; `None` for comments.

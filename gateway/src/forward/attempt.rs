@@ -9,17 +9,21 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use tokio::time::timeout_at;
 
-use super::{Answer, Begun, Failure, Forward, UpstreamError};
+use super::{
+    Answer, Begun, Failure, Forward, UpstreamError,
+    opening::{Head, Opening},
+    retry_after::retry_after,
+};
 use crate::{
     call::Operation,
-    encode::opening_error,
     endpoint::Endpoint,
     provider::Outgoing,
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
-    wire::{self, Exchange, Translation},
+    wire::{self, Exchange, InvalidReply, Translation},
 };
 
 /// Bytes of a complete answer that are accepted.
@@ -59,17 +63,10 @@ pub(super) async fn attempt(
         .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
     {
         let mut translation = exchange.map(|exchange| Box::new(Translation::new(&exchange)));
-        let first_byte = (first_byte_by, limit);
-        let (first, rest) = begin_stream(response, translation.as_deref_mut(), first_byte).await?;
-        if let Some(body) = opening_error(&first, forward.call.operation) {
-            // The status said that all is well, but nothing was passed on yet: others may do better.
-            return Err(Failure::Status(UpstreamError {
-                status: StatusCode::BAD_GATEWAY,
-                content_type: JSON,
-                retry_after: None,
-                body,
-            }));
-        }
+        let head = Head::new(forward.call.operation);
+        let first_token = (first_byte_by, limit);
+        let translated = translation.as_deref_mut();
+        let (first, rest) = begin_stream(response, translated, head, first_token).await?;
         return Ok(Answer::Stream(Begun {
             first,
             rest,
@@ -78,7 +75,9 @@ pub(super) async fn attempt(
         }));
     }
     if forward.call.operation == Operation::Speech && !is_json(&content_type) {
-        let (first, rest) = begin_stream(response, None, (first_byte_by, limit)).await?;
+        let mut rest = response.into_body();
+        let first = next_bytes(&mut rest, (first_byte_by, limit)).await?;
+        let first = first.ok_or_else(ended_early)?;
         return Ok(Answer::Raw {
             content_type,
             first,
@@ -88,6 +87,10 @@ pub(super) async fn attempt(
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
     let body = read_whole(response.into_body(), deadline, limit.max(idle)).await?;
+    if is_json(&content_type) && !is_whole_json(&body) {
+        let message = "the answer is not the JSON that it says it is";
+        return Err(Failure::Broken(message.to_owned()));
+    }
     let Some(exchange) = exchange else {
         return Ok(Answer::Whole {
             status,
@@ -164,32 +167,69 @@ fn is_json(content_type: &HeaderValue) -> bool {
     content_type.as_bytes().starts_with(JSON.as_bytes())
 }
 
-/// Waits for the first bytes until a time: a stream that breaks before them can still be tried elsewhere.
+/// Waits for the first token: a stream that breaks before it can still be tried elsewhere.
 async fn begin_stream(
     response: Response<Incoming>,
     mut translation: Option<&mut Translation>,
-    (first_byte_by, limit): (Instant, Duration),
+    mut head: Head,
+    first_token: (Instant, Duration),
 ) -> Result<(Bytes, Incoming), Failure> {
     let mut rest = response.into_body();
+    let invalid = |invalid: InvalidReply| Failure::Broken(invalid.to_string());
     loop {
-        let frame = timeout_at(first_byte_by.into(), rest.frame())
-            .await
-            .map_err(|_| Failure::Timeout("first event", limit))?
-            .ok_or_else(|| Failure::Broken("the stream ended before its first event".to_owned()))?
-            .map_err(|error| Failure::Broken(chain(&error)))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
+        let next = next_bytes(&mut rest, first_token).await?;
+        let is_end = next.is_none();
+        let data = match (next, &mut translation) {
+            (Some(data), None) => data,
+            (Some(data), Some(translation)) => translation.push(&data).map_err(invalid)?,
+            // Some APIs have no event for the end, so that an empty answer is known only now.
+            (None, Some(translation)) => translation.finish().map_err(invalid)?,
+            (None, None) => return Err(ended_early()),
         };
-        let first = match &mut translation {
-            None => data,
-            Some(translation) => translation
-                .push(&data)
-                .map_err(|invalid| Failure::Broken(invalid.to_string()))?,
-        };
-        if !first.is_empty() {
-            return Ok((first, rest));
+        match head.push(&data) {
+            Opening::Failed(error) => return Err(Failure::Status(Box::new(error))),
+            Opening::Begun => return Ok((head.with(data), rest)),
+            Opening::Silent if is_end && data.is_empty() => return Err(ended_early()),
+            Opening::Silent if is_end => return Ok((head.with(Bytes::new()), rest)),
+            Opening::Silent => {}
         }
     }
+}
+
+fn ended_early() -> Failure {
+    Failure::Broken("the stream ended before its first token".to_owned())
+}
+
+/// The next bytes of an answer that has said nothing of use yet; `None` at its end.
+async fn next_bytes(
+    rest: &mut Incoming,
+    (by, limit): (Instant, Duration),
+) -> Result<Option<Bytes>, Failure> {
+    loop {
+        let next = timeout_at(by.into(), rest.frame())
+            .await
+            .map_err(|_| Failure::Timeout("first token", limit))?;
+        let Some(frame) = next else {
+            return Ok(None);
+        };
+        let frame = frame.map_err(|error| Failure::Broken(chain(&error)))?;
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(Some(data));
+        }
+    }
+}
+
+/// Whether a body begins and ends as JSON objects, lists and texts do; pages, and bodies that were cut, do not.
+fn is_whole_json(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    let (Some(first), Some(last)) = (body.first(), body.last()) else {
+        return false;
+    };
+    let ends = (*first, *last);
+    let [object, list, text] = [(b'{', b'}'), (b'[', b']'), (b'"', b'"')];
+    [object, list, text].contains(&ends)
 }
 
 async fn read_whole(
@@ -219,6 +259,7 @@ async fn read_whole(
 async fn read_error(response: Response<Incoming>, exchange: Option<&Exchange>) -> Failure {
     let status = response.status();
     let content_type = content_type_of(&response);
+    let retry_in = retry_after(response.headers(), Timestamp::now());
     let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
     let body = http_body_util::Limited::new(response.into_body(), ERROR_BYTES_MAX);
     let body = match tokio::time::timeout(ERROR_TIMEOUT, body.collect()).await {
@@ -238,12 +279,13 @@ async fn read_error(response: Response<Incoming>, exchange: Option<&Exchange>) -
             (JSON, body)
         }
     };
-    Failure::Status(UpstreamError {
+    Failure::Status(Box::new(UpstreamError {
         status,
         content_type,
         retry_after,
+        retry_in,
         body,
-    })
+    }))
 }
 
 /// An error with its causes.
