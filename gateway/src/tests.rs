@@ -8,6 +8,7 @@ mod fallbacks;
 mod harness;
 mod keys;
 mod limits;
+mod litellm;
 mod people;
 mod streams;
 mod surfaces;
