@@ -10,6 +10,7 @@ mod keys;
 mod limits;
 mod litellm;
 mod people;
+mod providers;
 mod streams;
 mod surfaces;
 mod swap;
