@@ -42,14 +42,15 @@ async fn ask(harness: &Harness, key: &str) -> Answer {
 
 /// The fields of an object, in this order.
 #[track_caller]
-fn check(object: &Value, expected: Value) {
+fn check(object: &Value, expected: impl Into<Value>) {
+    let expected = expected.into();
     for (name, value) in expected.as_object().unwrap() {
         assert_eq!(&object[name], value, "{name} of {object}");
     }
 }
 
 #[tokio::test]
-async fn a_key_is_generated_used_changed_regenerated_blocked_and_deleted() {
+async fn a_key_is_generated_used_and_changed() {
     let model = ScriptedModel::start(vec!["one two three".into()]).await;
     let harness = harness(&model).await;
     let body = json!({"key_alias": "ci", "models": ["m"], "max_budget": 100.0, "budget_duration": "30d", "duration": "30d",
@@ -98,7 +99,14 @@ async fn a_key_is_generated_used_changed_regenerated_blocked_and_deleted() {
         json!({"key": first, "max_budget": null}),
     )
     .await;
+}
 
+#[tokio::test]
+async fn a_key_is_regenerated_blocked_listed_and_deleted() {
+    let model = ScriptedModel::start(vec!["one two three".into()]).await;
+    let harness = harness(&model).await;
+    let made = post(&harness, "/key/generate", json!({"user_id": "ann"})).await;
+    let first = made["key"].as_str().unwrap().to_owned();
     let path = format!("/key/{first}/regenerate");
     let second = post(&harness, &path, json!({"grace_period": "1h"})).await;
     let second = second["key"].as_str().unwrap().to_owned();
@@ -121,7 +129,7 @@ async fn a_key_is_generated_used_changed_regenerated_blocked_and_deleted() {
         json!({"keys": [hex(&digest(&second))], "total_count": 1, "current_page": 1, "total_pages": 1}),
     );
     let full = get(&harness, "/key/list?return_full_object=true&user_id=ann").await;
-    check(&full["keys"][0], json!({"spend": 12.0, "user_id": "ann"}));
+    check(&full["keys"][0], json!({"spend": 9.0, "user_id": "ann"}));
     let deleted = post(&harness, "/key/delete", json!({"keys": [second]})).await;
     check(&deleted, json!({"deleted_keys": [second]}));
     assert_eq!(ask(&harness, &second).await.status, 401);
@@ -132,7 +140,7 @@ async fn a_key_is_generated_used_changed_regenerated_blocked_and_deleted() {
 }
 
 #[tokio::test]
-async fn teams_and_users_have_members_keys_budgets_and_spend() {
+async fn a_team_has_keys_and_a_budget() {
     let model = ScriptedModel::start(vec!["one two three".into()]).await;
     let harness = harness(&model).await;
     let team = json!({"team_id": "eng", "team_alias": "Engineering", "max_budget": 4.0,
@@ -174,22 +182,6 @@ async fn teams_and_users_have_members_keys_budgets_and_spend() {
         {"user_id": "ann", "role": "admin", "user_email": null}, {"user_id": "bob", "role": "user", "user_email": null}]}),
     );
     check(&info["keys"][0], json!({"spend": 6.0}));
-    let member = json!({"team_id": "eng", "member": [{"role": "user", "user_id": "cleo"}]});
-    let added = post(&harness, "/team/member_add", member).await;
-    assert_eq!(added["members_with_roles"].as_array().unwrap().len(), 3);
-    let removed = post(
-        &harness,
-        "/team/member_delete",
-        json!({"team_id": "eng", "user_id": "ann"}),
-    )
-    .await;
-    assert_eq!(removed["members_with_roles"].as_array().unwrap().len(), 2);
-    let teams = get(&harness, "/team/list?user_id=cleo").await;
-    check(
-        &teams[0],
-        json!({"team_id": "eng", "team_alias": "Engineering"}),
-    );
-
     let updated = post(
         &harness,
         "/team/update",
@@ -205,10 +197,53 @@ async fn teams_and_users_have_members_keys_budgets_and_spend() {
     post(&harness, "/team/unblock", json!({"team_id": "eng"})).await;
     assert_eq!(ask(&harness, key).await.status, 200);
 
+    check(
+        &post(&harness, "/team/delete", json!({"team_ids": ["eng"]})).await,
+        json!({"deleted_teams": ["eng"]}),
+    );
+    assert_eq!(ask(&harness, key).await.status, 401);
+    assert_eq!(get(&harness, "/key/list").await["total_count"], 1);
+}
+
+#[tokio::test]
+async fn members_come_and_go() {
+    let model = ScriptedModel::start(Vec::new()).await;
+    let harness = harness(&model).await;
+    let team = json!({"team_id": "eng", "team_alias": "Engineering", "admins": ["ann"], "members": ["bob"]});
+    post(&harness, "/team/new", team).await;
+    let member = json!({"team_id": "eng", "member": [{"role": "user", "user_id": "cleo"}]});
+    let added = post(&harness, "/team/member_add", member).await;
+    assert_eq!(added["members_with_roles"].as_array().unwrap().len(), 3);
+    let removed = post(
+        &harness,
+        "/team/member_delete",
+        json!({"team_id": "eng", "user_id": "ann"}),
+    )
+    .await;
+    assert_eq!(removed["members_with_roles"].as_array().unwrap().len(), 2);
+    let teams = get(&harness, "/team/list?user_id=cleo").await;
+    check(
+        &teams[0],
+        json!({"team_id": "eng", "team_alias": "Engineering"}),
+    );
+}
+
+#[tokio::test]
+async fn a_user_has_keys_teams_and_spend() {
+    let model = ScriptedModel::start(vec!["one two three".into()]).await;
+    let harness = harness(&model).await;
+    post(&harness, "/team/new", json!({"team_id": "eng"})).await;
+    let user = json!({"user_id": "bob", "user_email": "b@x.org", "teams": ["eng"]});
+    let user = post(&harness, "/user/new", user).await;
+    assert_eq!(
+        ask(&harness, user["key"].as_str().unwrap()).await.status,
+        200
+    );
+    post(&harness, "/key/generate", json!({"user_id": "bob"})).await;
     let info = get(&harness, "/user/info?user_id=bob").await;
     check(
         &info["user_info"],
-        json!({"spend": 12.0, "user_email": "b@x.org"}),
+        json!({"spend": 3.0, "user_email": "b@x.org"}),
     );
     assert_eq!(
         (
@@ -229,16 +264,8 @@ async fn teams_and_users_have_members_keys_budgets_and_spend() {
     );
     let users = get(&harness, "/user/list?role=internal_user").await;
     check(&users, json!({"total": 1, "page": 1, "total_pages": 1}));
-
-    check(
-        &post(&harness, "/team/delete", json!({"team_ids": ["eng"]})).await,
-        json!({"deleted_teams": ["eng"]}),
-    );
-    assert_eq!(ask(&harness, key).await.status, 401);
-    assert_eq!(
-        post(&harness, "/user/delete", json!({"user_ids": ["bob"]})).await,
-        json!(1)
-    );
+    let deleted = post(&harness, "/user/delete", json!({"user_ids": ["bob"]})).await;
+    assert_eq!(deleted, json!(1));
     assert_eq!(get(&harness, "/key/list").await["total_count"], 0);
 }
 
@@ -288,6 +315,25 @@ async fn spend_is_reported_as_litellm_does() {
     )
     .await;
     assert_eq!(long_ago, json!([]));
+}
+
+#[tokio::test]
+async fn totals_are_reported_as_litellm_does() {
+    let model = ScriptedModel::start(vec!["one two three".into()]).await;
+    let harness = harness(&model).await;
+    let team = json!({"team_id": "eng", "team_alias": "Engineering"});
+    post(&harness, "/team/new", team).await;
+    let key = json!({"team_id": "eng", "user_id": "ann", "tags": ["ci"]});
+    let made = post(&harness, "/key/generate", key).await;
+    let (key, token) = (made["key"].as_str().unwrap(), &made["token"]);
+    for _ in 0..2 {
+        assert_eq!(ask(&harness, key).await.status, 200);
+    }
+    let today = jiff::Timestamp::now()
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .date()
+        .to_string();
+    let dates = format!("start_date={today}&end_date={today}");
     check(
         &get(&harness, "/spend/keys").await[0],
         json!({"spend": 6.0, "token": token}),

@@ -346,31 +346,31 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_allowance(json: &str, expected: Result<(), InvalidAllowance>) {
+    fn check_allowance(json: &str, expected: &Result<(), InvalidAllowance>) {
         let allowance: Allowance = serde_json::from_str(json).unwrap();
-        assert_eq!(allowance.check(), expected, "{json}");
+        assert_eq!(&allowance.check(), expected, "{json}");
     }
 
     #[test]
     fn an_allowance_that_no_gateway_can_use_is_known() {
-        check_allowance("{}", Ok(()));
+        check_allowance("{}", &Ok(()));
         let fine = r#"{"models": ["a", "b-*", "*-c", "*"], "budgets": [{"amount": 1}, {"amount": 1, "window": "1h"},
             {"amount": 1, "model": "m"}, {"amount": 1, "mode": "Shadow"}], "limits": [{"concurrency": 1},
             {"requests": {"limit": 1, "window": "1s"}}, {"requests": {"limit": 9, "window": "1m"}}]}"#;
-        check_allowance(fine, Ok(()));
+        check_allowance(fine, &Ok(()));
         let pattern = |text: &str| Err(InvalidAllowance::Pattern(text.to_owned()));
-        check_allowance(r#"{"models": ["a*b"]}"#, pattern("a*b"));
-        check_allowance(r#"{"models": ["*a*"]}"#, pattern("*a*"));
+        check_allowance(r#"{"models": ["a*b"]}"#, &pattern("a*b"));
+        check_allowance(r#"{"models": ["*a*"]}"#, &pattern("*a*"));
         check_allowance(
             r#"{"limits": [{"concurrency": 1, "model": "**"}]}"#,
-            pattern("**"),
+            &pattern("**"),
         );
         let twice =
             r#"{"budgets": [{"amount": 1, "window": "60m"}, {"amount": 2, "window": "1h"}]}"#;
-        check_allowance(twice, Err(InvalidAllowance::Twice("budgets")));
+        check_allowance(twice, &Err(InvalidAllowance::Twice("budgets")));
         let twice = r#"{"limits": [{"concurrency": 1}, {"concurrency": 2}]}"#;
-        check_allowance(twice, Err(InvalidAllowance::Twice("limits")));
-        check_allowance(r#"{"limits": [{}]}"#, Err(InvalidAllowance::Empty));
+        check_allowance(twice, &Err(InvalidAllowance::Twice("limits")));
+        check_allowance(r#"{"limits": [{}]}"#, &Err(InvalidAllowance::Empty));
     }
 
     #[track_caller]

@@ -224,21 +224,34 @@ fn logged(row: &LoggedRow, token: &str) -> Value {
     })
 }
 
+/// What a day cost, and its users and models.
+#[derive(Default)]
+struct Day {
+    day: String,
+    spend: f64,
+    users: Map<String, Value>,
+    models: Map<String, Value>,
+}
+
 /// What rows cost by day, the latest first, with users and models of each day.
 fn summed(rows: &[LoggedRow]) -> Vec<Value> {
-    let mut days: Vec<(String, f64, Map<String, Value>, Map<String, Value>)> = Vec::new();
+    let mut days: Vec<Day> = Vec::new();
     for row in rows {
-        let day = row
-            .started_at
-            .to_string()
-            .split('T')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        if days.last().is_none_or(|(last, ..)| *last != day) {
-            days.push((day, 0.0, Map::new(), Map::new()));
+        let time = row.started_at.to_string();
+        let day = time.split('T').next().unwrap_or_default();
+        if days.last().is_none_or(|last| last.day != day) {
+            days.push(Day {
+                day: day.to_owned(),
+                ..Day::default()
+            });
         }
-        let Some((_, spend, users, models)) = days.last_mut() else {
+        let Some(Day {
+            spend,
+            users,
+            models,
+            ..
+        }) = days.last_mut()
+        else {
             continue;
         };
         let cost = row.cost.as_dollars();
@@ -248,10 +261,17 @@ fn summed(rows: &[LoggedRow]) -> Vec<Value> {
             sums.insert(name.clone(), json!(sum + cost));
         }
     }
-    let shown = days.into_iter().map(|(day, spend, users, models)| {
-        json!({"startTime": day, "spend": spend, "users": users, "models": models})
+    let shown = days.into_iter().map(|day| {
+        json!({"startTime": day.day, "spend": day.spend, "users": day.users, "models": day.models})
     });
     shown.collect()
+}
+
+/// What somebody spent on a day, by model.
+struct Group {
+    who: String,
+    spend: f64,
+    models: Vec<Value>,
 }
 
 async fn report(gateway: &Gateway, request: &Request) -> Result<Response<Body>, Fault> {
@@ -278,7 +298,7 @@ async fn report(gateway: &Gateway, request: &Request) -> Result<Response<Body>, 
         By::Key => token(&keys, id).to_owned(),
         _ => id.to_owned(),
     };
-    let mut days: Vec<(String, Vec<(String, f64, Vec<Value>)>)> = Vec::new();
+    let mut days: Vec<(String, Vec<Group>)> = Vec::new();
     for total in &totals {
         let [day, id, model] = &total.names[..] else {
             continue;
@@ -289,21 +309,24 @@ async fn report(gateway: &Gateway, request: &Request) -> Result<Response<Body>, 
         let Some((_, groups)) = days.last_mut() else {
             continue;
         };
-        let who = told(id);
-        let cost = total.cost.as_dollars();
+        let (who, cost) = (told(id), total.cost.as_dollars());
         let tokens = total.prompt_tokens.saturating_add(total.completion_tokens);
         let detail = json!({"model": model, "spend": cost, "total_tokens": tokens});
-        match groups.iter_mut().find(|(known, ..)| *known == who) {
-            Some((_, sum, details)) => {
-                *sum += cost;
-                details.push(detail);
+        match groups.iter_mut().find(|group| group.who == who) {
+            Some(group) => {
+                group.spend += cost;
+                group.models.push(detail);
             }
-            None => groups.push((who, cost, vec![detail])),
+            None => groups.push(Group {
+                who,
+                spend: cost,
+                models: vec![detail],
+            }),
         }
     }
     let shown = days.into_iter().map(|(day, groups)| {
         let groups = groups.into_iter().map(
-            |(who, spend, details)| json!({name: who, "total_spend": spend, "metadata": details}),
+            |group| json!({name: group.who, "total_spend": group.spend, "metadata": group.models}),
         );
         json!({"group_by_day": day, list: groups.collect::<Vec<_>>()})
     });

@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 use super::super::request::invalid;
 use crate::{fault::Fault, people::Spec};
 
+/// A month of a key's life.
+const MONTH: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// The time of LiteLLM's rates.
 const MINUTE: Window = Window::Every(std::time::Duration::from_secs(60));
 /// Words that stand for no restriction of models.
@@ -285,7 +287,6 @@ fn expiry(value: &Value, now: Timestamp) -> Result<Option<Timestamp>, Fault> {
     let window: Window = text
         .parse()
         .map_err(|error| invalid(format!("`duration`: {error}.")))?;
-    const MONTH: SignedDuration = SignedDuration::from_hours(30 * 24);
     let length = match window {
         Window::Every(length) => SignedDuration::try_from(length).ok(),
         Window::Month => Some(MONTH),
@@ -354,7 +355,10 @@ mod tests {
 
     fn read(before: Spec, body: Value) -> Result<Spec, String> {
         let mut spec = before;
-        let said = Said::new(body.as_object().unwrap().clone());
+        let Value::Object(body) = body else {
+            panic!("{body} is no object");
+        };
+        let said = Said::new(body);
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         said.finish(&mut spec, now).map_err(|fault| fault.message)?;
         Ok(spec)
@@ -362,16 +366,16 @@ mod tests {
 
     /// What a script says comes to this specification, and is shown again as it was said.
     #[track_caller]
-    fn check(body: Value, expected: Value) -> Spec {
+    fn check(body: impl Into<Value>, expected: impl Into<Value>) {
+        let body = body.into();
         let spec = read(Spec::default(), body.clone()).unwrap();
-        assert_eq!(serde_json::to_value(&spec).unwrap(), expected);
+        assert_eq!(serde_json::to_value(&spec).unwrap(), expected.into());
         let shown = show(&spec);
         for (name, value) in body.as_object().unwrap() {
             if name != "duration" {
                 assert_eq!(shown.get(name), Some(value), "{name}");
             }
         }
-        spec
     }
 
     #[test]
