@@ -3,7 +3,7 @@
 mod answer;
 mod passage;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -18,7 +18,7 @@ use self::passage::Admitted;
 use crate::{
     admin::AdminKey,
     attribution::Attribution,
-    authorize::{Caller, authorize},
+    authorize::{Caller, Unauthorized, authorize},
     call::{Call, Surface},
     decode::{Asked, decode},
     encode::Body,
@@ -64,7 +64,8 @@ pub(crate) struct Gateway {
     /// The key of the admin API, if there is one.
     pub(crate) admin: Option<AdminKey>,
     upstream: Upstream,
-    ledger: Arc<Ledger>,
+    /// The ledger.
+    pub(crate) ledger: Arc<Ledger>,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
@@ -116,13 +117,32 @@ impl Gateway {
         self.table.read().is_some()
     }
 
+    /// Whether nothing of any request is left.
+    #[cfg(test)]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let Ok(table) = self.table() else {
+            return true;
+        };
+        let targets = table.routes.iter().flat_map(|route| &route.targets);
+        let mut endpoints = targets.flat_map(|target| &target.endpoints);
+        let places = self.permits.available_permits();
+        places == self.limits.requests_max && endpoints.all(|endpoint| endpoint.in_flight() == 0)
+    }
+
     /// The text that Prometheus reads.
     pub(crate) fn render_metrics(&self) -> String {
         self.metrics.set_ledger(self.ledger.is_healthy());
+        if let Some(table) = &*self.table.read() {
+            self.metrics.routing.set_endpoints(table, Instant::now());
+        }
         self.metrics.render()
     }
 
-    fn table(&self) -> Result<Arc<Table>, Fault> {
+    /// The table in use.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub(crate) fn table(&self) -> Result<Arc<Table>, Fault> {
         let table = self.table.read().clone();
         table.ok_or_else(|| {
             Fault::new(
@@ -207,6 +227,14 @@ impl Gateway {
             permit,
         };
         Arc::clone(self).pass(admitted).await
+    }
+
+    /// Who calls, outside of a call of a model.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Caller {
+        match self.table() {
+            Ok(table) => self.authorize(&table, headers),
+            Err(_) => Caller::Nobody(Unauthorized::Missing),
+        }
     }
 
     fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
