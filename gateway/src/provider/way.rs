@@ -9,7 +9,7 @@ use crate::{
 
 /// How an operation reaches a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(super) enum Way {
     /// As it is.
     Native,
     /// In another API.
@@ -64,6 +64,8 @@ pub(super) const fn asked(upstream: UpstreamApi) -> Operation {
     match upstream {
         UpstreamApi::Chat => Operation::Chat,
         UpstreamApi::Messages => Operation::Message,
+        // Their addresses tell chats from nothing else.
+        UpstreamApi::Gemini | UpstreamApi::Bedrock => Operation::Chat,
     }
 }
 
