@@ -59,10 +59,10 @@ const fn client(operation: Operation) -> Option<ClientApi> {
     }
 }
 
-/// The operation that an upstream is asked for in its API.
+/// The operation that an upstream is asked for in its API; a chat where the API has none of ours.
 pub(super) const fn asked(upstream: UpstreamApi) -> Operation {
     match upstream {
-        UpstreamApi::Chat => Operation::Chat,
+        UpstreamApi::Chat | UpstreamApi::Gemini | UpstreamApi::Bedrock => Operation::Chat,
         UpstreamApi::Messages => Operation::Message,
         // Their addresses tell chats from nothing else.
         UpstreamApi::Gemini | UpstreamApi::Bedrock => Operation::Chat,
