@@ -64,8 +64,6 @@ pub(super) const fn asked(upstream: UpstreamApi) -> Operation {
     match upstream {
         UpstreamApi::Chat | UpstreamApi::Gemini | UpstreamApi::Bedrock => Operation::Chat,
         UpstreamApi::Messages => Operation::Message,
-        // Their addresses tell chats from nothing else.
-        UpstreamApi::Gemini | UpstreamApi::Bedrock => Operation::Chat,
     }
 }
 
