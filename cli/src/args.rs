@@ -104,7 +104,7 @@ impl Command {
             Self::Logs(args) => logs::run(args, &global).await,
             Self::Console(args) => console::run(args, &global).await,
             Self::Apply(args) => apply::run(args, &global).await,
-            Self::Role(role) => role.run().await,
+            Self::Role(role) => role.run(&global).await,
         }
     }
 }

@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod data;
 mod global;
+mod import;
 mod output;
 mod roles;
 mod stack;

@@ -5,6 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+use crate::{commands, global::Global};
+
 /// What a Pod of the stack runs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Role {
@@ -14,9 +16,9 @@ pub(crate) enum Role {
     /// Run an inference engine
     #[command(hide = true)]
     Engine(Box<engine_server::EngineArgs>),
-    /// Run the model gateway
+    /// Run the model gateway, or convert a LiteLLM configuration for it
     #[command(hide = true)]
-    Gateway(gateway::GatewayArgs),
+    Gateway(Box<commands::gateway::Args>),
     /// Run the agent runtime
     #[command(hide = true)]
     Agents(agents::AgentsArgs),
@@ -36,7 +38,7 @@ pub(crate) enum Role {
 
 impl Role {
     /// Runs the role until a signal ends it.
-    pub(crate) async fn run(self) -> Result<ExitCode> {
+    pub(crate) async fn run(self, global: &Global) -> Result<ExitCode> {
         let shutdown =
             telemetry::shutdown::on_signals().context("installing the signal handlers")?;
         match self {
@@ -46,9 +48,15 @@ impl Role {
             Self::Engine(args) => engine_server::run(*args, shutdown)
                 .await
                 .context("running the engine")?,
-            Self::Gateway(args) => gateway::run(args, shutdown)
-                .await
-                .context("running the gateway")?,
+            Self::Gateway(args) => {
+                let commands::gateway::Args { command, gateway } = *args;
+                if let Some(commands::gateway::Command::Import(args)) = command {
+                    return commands::gateway::run(args, global);
+                }
+                gateway::run(gateway, shutdown)
+                    .await
+                    .context("running the gateway")?;
+            }
             Self::Agents(args) => agents::run(args, shutdown)
                 .await
                 .context("running the agent runtime")?,

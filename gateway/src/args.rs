@@ -21,7 +21,7 @@ pub struct GatewayArgs {
     /// File with the token for the operator
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// File with routes and keys (a gateway snapshot as JSON) instead of an operator; SIGHUP reads it again
+    /// File with routes and keys (a gateway snapshot as YAML or JSON) instead of an operator; read again when it changes
     #[arg(long, value_name = "FILE", conflicts_with = "snapshots")]
     pub config: Option<PathBuf>,
     /// Folder for the ledger and the last good snapshot

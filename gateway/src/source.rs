@@ -1,29 +1,34 @@
 //! Where snapshots come from: the operator's stream, or a file.
 
+mod file;
+
 use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use protocol::{
     follow::{FollowConfig, follow},
     snapshot::GatewaySnapshot,
 };
-use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{gateway::Gateway, table::InvalidSnapshot};
+use self::file::{InvalidFile, Stamp};
+use crate::gateway::Gateway;
 
 /// The last good snapshot's file in the data folder.
 const LAST_GOOD: &str = "snapshot.json";
+/// How often a file is looked at.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Where snapshots come from.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    /// A file, read again at SIGHUP.
+    /// A file, read again when it changes and at SIGHUP.
     File(PathBuf),
     /// An operator.
     Operator {
@@ -38,55 +43,16 @@ pub(crate) enum Source {
     },
 }
 
-/// Why a file cannot be used.
-#[derive(Debug, Error)]
-pub(crate) enum InvalidFile {
-    /// It cannot be read.
-    #[error("reading {path}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is no snapshot.
-    #[error("parsing {path}")]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// It says something that no gateway can do.
-    #[error("using {path}")]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: InvalidSnapshot,
-    },
-}
-
 /// Takes the file into use.
 ///
 /// # Errors
 /// [`InvalidFile`]; the table in use stays.
 pub(crate) fn load(gateway: &Gateway, path: &Path) -> Result<(), InvalidFile> {
-    let path = || path.to_owned();
-    let text = std::fs::read(path()).map_err(|source| InvalidFile::Unreadable {
-        path: path(),
-        source,
-    })?;
-    let read: GatewaySnapshot =
-        serde_json::from_slice(&text).map_err(|source| InvalidFile::Malformed {
-            path: path(),
-            source,
-        })?;
-    let snapshot = GatewaySnapshot::new(read.routes, read.keys);
+    let snapshot = file::read(path)?;
     gateway
         .apply(&snapshot)
         .map_err(|source| InvalidFile::Invalid {
-            path: path(),
+            path: path.to_owned(),
             source,
         })
 }
@@ -125,19 +91,64 @@ pub(crate) async fn feed(
 
 async fn reload(gateway: &Gateway, path: &Path, shutdown: &CancellationToken) -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
+    let mut looks = tokio::time::interval(LOOK);
+    let mut stamp = Stamp::of(path);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            _ = hangups.recv() => {}
+            _ = hangups.recv() => stamp = Stamp::default(),
+            _ = looks.tick() => {}
         }
-        match load(gateway, path) {
-            Ok(()) => info!(path = %path.display(), "configuration read again"),
-            Err(error) => {
-                let cause = std::error::Error::source(&error)
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                warn!(%error, cause, "the configuration in use stays");
-            }
+        look(gateway, path, &mut stamp);
+    }
+}
+
+/// Takes a file into use if it does not look as it did; whether it was taken, and `None` if it looks the same.
+fn look(gateway: &Gateway, path: &Path, stamp: &mut Stamp) -> Option<bool> {
+    let now = Stamp::of(path);
+    if now == *stamp {
+        return None;
+    }
+    *stamp = now;
+    match load(gateway, path) {
+        Ok(()) => {
+            info!(path = %path.display(), "configuration read again");
+            Some(true)
         }
+        Err(error) => {
+            let cause = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            warn!(%error, cause, "the configuration in use stays");
+            Some(false)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Stamp, load, look};
+    use crate::tests::harness::Harness;
+
+    #[tokio::test]
+    async fn a_file_is_read_again_when_it_changes_and_a_broken_one_is_not_used() {
+        let harness = Harness::empty().await;
+        let gateway = &harness.gateway;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        let route = |name: &str| format!("routes: [{{name: r, models: [{name}], targets: []}}]");
+        std::fs::write(&path, route("a")).unwrap();
+        load(gateway, &path).unwrap();
+        let models = || gateway.table().unwrap().routes[0].models.clone();
+        let (first, mut stamp) = (models(), Stamp::of(&path));
+        assert_eq!(look(gateway, &path, &mut stamp), None);
+        std::fs::write(&path, "routes: [").unwrap();
+        assert_eq!(look(gateway, &path, &mut stamp), Some(false));
+        assert_eq!(models(), first);
+        std::fs::write(&path, route("bb")).unwrap();
+        assert_eq!(look(gateway, &path, &mut stamp), Some(true));
+        assert_ne!(models(), first);
+        // A signal makes it look changed.
+        assert_eq!(look(gateway, &path, &mut Stamp::default()), Some(true));
     }
 }

@@ -6,7 +6,7 @@ mod cache;
 mod failures;
 mod fallbacks;
 mod faults;
-mod harness;
+pub(crate) mod harness;
 mod keys;
 mod limits;
 mod litellm;

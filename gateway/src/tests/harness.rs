@@ -38,8 +38,8 @@ use crate::{
 pub(super) const ADMIN_KEY: &str = "8c1f0a9be7d2463f95ab0c4de6f71823";
 
 /// A running gateway.
-pub(super) struct Harness {
-    pub(super) gateway: Arc<Gateway>,
+pub(crate) struct Harness {
+    pub(crate) gateway: Arc<Gateway>,
     pub(super) shutdown: CancellationToken,
     base: String,
     client: Upstream,
@@ -60,7 +60,7 @@ pub(super) struct Answer {
 pub(super) type Row = (String, u16, u64, u64);
 
 impl Harness {
-    pub(super) async fn empty() -> Self {
+    pub(crate) async fn empty() -> Self {
         Self::in_folder(tempfile::tempdir().unwrap()).await
     }
 

@@ -107,14 +107,17 @@ pub fn content_hash(content: &impl Serialize) -> String {
 #[serde(rename_all = "camelCase")]
 pub struct RouteEntry {
     /// The route's namespace.
+    #[serde(default)]
     pub namespace: String,
     /// The route's name.
     pub name: String,
     /// The generation of the resource that this was compiled from.
+    #[serde(default)]
     pub generation: i64,
     /// Model names that it answers: exact, or with one leading or trailing `*`.
     pub models: Vec<String>,
     /// How a target is picked.
+    #[serde(default)]
     pub strategy: Strategy,
     /// How a replica of a target is picked.
     #[serde(default)]
@@ -280,8 +283,10 @@ pub struct Target {
     /// Base URLs with `/v1`, one for each ready replica; empty while none is ready.
     pub endpoints: Vec<String>,
     /// Share of the traffic under [`Strategy::Weighted`].
+    #[serde(default = "whole_share")]
     pub weight: u32,
     /// Order under [`Strategy::Failover`], lowest first.
+    #[serde(default)]
     pub priority: u32,
     /// What the gateway shows to be let in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -301,6 +306,10 @@ pub struct Target {
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+}
+
+const fn whole_share() -> u32 {
+    1
 }
 
 /// How failures are retried.

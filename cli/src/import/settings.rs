@@ -1,0 +1,195 @@
+//! Settings beside `model_list`: what of them Routes have too, and a warning for each that they have not.
+
+use serde_json::{Map, Value};
+
+use super::{Config, seconds, text};
+
+/// What holds for all models.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    /// Tries after the first.
+    pub(super) retries: Option<u64>,
+    /// Pause before the first retry.
+    pub(super) backoff: Option<String>,
+    /// How long a request may take.
+    pub(super) timeout: Option<String>,
+    /// How long the first token may take.
+    pub(super) first_token: Option<String>,
+    /// How long answers are given again, if they are.
+    pub(super) cache: Option<String>,
+    /// Names that stand for others.
+    pub(super) aliases: Vec<(String, String)>,
+    /// What takes over: for which failures, of which model, by which models.
+    pub(super) fallbacks: Vec<(&'static [&'static str], String, Vec<String>)>,
+    /// What takes over for every model.
+    pub(super) default_fallbacks: Vec<String>,
+    credentials: Vec<(String, Map<String, Value>)>,
+}
+
+/// The kinds of fallbacks, and the failures that they are for.
+const FALLBACKS: [(&str, &[&str]); 3] = [
+    ("fallbacks", &["Error", "Timeout", "RateLimit"]),
+    ("context_window_fallbacks", &["ContextWindow"]),
+    ("content_policy_fallbacks", &["ContentPolicy"]),
+];
+
+/// Settings that nothing needs to be said of: they are so here, or change how LiteLLM itself runs.
+const QUIET: [&str; 8] = [
+    "drop_params",
+    "set_verbose",
+    "json_logs",
+    "num_workers",
+    "telemetry",
+    "enable_pre_call_checks",
+    "store_model_in_db",
+    "use_client_credentials_pass_through_routes",
+];
+
+impl Settings {
+    /// Reads the settings.
+    pub(super) fn read(config: &Config, warnings: &mut Vec<String>) -> Self {
+        let mut settings = Self::default();
+        for (section, value) in config {
+            match (section.as_str(), value) {
+                ("model_list", _) => {}
+                ("credential_list", Value::Array(list)) => settings.take_credentials(list),
+                (
+                    "router_settings" | "litellm_settings" | "general_settings",
+                    Value::Object(fields),
+                ) => {
+                    for (name, value) in fields {
+                        if !settings.take(name, value, fields, warnings)
+                            && !QUIET.contains(&name.as_str())
+                        {
+                            warnings.push(format!("{section}.{name} {}", advice(name)));
+                        }
+                    }
+                }
+                (_, Value::Null) => {}
+                _ => warnings.push(format!("{section} {}", advice(section))),
+            }
+        }
+        settings
+    }
+
+    /// Takes a setting; whether there is a counterpart.
+    fn take(
+        &mut self,
+        name: &str,
+        value: &Value,
+        section: &Map<String, Value>,
+        warnings: &mut Vec<String>,
+    ) -> bool {
+        if let Some((_, classes)) = FALLBACKS.iter().find(|(known, _)| *known == name) {
+            for map in value.as_array().into_iter().flatten() {
+                for (model, others) in map.as_object().into_iter().flatten() {
+                    self.fallbacks.push((classes, model.clone(), names(others)));
+                }
+            }
+            return true;
+        }
+        match name {
+            "routing_strategy" => {
+                let word = value.as_str().unwrap_or_default();
+                if word != "simple-shuffle" {
+                    warnings.push(format!(
+                        "routing_strategy `{word}` becomes Weighted: of a backend's replicas the less busy one answers"
+                    ));
+                }
+            }
+            "num_retries" => self.retries = value.as_u64(),
+            "retry_after" => self.backoff = seconds(value),
+            "timeout" | "request_timeout" => self.timeout = seconds(value).or(self.timeout.take()),
+            "stream_timeout" => self.first_token = seconds(value),
+            "model_group_alias" => {
+                for (alias, model) in value.as_object().into_iter().flatten() {
+                    let model = model.as_str().map(str::to_owned);
+                    let model = model.or_else(|| text(model_of(value, alias)?, "model"));
+                    self.aliases
+                        .extend(model.map(|model| (alias.clone(), model)));
+                }
+            }
+            "default_fallbacks" => self.default_fallbacks = names(value),
+            "cache" if value == true => {
+                let parameters = section.get("cache_params").and_then(Value::as_object);
+                let ttl = parameters.and_then(|parameters| seconds(parameters.get("ttl")?));
+                self.cache = Some(ttl.unwrap_or_else(|| "10m".to_owned()));
+                let kind = parameters.and_then(|parameters| text(parameters, "type"));
+                if kind.is_some_and(|kind| kind != "local") {
+                    warnings.push(
+                        "cache_params.type: answers are kept in each gateway's memory".to_owned(),
+                    );
+                }
+            }
+            "cache" | "cache_params" => {}
+            _ => return false,
+        }
+        true
+    }
+
+    fn take_credentials(&mut self, list: &[Value]) {
+        for entry in list.iter().filter_map(Value::as_object) {
+            let values = entry.get("credential_values").and_then(Value::as_object);
+            if let (Some(name), Some(values)) = (text(entry, "credential_name"), values) {
+                self.credentials.push((name, values.clone()));
+            }
+        }
+    }
+
+    /// An entry of `model_list` with the credentials that it names.
+    pub(super) fn with_credentials(
+        &self,
+        entry: &Value,
+        at: &str,
+        warnings: &mut Vec<String>,
+    ) -> Map<String, Value> {
+        let mut entry = entry.as_object().cloned().unwrap_or_default();
+        let Some(Value::Object(parameters)) = entry.get_mut("litellm_params") else {
+            return entry;
+        };
+        let Some(name) = text(parameters, "litellm_credential_name") else {
+            return entry;
+        };
+        match self.credentials.iter().find(|(known, _)| *known == name) {
+            Some((_, values)) => {
+                for (name, value) in values {
+                    parameters
+                        .entry(name.clone())
+                        .or_insert_with(|| value.clone());
+                }
+            }
+            None => warnings.push(format!(
+                "{at}: there is no credential `{name}` in credential_list"
+            )),
+        }
+        entry
+    }
+}
+
+fn model_of<'a>(aliases: &'a Value, alias: &str) -> Option<&'a Map<String, Value>> {
+    aliases.get(alias)?.as_object()
+}
+
+fn names(list: &Value) -> Vec<String> {
+    let list = list.as_array().into_iter().flatten();
+    list.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// What to do about a setting without a counterpart.
+fn advice(name: &str) -> &'static str {
+    match name {
+        "master_key" => "has no counterpart in resources; start the gateway with --admin-key-file",
+        "database_url" => {
+            "has no counterpart; keys and the ledger lie in the gateway's data folder"
+        }
+        "allowed_fails" | "cooldown_time" => {
+            "has no counterpart; backends that fail are left out by themselves"
+        }
+        "success_callback" | "failure_callback" | "callbacks" => {
+            "has no counterpart; take metrics from /metrics"
+        }
+        "environment_variables" => "is not read; set them where the gateway runs",
+        "guardrails" | "mcp_servers" => "is not imported; write it by hand",
+        _ => "has no counterpart",
+    }
+}
