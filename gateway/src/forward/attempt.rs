@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use protocol::snapshot::Strategy;
 use tokio::time::timeout_at;
 
 use super::{
@@ -59,6 +60,10 @@ pub(super) async fn attempt(
             }
             Failure::Broken(chain(&error))
         })?;
+    if forward.route.strategy == Strategy::Headroom {
+        let now = Instant::now();
+        endpoint.pace.note_headroom(response.headers(), now);
+    }
     let status = response.status();
     if !status.is_success() {
         return Err(read_error(response).await);
