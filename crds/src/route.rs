@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     cache::Cache,
-    resilience::{FailureClass, Fallback},
+    resilience::{FailureClass, Fallback, Hedging, Session, SessionSource},
 };
 use crate::{
     condition::Condition,
@@ -83,6 +83,10 @@ pub struct Match {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub models: Vec<String>,
+    /// A CEL expression over the request: the Route answers only those for which it is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub when: Option<String>,
 }
 
 /// Where requests go.
@@ -100,6 +104,9 @@ pub struct Targets {
     /// How a replica of a backend is picked.
     #[serde(default)]
     pub affinity: Affinity,
+    /// What names the session of a request; requests of one session stay together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
     /// The backends, by name.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub backends: Vec<Backend>,
@@ -113,6 +120,14 @@ pub enum Strategy {
     Weighted,
     /// The healthy one with the lowest priority number.
     Failover,
+    /// Of two at random the one with less in progress, weighed by how long its answers take.
+    LeastBusy,
+    /// The one whose answers begin soonest.
+    Latency,
+    /// The one that is cheapest for the request by its prices.
+    Cost,
+    /// At random by weight and by what is left of the backends' own rate limits.
+    Headroom,
 }
 
 /// How a replica of a backend is picked.
@@ -146,6 +161,10 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub priority: Option<u32>,
+    /// A CEL expression over the request: the backend is asked only if it is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub when: Option<String>,
     /// The model's name in the forwarded request; the Model's own if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
@@ -277,6 +296,9 @@ pub struct Retries {
     #[serde(default = "default_backoff")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
     pub backoff: String,
+    /// When a second replica is asked beside a first one that is late; never if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedging: Option<Hedging>,
 }
 
 /// How long to wait.
@@ -387,6 +409,7 @@ impl Default for Retries {
         Self {
             attempts: default_attempts(),
             backoff: default_backoff(),
+            hedging: None,
         }
     }
 }

@@ -118,6 +118,11 @@ impl Accounting {
         self.guess = guess;
     }
 
+    /// Gives back what the request has reserved.
+    pub(crate) fn release(&mut self) {
+        self.reservation = Reservation::default();
+    }
+
     /// Moves the account to another route, which answers in the place of the first one.
     pub(crate) fn reroute(&mut self, route: &Route, reservation: Reservation) {
         self.entry.route.clone_from(&route.id);

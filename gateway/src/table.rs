@@ -11,6 +11,7 @@ use std::{
 use jiff::Timestamp;
 use protocol::{
     key::parse_hash,
+    routing::Session,
     snapshot::{self, GatewaySnapshot, KeyEntry, RouteEntry, Strategy, Timeouts},
 };
 use thiserror::Error;
@@ -18,8 +19,10 @@ use thiserror::Error;
 pub(crate) use self::target::Target;
 use crate::{
     cache::{self, Cache},
+    condition::{Condition, InvalidCondition},
     endpoint::Endpoints,
     fallback::Fallbacks,
+    hedging::Hedging,
     limits::{self, Registry, Rule},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
     provider::{InvalidProvider, ServiceAccounts},
@@ -53,6 +56,8 @@ pub(crate) struct Table {
     pub(crate) routes: Vec<Arc<Route>>,
     /// When the table was made; models list it as their creation.
     pub(crate) created: Timestamp,
+    /// Whether a route or a target has a condition.
+    pub(crate) has_conditions: bool,
     /// Whether anybody may use a route without a key.
     pub(crate) has_open_route: bool,
     /// The places of routes that answer a name, by the name.
@@ -97,6 +102,12 @@ pub(crate) struct Route {
     pub(crate) access: Access,
     /// What is left for retries.
     pub(crate) budget: Arc<Budget>,
+    /// What names the session of a request.
+    pub(crate) session: Option<Session>,
+    /// The requests that it answers, if not all.
+    pub(crate) when: Option<Condition>,
+    /// When a second replica is asked.
+    pub(crate) hedging: Option<Arc<Hedging>>,
     /// What it gives its callers.
     pub(crate) rules: Vec<Rule>,
     /// The answers that it gives again.
@@ -158,6 +169,14 @@ pub(crate) enum InvalidSnapshot {
         target: String,
         /// The URL.
         url: String,
+    },
+    /// A condition that cannot be read.
+    #[error("route {of}: {reason}")]
+    Condition {
+        /// The route, and the target.
+        of: String,
+        /// Why.
+        reason: InvalidCondition,
     },
     /// A provider that no request can be sent to.
     #[error("route {route}: target {target}: {source}")]
@@ -221,6 +240,7 @@ impl Table {
         }
         Ok(Self {
             version: snapshot.version.clone(),
+            has_conditions: routes.iter().any(|route| route.has_conditions()),
             has_open_route: routes
                 .iter()
                 .any(|route| matches!(route.access, Access::Open)),
@@ -322,6 +342,11 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             snapshot::Access::AnyKey => Access::AnyKey,
             snapshot::Access::Open => Access::Open,
         },
+        session: entry.session.clone(),
+        when: condition(&id, entry.when.as_deref())?,
+        hedging: entry
+            .hedging
+            .map(|settings| lasting.endpoints.hedging(&id, settings)),
         budget: lasting.endpoints.budget(&id),
         rules: limits::rules(&id, &entry.limits, &entry.budgets, &lasting.meters),
         cache: entry
@@ -329,6 +354,22 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             .map(|settings| lasting.caches.cache(&id, settings)),
         id,
     })
+}
+
+/// The condition of a route, or of a target.
+fn condition(of: &str, source: Option<&str>) -> Result<Option<Condition>, InvalidSnapshot> {
+    let compiled = source.map(Condition::compile).transpose();
+    compiled.map_err(|reason| InvalidSnapshot::Condition {
+        of: of.to_owned(),
+        reason,
+    })
+}
+
+impl Route {
+    /// Whether it, or a target of it, has a condition.
+    fn has_conditions(&self) -> bool {
+        self.when.is_some() || self.targets.iter().any(|target| target.when.is_some())
+    }
 }
 
 impl Pattern {

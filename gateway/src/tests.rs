@@ -14,6 +14,7 @@ mod outage;
 mod people;
 mod providers;
 mod raw;
+mod steering;
 mod streams;
 mod surfaces;
 mod swap;

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use protocol::snapshot::Strategy;
 use tokio::time::timeout_at;
 
 use super::{
@@ -61,6 +62,10 @@ pub(super) async fn attempt(
         .await
         .map_err(no_token)?;
     let response = ask(forward, request, (first_byte_by, limit)).await?;
+    if forward.route.strategy == Strategy::Headroom {
+        let now = Instant::now();
+        endpoint.pace.note_headroom(response.headers(), now);
+    }
     let status = response.status();
     if !status.is_success() {
         if status == StatusCode::UNAUTHORIZED {

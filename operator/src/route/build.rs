@@ -70,6 +70,10 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             strategy: match route.strategy {
                 Picked::Weighted => Strategy::Weighted,
                 Picked::Failover => Strategy::Failover,
+                Picked::LeastBusy => Strategy::LeastBusy,
+                Picked::Latency => Strategy::Latency,
+                Picked::Cost => Strategy::Cost,
+                Picked::Headroom => Strategy::Headroom,
             },
             affinity: match route.affinity {
                 crds::route::Affinity::None => Affinity::None,
@@ -91,6 +95,9 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             budgets: route.budgets.clone(),
             cache: route.cache,
             fallbacks: route.fallbacks.clone(),
+            hedging: route.hedging,
+            session: route.session.clone(),
+            when: route.when.clone(),
         },
     }
 }
@@ -102,6 +109,7 @@ fn target(backend: &ValidBackend) -> Target {
         endpoints: backend.endpoints.clone(),
         weight: backend.weight,
         priority: backend.priority,
+        when: backend.when.clone(),
         prices: backend.prices,
         ..Target::default()
     };

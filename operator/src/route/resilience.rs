@@ -1,7 +1,17 @@
 //! What a Route does when a backend gives no answer, as the gateway takes it.
 
-use crds::route;
-use protocol::routing::{FailureClass, Fallback};
+use std::panic::catch_unwind;
+
+use crds::route::{self, SessionSource};
+use protocol::routing::{FailureClass, Fallback, Hedging, Session};
+
+use super::validate::InvalidRoute;
+use crate::quantities::duration;
+
+/// The name of the Route's own 95th percentile.
+const P95: &str = "p95";
+/// In how many of a hundred requests a second replica is asked, if a Route does not say.
+const HEDGED_PERCENT: u32 = 2;
 
 pub(super) fn fallbacks(fallbacks: &[route::Fallback]) -> Vec<Fallback> {
     let fallbacks = fallbacks.iter().map(|fallback| Fallback {
@@ -20,4 +30,58 @@ fn class(class: route::FailureClass) -> FailureClass {
         route::FailureClass::ContentPolicy => FailureClass::ContentPolicy,
         route::FailureClass::ColdStart => FailureClass::ColdStart,
     }
+}
+
+/// How second replicas are asked.
+pub(super) fn hedging(wanted: Option<&route::Hedging>) -> Result<Option<Hedging>, InvalidRoute> {
+    let Some(wanted) = wanted else {
+        return Ok(None);
+    };
+    let after = wanted.after.as_deref().filter(|after| *after != P95);
+    let after = after.map(|after| {
+        let length = duration(after).and_then(|length| u64::try_from(length.as_millis()).ok());
+        length.ok_or_else(|| InvalidRoute::Duration {
+            path: "spec.retries.hedging.after",
+            value: after.to_owned(),
+        })
+    });
+    Ok(Some(Hedging {
+        after_millis: after.transpose()?,
+        permille: wanted.percent.unwrap_or(HEDGED_PERCENT) * 10,
+    }))
+}
+
+/// What names the session of a request.
+pub(super) fn session(wanted: Option<&route::Session>) -> Option<Session> {
+    let wanted = wanted?;
+    let name = || wanted.name.clone().unwrap_or_default();
+    Some(match wanted.by {
+        SessionSource::Header => Session::Header(name().to_ascii_lowercase()),
+        SessionSource::Cookie => Session::Cookie(name()),
+        SessionSource::User => Session::User,
+        SessionSource::PromptCacheKey => Session::PromptCacheKey,
+        SessionSource::Key => Session::Key,
+    })
+}
+
+/// Checks a condition.
+pub(super) fn condition(
+    path: impl Fn() -> String,
+    source: Option<&String>,
+) -> Result<Option<String>, InvalidRoute> {
+    let Some(source) = source else {
+        return Ok(None);
+    };
+    // The parser comes from outside and is fed by users: a panic in it is a bad expression, not our end.
+    let reason = match catch_unwind(|| cel::Program::compile(source)) {
+        Ok(Ok(_)) => return Ok(Some(source.clone())),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the parser gave up".to_owned(),
+    };
+    let reason: Vec<&str> = reason.split_whitespace().collect();
+    Err(InvalidRoute::Condition {
+        path: path(),
+        value: source.clone(),
+        reason: reason.join(" "),
+    })
 }

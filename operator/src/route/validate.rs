@@ -9,7 +9,7 @@ use crds::{
 };
 use jiff::Timestamp;
 use protocol::{
-    routing::Fallback,
+    routing::{Fallback, Hedging, Session},
     snapshot::{Access, Budget, Cache, Limit, Prices},
 };
 use thiserror::Error;
@@ -34,6 +34,12 @@ pub(crate) enum InvalidRoute {
         "{path} is `{value}`; write US dollars with at most nine decimals and below ten thousand million, as 0.25"
     )]
     Dollars { path: String, value: String },
+    #[error("{path} is `{value}`, which is no CEL expression: {reason}")]
+    Condition {
+        path: String,
+        value: String,
+        reason: String,
+    },
     #[error("{path} is `{value}`; write a duration of at least 1ms and at most 168h, as 1m")]
     Window { path: String, value: String },
     #[error(
@@ -45,7 +51,10 @@ pub(crate) enum InvalidRoute {
 impl InvalidRoute {
     pub(super) const fn reason(&self) -> Reason {
         match self {
-            Self::Duration { .. } | Self::Dollars { .. } | Self::Window { .. } => Reason::Invalid,
+            Self::Duration { .. }
+            | Self::Dollars { .. }
+            | Self::Window { .. }
+            | Self::Condition { .. } => Reason::Invalid,
             Self::Conflict { .. } => Reason::Conflict,
         }
     }
@@ -72,6 +81,9 @@ pub(crate) struct ValidRoute {
     pub(super) budgets: Vec<Budget>,
     pub(super) cache: Option<Cache>,
     pub(super) fallbacks: Vec<Fallback>,
+    pub(super) hedging: Option<Hedging>,
+    pub(super) session: Option<Session>,
+    pub(super) when: Option<String>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -83,6 +95,7 @@ pub(super) struct ValidBackend {
     pub(super) endpoints: Vec<String>,
     pub(super) weight: u32,
     pub(super) priority: u32,
+    pub(super) when: Option<String>,
     /// Who answers, if not our engine.
     pub(super) provider: Option<Box<ExternalEngine>>,
     pub(super) prices: Option<Prices>,
@@ -101,6 +114,8 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
     let mut backends = Vec::new();
     for (index, backend) in spec.targets.backends.iter().enumerate() {
         let prices = limits::prices(index, backend.prices.as_ref())?;
+        let path = || format!("spec.targets.backends[{index}].when");
+        resilience::condition(path, backend.when.as_ref())?;
         match resolve(
             index,
             backend,
@@ -137,6 +152,9 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         budgets: limits::budgets(&spec.budgets)?,
         cache: cache::cache(spec.cache.as_ref())?,
         fallbacks: resilience::fallbacks(&spec.fallbacks),
+        hedging: resilience::hedging(spec.retries.hedging.as_ref())?,
+        session: resilience::session(spec.targets.session.as_ref()),
+        when: resilience::condition(|| "spec.match.when".to_owned(), spec.r#match.when.as_ref())?,
         unresolved,
     })
 }
@@ -179,6 +197,7 @@ fn resolve(
         endpoints,
         weight: backend.weight.unwrap_or(1),
         priority: backend.priority.unwrap_or(0),
+        when: backend.when.clone(),
         provider,
         prices,
     })
