@@ -1,6 +1,7 @@
 //! Route: which models answer to which names, for whom.
 
 mod cache;
+mod guard;
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,13 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::cache::Cache;
+pub use self::{
+    cache::Cache,
+    guard::{
+        Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
+        RegexGuard, ToolsGuard,
+    },
+};
 use crate::{
     condition::Condition,
     reference::NameRef,
@@ -62,6 +69,10 @@ pub struct RouteSpec {
     /// Answers that are given again to equal requests; none if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+    /// What looks at requests and answers, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub guards: Vec<Guard>,
 }
 
 /// Which requests a route answers.

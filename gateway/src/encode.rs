@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) use self::{
-    events::Tally,
+    events::{Tally, end_of_event},
     stream::{Streaming, replay, stream},
 };
 use crate::{

@@ -21,6 +21,7 @@ use crate::{
     encode::{self, Body, CACHE, JSON, Streaming},
     fault::Fault,
     forward::{Answer, Answered, Failed, Forward, Refusal, forward},
+    guard::Session,
     ledger::{Ledger, LedgerError},
     limits::{self, Need, Registry},
     metrics::Metrics,
@@ -181,10 +182,25 @@ impl Gateway {
                 .await
                 .map_err(|error| unaccounted(&error))?;
         }
-        let held = Held {
+        let mut held = Held {
             accounting,
             permit,
             lead: None,
+            guards: None,
+        };
+        let decoded = match &route.guards {
+            None => decoded,
+            Some(guards) => {
+                let mut session = Session::new(guards, &route.id, &call, &self.metrics);
+                let guarded = session.request(&decoded.body);
+                match guarded.and_then(|body| decoded.with_body(body)) {
+                    Ok(decoded) => {
+                        held.guards = Some(Box::new(session));
+                        decoded
+                    }
+                    Err(fault) => return refuse(fault, held.accounting).await,
+                }
+            }
         };
         let Some(cache) = &route.cache else {
             return self.ask(&call, &route, &decoded, held).await;
@@ -194,7 +210,7 @@ impl Gateway {
         let word = found.word();
         self.metrics.count_cache(&route.id, word);
         let mut response = match found {
-            Found::Kept(kept) => answer_again(&route, &decoded, &kept, held.accounting).await?,
+            Found::Kept(kept) => answer_again(&route, &decoded, &kept, held).await?,
             Found::Missing(lead) => {
                 let held = Held {
                     lead: Some(lead),
@@ -273,6 +289,8 @@ struct Held {
     permit: OwnedSemaphorePermit,
     /// The duty to keep the answer for equal requests.
     lead: Option<Lead>,
+    /// What looks at the answer.
+    guards: Option<Box<Session>>,
 }
 
 /// Gives an answer again, once the ledger knows of it.
@@ -280,8 +298,13 @@ async fn answer_again(
     route: &Route,
     decoded: &Decoded,
     kept: &Kept,
-    mut accounting: Accounting,
+    held: Held,
 ) -> Result<Response<Body>, Fault> {
+    let Held {
+        mut accounting,
+        guards,
+        ..
+    } = held;
     let mut targets = route.targets.iter();
     if let Some(target) = targets.find(|target| target.name == kept.target) {
         accounting.answered_by(target);
@@ -290,17 +313,26 @@ async fn answer_again(
     if kept.form == Form::Stream {
         accounting.note_stream();
     }
+    let guarded = match (guards, kept.form) {
+        (None, _) => Ok(kept.body.clone()),
+        (Some(mut session), Form::Whole) => session.answer(decoded.operation, kept.body.clone()),
+        (Some(session), Form::Stream) => session.into_stream(decoded.operation).all(&kept.body),
+    };
+    let body = match guarded {
+        Ok(body) => body,
+        Err(fault) => return refuse(fault, accounting).await,
+    };
     let limits = accounting.limit_headers().clone();
     accounting
         .finish(Ending::Complete)
         .await
         .map_err(|error| unaccounted(&error))?;
     let mut response = match kept.form {
-        Form::Whole => encode::whole(StatusCode::OK, JSON, kept.body.clone()),
+        Form::Whole => encode::whole(StatusCode::OK, JSON, body),
         Form::Stream => {
             let options = decoded.fields.stream_options.as_ref();
             let shows_usage = options.is_some_and(|options| options.include_usage);
-            encode::replay(decoded.operation, shows_usage, &kept.body)
+            encode::replay(decoded.operation, shows_usage, &body)
         }
     };
     response.headers_mut().extend(limits);
@@ -321,6 +353,7 @@ async fn answer(
         mut accounting,
         permit,
         lead,
+        guards,
     } = held;
     let target = &route.targets[answered.target];
     let recorder = lead.map(|lead| Recorder::new(lead, &target.name, call.operation));
@@ -337,13 +370,21 @@ async fn answer(
         } => {
             let tokens = provider::openai::decode_response(&body);
             accounting.count(tokens);
+            if let Some(recorder) = recorder {
+                recorder.keep_whole(status, &body, tokens);
+            }
+            let guarded = match guards {
+                None => Ok(body),
+                Some(mut session) => session.answer(call.operation, body),
+            };
+            let body = match guarded {
+                Ok(body) => body,
+                Err(fault) => return refuse(fault, accounting).await,
+            };
             accounting
                 .finish(Ending::Complete)
                 .await
                 .map_err(|error| unaccounted(&error))?;
-            if let Some(recorder) = recorder {
-                recorder.keep_whole(status, &body, tokens);
-            }
             encode::whole(status, content_type, body)
         }
         Answer::Stream { first, rest, lease } => {
@@ -359,6 +400,9 @@ async fn answer(
                 lease,
                 accounting,
                 recorder,
+                guard: guards
+                    .filter(|session| session.has_answers())
+                    .map(|session| Box::new(session.into_stream(call.operation))),
                 operation: call.operation,
                 shows_usage: options.is_some_and(|options| options.include_usage),
                 idle: Duration::from_millis(route.timeouts.stream_idle_millis),
@@ -369,6 +413,15 @@ async fn answer(
     };
     response.headers_mut().extend(limits);
     Ok(response)
+}
+
+/// Refuses a request, or withholds its answer, once the ledger knows of it.
+async fn refuse(fault: Fault, mut accounting: Accounting) -> Result<Response<Body>, Fault> {
+    if let Err(error) = accounting.finish(Ending::Failed(fault.kind.status())).await {
+        // Nothing was given away: the client is told of the refusal, not of the ledger's.
+        error!(%error, "a refused request is not in the ledger");
+    }
+    Err(fault)
 }
 
 /// Tells why there is no answer, once the ledger knows of it.

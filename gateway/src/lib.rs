@@ -15,6 +15,7 @@ mod endpoint;
 mod fault;
 mod forward;
 mod gateway;
+mod guard;
 mod ledger;
 mod limits;
 mod metrics;

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::{
     cache::{self, Cache},
     endpoint::{Caches, Endpoint, Endpoints},
+    guard::Guards,
     limits::{self, Registry, Rule},
     metrics::TargetSeries,
     retry::Budget,
@@ -100,6 +101,8 @@ pub(crate) struct Route {
     pub(crate) rules: Vec<Rule>,
     /// The answers that it gives again.
     pub(crate) cache: Option<Arc<Cache>>,
+    /// What looks at its requests and answers.
+    pub(crate) guards: Option<Arc<Guards>>,
 }
 
 /// A place that answers requests.
@@ -166,6 +169,16 @@ pub(crate) enum InvalidSnapshot {
         route: String,
         /// The target.
         target: String,
+    },
+    /// A guard that cannot be compiled.
+    #[error("route {route}: guard {guard}: {reason}")]
+    Guard {
+        /// The route.
+        route: String,
+        /// The guard.
+        guard: String,
+        /// Why.
+        reason: String,
     },
     /// A time that is not RFC 3339.
     #[error("key {key}: `{expires}` is not an RFC 3339 time")]
@@ -330,8 +343,19 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         cache: entry
             .cache
             .map(|settings| lasting.caches.cache(&id, settings)),
+        guards: guards(&id, entry)?,
         id,
     })
+}
+
+fn guards(route: &str, entry: &RouteEntry) -> Result<Option<Arc<Guards>>, InvalidSnapshot> {
+    let compiled = Guards::compile(&entry.guards);
+    let compiled = compiled.map_err(|(guard, reason)| InvalidSnapshot::Guard {
+        route: route.to_owned(),
+        guard,
+        reason,
+    });
+    Ok(compiled?.map(Arc::new))
 }
 
 fn is_http(url: &str) -> bool {

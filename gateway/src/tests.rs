@@ -4,6 +4,7 @@ mod affinity;
 mod anthropic;
 mod cache;
 mod failures;
+mod guards;
 mod harness;
 mod keys;
 mod limits;

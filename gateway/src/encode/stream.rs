@@ -26,6 +26,7 @@ use crate::{
     call::{Operation, Surface},
     endpoint::Lease,
     fault::Fault,
+    guard::StreamGuard,
 };
 
 /// A stream on its way through; dropping it cancels the upstream and accounts for what was seen.
@@ -41,6 +42,8 @@ pub(crate) struct Streaming {
     pub(crate) accounting: Accounting,
     /// Records the stream for requests that ask for the same.
     pub(crate) recorder: Option<Recorder>,
+    /// Looks at the events.
+    pub(crate) guard: Option<Box<StreamGuard>>,
     /// What was asked for.
     pub(crate) operation: Operation,
     /// Whether the client asked for the usage.
@@ -59,6 +62,16 @@ struct Break {
     message: String,
     /// Whether it speaks against the endpoint.
     is_harmful: bool,
+}
+
+impl From<Fault> for Break {
+    fn from(fault: Fault) -> Self {
+        Self {
+            kind: fault.kind,
+            message: fault.message,
+            is_harmful: false,
+        }
+    }
 }
 
 struct State {
@@ -123,8 +136,9 @@ async fn step(mut state: State) -> Option<(Bytes, State)> {
                 state.is_over = true;
                 let tally = state.events.tally();
                 if tally.is_done || tally.is_error {
+                    let rest = held_back(&mut state);
                     end(&mut state, Ending::Complete).await;
-                    return None;
+                    return (!rest.is_empty()).then_some((rest, state));
                 }
                 let message = "The model's server ended the stream before the answer was complete."
                     .to_owned();
@@ -170,11 +184,26 @@ async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
     if let Some(recorder) = &mut state.streaming.recorder {
         recorder.push(&data);
     }
-    state.events.push(data).map(Some).map_err(|error| Break {
+    let shown = state.events.push(data).map_err(|error| Break {
         kind: ErrorKind::UpstreamFailed,
         message: format!("The model's server sent a stream that cannot be passed on: {error}."),
         is_harmful: true,
+    })?;
+    let Some(guard) = &mut state.streaming.guard else {
+        return Ok(Some(shown));
+    };
+    guard.push(&shown).map(Some).map_err(|fault| {
+        // What it still holds is withheld too.
+        state.streaming.guard = None;
+        Break::from(fault)
     })
+}
+
+/// What a guard still holds of a stream that has ended; nothing if it withholds that.
+fn held_back(state: &mut State) -> Bytes {
+    let guard = state.streaming.guard.take();
+    let rest = guard.and_then(|mut guard| guard.finish().ok());
+    rest.unwrap_or_default()
 }
 
 /// The upstream's next frame, unless it is late.
@@ -241,15 +270,20 @@ async fn broken(state: &mut State, cut: Break) -> Bytes {
     if is_harmful {
         lease.endpoint().note_failure(Instant::now());
     }
+    let rest = held_back(state);
     end(state, Ending::Failed(kind.status())).await;
     let fault = Fault::new(kind, message);
-    match state.streaming.operation.surface() {
+    let event = match state.streaming.operation.surface() {
         Surface::OpenAi => Event::data(text(&fault.body())).encode(),
         Surface::Anthropic => Event {
             event: "error".to_owned(),
             ..Event::data(text(&fault.anthropic_body()))
         }
         .encode(),
+    };
+    match rest.is_empty() {
+        true => event,
+        false => Bytes::from([rest, event].concat()),
     }
 }
 

@@ -89,6 +89,7 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             limits: route.limits.clone(),
             budgets: route.budgets.clone(),
             cache: route.cache,
+            guards: route.guards.clone(),
         },
     }
 }

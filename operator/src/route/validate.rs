@@ -10,14 +10,14 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     secret::SecretString,
-    snapshot::{Access, Budget, Cache, Limit, Prices},
+    snapshot::{Access, Budget, Cache, Guard, Limit, Prices},
 };
 use thiserror::Error;
 
 use super::{
     cache,
     dereference::{FoundModel, World},
-    limits,
+    guards, limits,
 };
 use crate::{
     model::{self, ValidEngine},
@@ -36,6 +36,8 @@ pub(crate) enum InvalidRoute {
     Dollars { path: String, value: String },
     #[error("{path} is `{value}`; write a duration of at least 1ms and at most 168h, as 1m")]
     Window { path: String, value: String },
+    #[error("{path} cannot be used: {reason}")]
+    Pattern { path: String, reason: String },
     #[error(
         "the Route `{route}` came first and answers `{pattern}`; remove the pattern from one of the two"
     )]
@@ -45,7 +47,10 @@ pub(crate) enum InvalidRoute {
 impl InvalidRoute {
     pub(super) const fn reason(&self) -> Reason {
         match self {
-            Self::Duration { .. } | Self::Dollars { .. } | Self::Window { .. } => Reason::Invalid,
+            Self::Duration { .. }
+            | Self::Dollars { .. }
+            | Self::Window { .. }
+            | Self::Pattern { .. } => Reason::Invalid,
             Self::Conflict { .. } => Reason::Conflict,
         }
     }
@@ -70,6 +75,7 @@ pub(crate) struct ValidRoute {
     pub(super) limits: Vec<Limit>,
     pub(super) budgets: Vec<Budget>,
     pub(super) cache: Option<Cache>,
+    pub(super) guards: Vec<Guard>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -132,6 +138,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
         cache: cache::cache(spec.cache.as_ref())?,
+        guards: guards::guards(&spec.guards)?,
         unresolved,
     })
 }
