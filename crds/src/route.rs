@@ -2,6 +2,7 @@
 
 mod cache;
 mod guard;
+mod resilience;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ pub use self::{
         Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
         RegexGuard, ToolsGuard,
     },
+    resilience::{FailureClass, Fallback},
 };
 use crate::{
     condition::Condition,
@@ -52,6 +54,10 @@ pub struct RouteSpec {
     /// How failures are retried.
     #[serde(default)]
     pub retries: Retries,
+    /// What takes over when a backend gives no answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub fallbacks: Vec<Fallback>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -282,6 +288,10 @@ pub struct Timeouts {
     #[serde(default = "default_request")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
     pub request: String,
+    /// For a connection to a backend.
+    #[serde(default = "default_connect")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
+    pub connect: String,
     /// For the first token of the answer.
     #[serde(default = "default_first_token")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
@@ -386,6 +396,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             request: default_request(),
+            connect: default_connect(),
             first_token: default_first_token(),
             stream_idle: default_stream_idle(),
         }
@@ -406,6 +417,10 @@ fn default_backoff() -> String {
 
 fn default_request() -> String {
     "10m".to_owned()
+}
+
+fn default_connect() -> String {
+    "5s".to_owned()
 }
 
 fn default_first_token() -> String {

@@ -1,9 +1,8 @@
 //! Encode: what goes back to the client: whole answers, streams, lists, and faults in OpenAI's shape.
 
 mod events;
+mod raw;
 mod stream;
-
-use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -11,9 +10,11 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use protocol::openai::ErrorKind;
 use serde::Serialize;
 use serde_json::Value;
+use thiserror::Error;
 
 pub(crate) use self::{
     events::{Tally, end_of_event},
+    raw::{Raw, raw},
     stream::{Streaming, replay, stream},
 };
 use crate::{
@@ -23,18 +24,26 @@ use crate::{
 };
 
 /// The body of every answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, Cut>;
+
+/// Why the connection to a client is cut: the answer is not complete, and nothing in it could say so.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the answer was cut off")]
+pub(crate) struct Cut;
 
 /// The header that names the request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header that tells whether the answer is one that was given before.
 pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
+/// The header that names the target that answered.
+pub(crate) const TARGET: HeaderName = HeaderName::from_static("x-gateway-target");
 /// The content type of JSON.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A complete answer.
 pub(crate) fn whole(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Full::new(body).boxed_unsync());
+    let body = Full::new(body).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = status;
     response
         .headers_mut()
@@ -93,6 +102,7 @@ pub(crate) fn refusal(refusal: Refusal, surface: Surface) -> Response<Body> {
         status,
         content_type,
         retry_after,
+        retry_in: _,
         body,
     } = error;
     let parsed = serde_json::from_slice::<Value>(&body).ok();
@@ -142,6 +152,7 @@ mod tests {
                 status: StatusCode::from_u16(status).unwrap(),
                 content_type: HeaderValue::from_static("application/json"),
                 retry_after: Some(HeaderValue::from_static("7")),
+                retry_in: None,
                 body: Bytes::from_static(body.as_bytes()),
             }),
             Surface::OpenAi,

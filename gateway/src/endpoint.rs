@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
@@ -16,6 +16,7 @@ use http::Uri;
 use parking_lot::Mutex;
 
 use self::health::Health;
+pub(crate) use self::health::{Aside, Standing};
 use crate::{
     call::Operation,
     prefix::{ENTRIES_DEFAULT, Picker, Seat},
@@ -25,8 +26,8 @@ use crate::{
 /// One replica of a target.
 pub(crate) struct Endpoint {
     url: String,
-    /// By operation.
-    uris: Vec<Uri>,
+    /// By operation, made when somebody asks for one.
+    uris: [OnceLock<Box<Uri>>; Operation::ALL.len()],
     in_flight: AtomicUsize,
     health: Mutex<Health>,
 }
@@ -61,11 +62,11 @@ impl Drop for Lease {
 
 impl Endpoint {
     fn new(url: &str) -> Option<Self> {
-        let base = url.trim_end_matches('/');
-        let uri = |operation: Operation| format!("{base}{}", operation.path()).parse::<Uri>().ok();
+        // The paths differ in nothing that a URI may not have, so that one speaks for all.
+        address(url, Operation::Chat).parse::<Uri>().ok()?;
         Some(Self {
             url: url.to_owned(),
-            uris: Operation::ALL.into_iter().map(uri).collect::<Option<_>>()?,
+            uris: Default::default(),
             in_flight: AtomicUsize::new(0),
             health: Mutex::default(),
         })
@@ -78,7 +79,8 @@ impl Endpoint {
 
     /// Where requests for this operation go.
     pub(crate) fn uri(&self, operation: Operation) -> &Uri {
-        &self.uris[operation as usize]
+        self.uris[operation as usize]
+            .get_or_init(|| Box::new(address(&self.url, operation).parse().unwrap_or_default()))
     }
 
     /// Requests in progress.
@@ -86,9 +88,14 @@ impl Endpoint {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// How it stands.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        self.health.lock().standing(now)
+    }
+
     /// Whether a request may be sent now.
     pub(crate) fn is_usable(&self, now: Instant) -> bool {
-        self.health.lock().is_usable(now)
+        self.standing(now) == Standing::Usable
     }
 
     /// Begins a request; one that finds the endpoint ejected is its probe.
@@ -101,14 +108,29 @@ impl Endpoint {
     }
 
     /// Notes that the endpoint answered.
-    pub(crate) fn note_success(&self) {
-        self.health.lock().succeed();
+    pub(crate) fn note_success(&self, now: Instant) {
+        self.health.lock().succeed(now);
+    }
+
+    /// Sets it aside until then: it is alive, but takes no requests.
+    pub(crate) fn set_aside(&self, until: Instant, why: Aside) {
+        self.health.lock().set_aside(until, why);
     }
 
     /// Notes that the endpoint did not answer; whether that ejects it.
     pub(crate) fn note_failure(&self, now: Instant) -> bool {
         self.health.lock().fail(now)
     }
+}
+
+/// The URL of an operation at a server with this base URL.
+fn address(url: &str, operation: Operation) -> String {
+    let base = url.trim_end_matches('/');
+    let base = match operation.is_beside_v1() {
+        true => base.strip_suffix("/v1").unwrap_or(base),
+        false => base,
+    };
+    format!("{base}{}", operation.path())
 }
 
 /// What is known of the caches of a target's replicas.
@@ -130,25 +152,51 @@ impl Caches {
     }
 }
 
-/// All endpoints that any table in use names, by URL, and the retry budgets of all routes.
+/// The SHA-256 of a credential.
+pub(crate) type Digest = [u8; 32];
+
+/// What makes an endpoint: one server has a health of its own for each model and each credential.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    url: String,
+    model: String,
+    credential: Option<Digest>,
+}
+
+/// All endpoints that any table in use names, and the retry budgets of all routes.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
-    by_url: Mutex<HashMap<String, Weak<Endpoint>>>,
+    known: Mutex<HashMap<Identity, Weak<Endpoint>>>,
     budgets: Mutex<HashMap<String, Weak<Budget>>>,
     pickers: Mutex<HashMap<String, Weak<Picker>>>,
 }
 
 impl Endpoints {
-    /// The endpoint of this URL; `None` if no request can be sent there.
-    pub(crate) fn get(&self, url: &str) -> Option<Arc<Endpoint>> {
-        let mut by_url = self.by_url.lock();
-        by_url.retain(|_, endpoint| 0 < endpoint.strong_count());
-        if let Some(endpoint) = by_url.get(url).and_then(Weak::upgrade) {
+    /// The endpoint of this URL for a model and a credential; `None` if no request can be sent there.
+    pub(crate) fn get(
+        &self,
+        url: &str,
+        model: &str,
+        credential: Option<Digest>,
+    ) -> Option<Arc<Endpoint>> {
+        let identity = Identity {
+            url: url.to_owned(),
+            model: model.to_owned(),
+            credential,
+        };
+        let mut known = self.known.lock();
+        if let Some(endpoint) = known.get(&identity).and_then(Weak::upgrade) {
             return Some(endpoint);
         }
         let endpoint = Arc::new(Endpoint::new(url)?);
-        by_url.insert(url.to_owned(), Arc::downgrade(&endpoint));
+        known.insert(identity, Arc::downgrade(&endpoint));
         Some(endpoint)
+    }
+
+    /// Forgets the endpoints that no table names any more.
+    pub(crate) fn sweep(&self) {
+        let mut known = self.known.lock();
+        known.retain(|_, endpoint| 0 < endpoint.strong_count());
     }
 
     /// What is known of the caches of a target's replicas; `None` if there are too many of them.

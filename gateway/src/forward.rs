@@ -2,6 +2,10 @@
 
 mod attempt;
 mod candidates;
+mod failure;
+mod opening;
+mod recognise;
+mod retry_after;
 
 use std::{
     sync::Arc,
@@ -9,17 +13,29 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
-use protocol::openai::ErrorKind;
+use protocol::{openai::ErrorKind, routing::FailureClass};
 use rand::Rng;
 use tracing::{debug, warn};
 
-use self::candidates::Candidates;
+pub(crate) use self::failure::UpstreamError;
+use self::{candidates::Candidates, failure::Failure};
 use crate::{
-    call::Call, decode::Decoded, endpoint::Lease, fault::Fault, metrics::Metrics,
-    prefix::Prediction, provider, retry, table::Route, upstream::Upstream,
+    call::Call,
+    decode::Decoded,
+    endpoint::{Aside, Endpoint, Lease, Standing},
+    fault::Fault,
+    metrics::Metrics,
+    prefix::Prediction,
+    provider::Unsendable,
+    retry,
+    table::Route,
+    upstream::Upstream,
 };
+
+/// How long an endpoint is left out that refused the gateway's credential.
+const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(30);
 
 /// What one request is forwarded with.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +50,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) call: &'a Call,
     /// The request.
     pub(crate) decoded: &'a Decoded,
+    /// The request's headers, of which providers may see a few.
+    pub(crate) headers: &'a HeaderMap,
 }
 
 /// An answer, and which of the route's targets gave it.
@@ -68,63 +86,17 @@ pub(crate) enum Answer {
         /// The place at the endpoint, held until the stream ends.
         lease: Lease,
     },
-}
-
-/// Why an attempt gave no answer that the client can have.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// No connection, or it broke before the answer was complete.
-    Broken(String),
-    /// No answer in time.
-    Timeout(&'static str, Duration),
-    /// An answer over the limit.
-    TooLong,
-    /// An error of the upstream's.
-    Status(UpstreamError),
-}
-
-/// An upstream's own words.
-#[derive(Debug)]
-pub(crate) struct UpstreamError {
-    /// The status, 400 or above.
-    pub(crate) status: StatusCode,
-    /// The content type.
-    pub(crate) content_type: HeaderValue,
-    /// When the upstream wants to be asked again.
-    pub(crate) retry_after: Option<HeaderValue>,
-    /// The body, up to a limit.
-    pub(crate) body: Bytes,
-}
-
-impl Failure {
-    /// Whether another try may do better.
-    fn is_retryable(&self) -> bool {
-        match self {
-            Self::Broken(_) | Self::Timeout(..) => true,
-            Self::TooLong => false,
-            Self::Status(error) => {
-                matches!(error.status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
-            }
-        }
-    }
-
-    /// Whether it speaks against the endpoint's health: being busy does not.
-    fn is_harmful(&self) -> bool {
-        match self {
-            Self::Broken(_) | Self::Timeout(..) => true,
-            Self::TooLong => false,
-            Self::Status(error) => error.status.is_server_error(),
-        }
-    }
-
-    fn describe(&self) -> String {
-        match self {
-            Self::Broken(reason) => reason.clone(),
-            Self::Timeout(what, limit) => format!("no {what} within {limit:?}"),
-            Self::TooLong => "the answer is over the limit".to_owned(),
-            Self::Status(error) => format!("status {}", error.status),
-        }
-    }
+    /// The beginning of sounds, which are played as they come.
+    Raw {
+        /// The content type.
+        content_type: HeaderValue,
+        /// The bytes that came first.
+        first: Bytes,
+        /// The rest.
+        rest: Incoming,
+        /// The place at the endpoint, held until the answer ends.
+        lease: Lease,
+    },
 }
 
 /// How a request ended that got no answer.
@@ -132,6 +104,8 @@ impl Failure {
 pub(crate) struct Failed {
     /// The target that was tried last; `None` if there was none to try.
     pub(crate) target: Option<usize>,
+    /// What kind of failure it was; `None` for what nobody else would answer better either.
+    pub(crate) class: Option<FailureClass>,
     /// What the client is told.
     pub(crate) refusal: Refusal,
 }
@@ -161,8 +135,8 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
         let Some(candidate) = next else { break };
         if let Some((_, failure)) = &last {
-            if candidate.is_repeat && matches!(failure, Failure::Timeout(..)) {
-                // Everybody was asked once, and the last one was too slow: asking again makes it slower.
+            if candidate.is_repeat && !failure.may_pass() {
+                // Everybody was asked once, and asking again would not help.
                 break;
             }
             if !route.budget.withdraw() {
@@ -185,10 +159,18 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         }
         let target = &route.targets[candidate.target];
         let sent = Instant::now();
-        let body = provider::openai::encode_request(forward.decoded, &target.model);
-        match attempt::attempt(&forward, target, &candidate.endpoint, body, deadline).await {
+        let outgoing = target
+            .provider
+            .encode_request(call, forward.decoded, &target.model);
+        let outcome = match outgoing {
+            Ok(outgoing) => {
+                attempt::attempt(&forward, target, &candidate.endpoint, outgoing, deadline).await
+            }
+            Err(unsendable) => Err(Failure::Unsendable(unsendable)),
+        };
+        match outcome {
             Ok(answer) => {
-                candidate.endpoint.note_success();
+                candidate.endpoint.note_success(Instant::now());
                 return Ok(Answered {
                     target: candidate.target,
                     answer,
@@ -197,9 +179,13 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
             }
             Err(failure) => {
                 note(&forward, candidate.target, &candidate.endpoint, &failure);
-                let is_final = !failure.is_retryable() || deadline <= Instant::now();
+                let class = failure.class();
+                let tries_next = class.is_some_and(|class| route.fallbacks.tries_next(class));
+                if failure.is_of_target() {
+                    candidates.leave_target();
+                }
                 last = Some((candidate.target, failure));
-                if is_final {
+                if !tries_next || deadline <= Instant::now() {
                     break;
                 }
             }
@@ -208,12 +194,11 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
     Err(refuse(route, last))
 }
 
-fn note(
-    forward: &Forward<'_>,
-    target: usize,
-    endpoint: &Arc<crate::endpoint::Endpoint>,
-    failure: &Failure,
-) {
+fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {
+    if matches!(failure, Failure::Unsendable(_)) {
+        // Nobody was asked: that says nothing of the endpoint.
+        return;
+    }
     let route = &forward.route.id;
     let name = &forward.route.targets[target].name;
     let upstream = endpoint.url();
@@ -250,18 +235,69 @@ fn note(
             error,
             "an upstream refused"
         );
-        endpoint.note_success();
+        endpoint.note_success(Instant::now());
+        set_aside(forward, endpoint, failure);
+    }
+}
+
+/// Leaves out an endpoint that said that it takes no requests for now, or none of ours.
+fn set_aside(forward: &Forward<'_>, endpoint: &Endpoint, failure: &Failure) {
+    let Failure::Status(error) = failure else {
+        return;
+    };
+    let (wait, why) = match (failure.class(), error.retry_in) {
+        (Some(FailureClass::RateLimit), Some(wait)) => (wait, Aside::RateLimit),
+        (Some(FailureClass::Error), _) if error.is_unauthorized() => {
+            (UNAUTHORIZED_PAUSE, Aside::Unauthorized)
+        }
+        _ => return,
+    };
+    let (route, upstream) = (&forward.route.id, endpoint.url());
+    warn!(
+        route,
+        upstream,
+        ?why,
+        ?wait,
+        "an upstream is set aside, as it says"
+    );
+    endpoint.set_aside(Instant::now() + wait, why);
+    forward.metrics.routing.count_aside(route, why);
+}
+
+/// What is told when there was nobody to ask.
+fn nobody(route: &Route, now: Instant) -> Failed {
+    let endpoints = route.targets.iter().flat_map(|target| &target.endpoints);
+    let waits = endpoints.filter_map(|endpoint| match endpoint.standing(now) {
+        Standing::RateLimited { until } => Some(until.saturating_duration_since(now)),
+        _ => None,
+    });
+    let (class, fault) = match waits.min() {
+        Some(wait) => {
+            let message = "The servers of this model take no more requests for now.";
+            let fault = Fault {
+                retry_after: Some(wait.as_secs_f64().ceil().max(1.0) as u64),
+                ..Fault::new(ErrorKind::RateLimited, message)
+            };
+            (FailureClass::RateLimit, fault)
+        }
+        None => {
+            let message = "No replica of this model is ready. Try again later.";
+            let fault = Fault::new(ErrorKind::Unavailable, message);
+            (FailureClass::ColdStart, fault)
+        }
+    };
+    Failed {
+        target: None,
+        class: Some(class),
+        refusal: Refusal::Fault(fault),
     }
 }
 
 fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
     let Some((target, failure)) = last else {
-        let message = "No replica of this model is ready. Try again later.";
-        return Failed {
-            target: None,
-            refusal: Refusal::Fault(Fault::new(ErrorKind::Unavailable, message)),
-        };
+        return nobody(route, Instant::now());
     };
+    let class = failure.class();
     let name = &route.targets[target].name;
     let refusal = match failure {
         Failure::Broken(_) => Refusal::Fault(Fault::new(
@@ -277,14 +313,21 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
         // The client's key was fine: what the upstream refused is the gateway's.
-        Failure::Status(error) if matches!(error.status.as_u16(), 401 | 403) => {
+        Failure::Status(error)
+            if error.is_unauthorized() && class != Some(FailureClass::ContentPolicy) =>
+        {
             let message = format!("The target `{name}` refused the gateway's credential.");
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
-        Failure::Status(error) => Refusal::Upstream(error),
+        Failure::Status(error) => Refusal::Upstream(*error),
+        Failure::Unsendable(Unsendable::Unspoken) => {
+            let message = format!("The target `{name}` has no API that could answer this.");
+            Refusal::Fault(Fault::new(ErrorKind::InvalidRequest, message))
+        }
     };
     Failed {
         target: Some(target),
+        class,
         refusal,
     }
 }

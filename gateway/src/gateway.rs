@@ -1,33 +1,34 @@
-//! The gateway's state, and the way of one request through its steps.
+//! The gateway's state, and who is let in.
 
-use std::{sync::Arc, time::Duration};
+mod answer;
+mod passage;
+
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header::AGE};
+use http::{HeaderMap, Response};
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use protocol::{openai::ErrorKind, snapshot::GatewaySnapshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{debug, error, info};
+use tracing::info;
 
+use self::passage::Admitted;
 use crate::{
-    account::{Accounting, Ending},
+    admin::AdminKey,
+    attribution::Attribution,
     authorize::{Caller, authorize},
-    cache::{Form, Found, Kept, Lead, Recorder},
-    call::{Call, Operation},
-    cost::cost,
-    decode::{Decoded, decode},
-    encode::{self, Body, CACHE, JSON, Streaming},
+    call::{Call, Surface},
+    decode::{Asked, decode},
+    encode::Body,
     fault::Fault,
-    forward::{Answer, Answered, Failed, Forward, Refusal, forward},
-    guard::Session,
-    ledger::{Ledger, LedgerError},
-    limits::{self, Need, Registry},
+    ledger::Ledger,
+    limits::{Registry, Scope},
     metrics::Metrics,
-    models, provider,
-    route::route,
-    table::{InvalidSnapshot, Lasting, Route, Table},
+    models,
+    people::People,
+    table::{InvalidSnapshot, Lasting, Table},
     upstream::{self, Upstream},
     usage,
 };
@@ -41,12 +42,27 @@ pub(crate) struct Limits {
     pub(crate) requests_max: usize,
 }
 
+/// Who may use the gateway, and who says so.
+#[derive(Debug)]
+pub(crate) struct Governance {
+    /// What outlives tables.
+    pub(crate) lasting: Arc<Lasting>,
+    /// Keys, teams, users and tags that are made at run time.
+    pub(crate) people: Arc<People>,
+    /// The key of the admin API; without one there is none.
+    pub(crate) admin: Option<AdminKey>,
+}
+
 /// The gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     /// `None` until the first snapshot came.
     table: RwLock<Option<Arc<Table>>>,
-    lasting: Lasting,
+    lasting: Arc<Lasting>,
+    /// Keys, teams, users and tags that are made at run time.
+    pub(crate) people: Arc<People>,
+    /// The key of the admin API, if there is one.
+    pub(crate) admin: Option<AdminKey>,
     upstream: Upstream,
     ledger: Arc<Ledger>,
     /// The metrics.
@@ -57,17 +73,17 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// A gateway that knows no routes yet.
-    pub(crate) fn new(ledger: Arc<Ledger>, limits: Limits) -> Self {
-        let spent = Arc::clone(&ledger);
-        let lasting = Lasting {
-            meters: Registry::new(Box::new(move |route, per, since| {
-                spent.spent(route, per, since)
-            })),
-            ..Lasting::default()
-        };
+    pub(crate) fn new(ledger: Arc<Ledger>, governance: Governance, limits: Limits) -> Self {
+        let Governance {
+            lasting,
+            people,
+            admin,
+        } = governance;
         Self {
             table: RwLock::new(None),
             lasting,
+            people,
+            admin,
             upstream: upstream::client(),
             ledger,
             metrics: Arc::default(),
@@ -100,9 +116,24 @@ impl Gateway {
         self.table.read().is_some()
     }
 
+    /// Whether nothing of any request is left.
+    #[cfg(test)]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let Ok(table) = self.table() else {
+            return true;
+        };
+        let targets = table.routes.iter().flat_map(|route| &route.targets);
+        let mut endpoints = targets.flat_map(|target| &target.endpoints);
+        let places = self.permits.available_permits();
+        places == self.limits.requests_max && endpoints.all(|endpoint| endpoint.in_flight() == 0)
+    }
+
     /// The text that Prometheus reads.
     pub(crate) fn render_metrics(&self) -> String {
         self.metrics.set_ledger(self.ledger.is_healthy());
+        if let Some(table) = &*self.table.read() {
+            self.metrics.routing.set_endpoints(table, Instant::now());
+        }
         self.metrics.render()
     }
 
@@ -120,9 +151,14 @@ impl Gateway {
     ///
     /// # Errors
     /// What the caller is told in place of the list.
-    pub(crate) fn list_models(&self, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
+    pub(crate) fn list_models(
+        &self,
+        headers: &HeaderMap,
+        surface: Surface,
+    ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::list(&table, &authorize(&table, headers, Timestamp::now()))
+        let caller = self.authorize(&table, headers);
+        models::list(&table, &caller, surface)
     }
 
     /// `GET /v1/models/NAME`.
@@ -133,9 +169,11 @@ impl Gateway {
         &self,
         headers: &HeaderMap,
         name: &str,
+        surface: Surface,
     ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::get(&table, &authorize(&table, headers, Timestamp::now()), name)
+        let caller = self.authorize(&table, headers);
+        models::get(&table, &caller, name, surface)
     }
 
     /// `GET /v1/usage`.
@@ -144,7 +182,7 @@ impl Gateway {
     /// What the caller is told in place of the totals.
     pub(crate) async fn usage(&self, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        usage::usage(&self.ledger, &authorize(&table, headers, Timestamp::now())).await
+        usage::usage(&self.ledger, &self.authorize(&table, headers)).await
     }
 
     /// One call of a model, step by step.
@@ -152,98 +190,42 @@ impl Gateway {
     /// # Errors
     /// What the caller is told in place of an answer.
     pub(crate) async fn call<B>(
-        &self,
+        self: &Arc<Self>,
         id: &str,
-        operation: Operation,
-        headers: &HeaderMap,
+        asked: Asked<'_>,
+        headers: HeaderMap,
         body: B,
     ) -> Result<Response<Body>, Fault>
     where
         B: HttpBody<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let call = Call::new(id.to_owned(), operation);
+        let call = Call::new(id.to_owned(), asked.operation);
         let permit = self.admit()?;
         let table = self.table()?;
-        let caller = authorize(&table, headers, Timestamp::now());
+        let caller = self.authorize(&table, &headers);
         if let Caller::Nobody(why) = &caller
             && !table.has_open_route
         {
             // Nothing is open: the body of somebody unknown is not even read.
             return Err(why.fault());
         }
-        let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
-        let route = Arc::clone(route(&table, &caller, &decoded.fields.model)?);
-        let mut accounting = self.open_account(&call, &caller, &route, &decoded)?;
-        if !self.ledger.is_healthy() {
-            // Asked before the upstream is: an answer that could not be accounted for would be wasted.
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
-        }
-        let mut held = Held {
-            accounting,
+        let decoded = decode(asked, body, self.limits.body_bytes_max).await?;
+        let attribution = Attribution::of(&caller, &headers, &decoded.fields)?;
+        let admitted = Admitted {
+            attribution,
+            call,
+            table,
+            caller,
+            headers,
+            decoded,
             permit,
-            lead: None,
-            guards: None,
         };
-        let decoded = match &route.guards {
-            None => decoded,
-            Some(guards) => {
-                let mut session = Session::new(guards, &route.id, &call, &self.metrics);
-                let guarded = session.request(&decoded.body);
-                match guarded.and_then(|body| decoded.with_body(body)) {
-                    Ok(decoded) => {
-                        held.guards = Some(Box::new(session));
-                        decoded
-                    }
-                    Err(fault) => return refuse(fault, held.accounting).await,
-                }
-            }
-        };
-        let Some(cache) = &route.cache else {
-            return self.ask(&call, &route, &decoded, held).await;
-        };
-        let until = call.started + Duration::from_millis(route.timeouts.first_byte_millis);
-        let found = cache.find(&caller, headers, &decoded, until).await;
-        let word = found.word();
-        self.metrics.count_cache(&route.id, word);
-        let mut response = match found {
-            Found::Kept(kept) => answer_again(&route, &decoded, &kept, held).await?,
-            Found::Missing(lead) => {
-                let held = Held {
-                    lead: Some(lead),
-                    ..held
-                };
-                self.ask(&call, &route, &decoded, held).await?
-            }
-            Found::Bypass => self.ask(&call, &route, &decoded, held).await?,
-        };
-        let word = HeaderValue::from_static(word);
-        response.headers_mut().insert(CACHE, word);
-        Ok(response)
+        Arc::clone(self).pass(admitted).await
     }
 
-    /// Asks the route's targets.
-    async fn ask(
-        &self,
-        call: &Call,
-        route: &Route,
-        decoded: &Decoded,
-        held: Held,
-    ) -> Result<Response<Body>, Fault> {
-        let request = Forward {
-            upstream: &self.upstream,
-            metrics: &self.metrics,
-            route,
-            call,
-            decoded,
-        };
-        match forward(request).await {
-            Ok(answered) => answer(call, route, decoded, answered, held).await,
-            Err(failed) => fail(call, route, failed, held.accounting).await,
-        }
+    fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
+        authorize(table, &self.people, headers, Timestamp::now())
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
@@ -254,206 +236,16 @@ impl Gateway {
             )
         })
     }
-
-    /// Reserves what the request may need of the route's limits, and opens its account.
-    fn open_account(
-        &self,
-        call: &Call,
-        caller: &Caller,
-        route: &Route,
-        decoded: &Decoded,
-    ) -> Result<Accounting, Fault> {
-        let guess = decoded.guess();
-        let costs = route
-            .targets
-            .iter()
-            .map(|target| cost(&target.prices, guess));
-        let need = Need {
-            tokens: guess.total(),
-            cost: costs.max().unwrap_or_default(),
-        };
-        let over = |reached: &limits::Reached| self.metrics.count_limit(&route.id, reached);
-        let reservation = limits::reserve(&route.rules, caller, need, call.started_at, over)
-            .map_err(|reached| reached.fault())?;
-        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
-        let mut accounting =
-            Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
-        accounting.hold(reservation, guess);
-        Ok(accounting)
-    }
 }
 
-/// What a request holds until its answer is complete.
-struct Held {
-    accounting: Accounting,
-    permit: OwnedSemaphorePermit,
-    /// The duty to keep the answer for equal requests.
-    lead: Option<Lead>,
-    /// What looks at the answer.
-    guards: Option<Box<Session>>,
-}
-
-/// Gives an answer again, once the ledger knows of it.
-async fn answer_again(
-    route: &Route,
-    decoded: &Decoded,
-    kept: &Kept,
-    held: Held,
-) -> Result<Response<Body>, Fault> {
-    let Held {
-        mut accounting,
-        guards,
-        ..
-    } = held;
-    let mut targets = route.targets.iter();
-    if let Some(target) = targets.find(|target| target.name == kept.target) {
-        accounting.answered_by(target);
+impl Lasting {
+    /// What outlives tables, with limits that begin with what the ledger knows.
+    pub(crate) fn new(ledger: &Arc<Ledger>) -> Arc<Self> {
+        let spent = Arc::clone(ledger);
+        let spent = move |scope: &Scope, per, since| spent.spent(scope, per, since);
+        Arc::new(Self {
+            meters: Registry::new(Box::new(spent)),
+            ..Self::default()
+        })
     }
-    accounting.note_kept(kept.tokens);
-    if kept.form == Form::Stream {
-        accounting.note_stream();
-    }
-    let guarded = match (guards, kept.form) {
-        (None, _) => Ok(kept.body.clone()),
-        (Some(mut session), Form::Whole) => session.answer(decoded.operation, kept.body.clone()),
-        (Some(session), Form::Stream) => session.into_stream(decoded.operation).all(&kept.body),
-    };
-    let body = match guarded {
-        Ok(body) => body,
-        Err(fault) => return refuse(fault, accounting).await,
-    };
-    let limits = accounting.limit_headers().clone();
-    accounting
-        .finish(Ending::Complete)
-        .await
-        .map_err(|error| unaccounted(&error))?;
-    let mut response = match kept.form {
-        Form::Whole => encode::whole(StatusCode::OK, JSON, body),
-        Form::Stream => {
-            let options = decoded.fields.stream_options.as_ref();
-            let shows_usage = options.is_some_and(|options| options.include_usage);
-            encode::replay(decoded.operation, shows_usage, &body)
-        }
-    };
-    response.headers_mut().extend(limits);
-    let age = kept.kept_at.elapsed().as_secs();
-    response.headers_mut().insert(AGE, HeaderValue::from(age));
-    Ok(response)
-}
-
-/// Passes an answer on, once the ledger knows of it.
-async fn answer(
-    call: &Call,
-    route: &Route,
-    decoded: &Decoded,
-    answered: Answered,
-    held: Held,
-) -> Result<Response<Body>, Fault> {
-    let Held {
-        mut accounting,
-        permit,
-        lead,
-        guards,
-    } = held;
-    let target = &route.targets[answered.target];
-    let recorder = lead.map(|lead| Recorder::new(lead, &target.name, call.operation));
-    accounting.answered_by(target);
-    if let Some((prediction, sent)) = answered.prediction {
-        accounting.expect(prediction, sent);
-    }
-    let limits = accounting.limit_headers().clone();
-    let mut response = match answered.answer {
-        Answer::Whole {
-            status,
-            content_type,
-            body,
-        } => {
-            let tokens = provider::openai::decode_response(&body);
-            accounting.count(tokens);
-            if let Some(recorder) = recorder {
-                recorder.keep_whole(status, &body, tokens);
-            }
-            let guarded = match guards {
-                None => Ok(body),
-                Some(mut session) => session.answer(call.operation, body),
-            };
-            let body = match guarded {
-                Ok(body) => body,
-                Err(fault) => return refuse(fault, accounting).await,
-            };
-            accounting
-                .finish(Ending::Complete)
-                .await
-                .map_err(|error| unaccounted(&error))?;
-            encode::whole(status, content_type, body)
-        }
-        Answer::Stream { first, rest, lease } => {
-            accounting.note_stream();
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
-            let options = decoded.fields.stream_options.as_ref();
-            encode::stream(Streaming {
-                first,
-                rest,
-                lease,
-                accounting,
-                recorder,
-                guard: guards
-                    .filter(|session| session.has_answers())
-                    .map(|session| Box::new(session.into_stream(call.operation))),
-                operation: call.operation,
-                shows_usage: options.is_some_and(|options| options.include_usage),
-                idle: Duration::from_millis(route.timeouts.stream_idle_millis),
-                deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
-                _permit: permit,
-            })
-        }
-    };
-    response.headers_mut().extend(limits);
-    Ok(response)
-}
-
-/// Refuses a request, or withholds its answer, once the ledger knows of it.
-async fn refuse(fault: Fault, mut accounting: Accounting) -> Result<Response<Body>, Fault> {
-    if let Err(error) = accounting.finish(Ending::Failed(fault.kind.status())).await {
-        // Nothing was given away: the client is told of the refusal, not of the ledger's.
-        error!(%error, "a refused request is not in the ledger");
-    }
-    Err(fault)
-}
-
-/// Tells why there is no answer, once the ledger knows of it.
-async fn fail(
-    call: &Call,
-    route: &Route,
-    failed: Failed,
-    mut accounting: Accounting,
-) -> Result<Response<Body>, Fault> {
-    if let Some(target) = failed.target.map(|target| &route.targets[target]) {
-        accounting.answered_by(target);
-    }
-    let status = match &failed.refusal {
-        Refusal::Fault(fault) => fault.kind.status(),
-        Refusal::Upstream(error) => error.status.as_u16(),
-    };
-    if let Err(error) = accounting.finish(Ending::Failed(status)).await {
-        // Nothing was given away: the client is told of the failure, not of the ledger's.
-        error!(%error, "a failed request is not in the ledger");
-    }
-    match failed.refusal {
-        Refusal::Fault(fault) => Err(fault),
-        refusal @ Refusal::Upstream(_) => Ok(encode::refusal(refusal, call.operation.surface())),
-    }
-}
-
-/// The ledger's rule: no answer that is not accounted for.
-fn unaccounted(error: &LedgerError) -> Fault {
-    // The ledger's writer has told people, once; this would come with every request.
-    debug!(%error, "an answer is refused, since it cannot be accounted for");
-    Fault::new(
-        ErrorKind::Unavailable,
-        "The request cannot be accounted for now. Try again later.",
-    )
 }

@@ -13,6 +13,7 @@ mod placeholders;
 mod screen;
 mod secrets;
 mod session;
+mod sessions;
 mod stream;
 mod texts;
 mod tools;
@@ -20,7 +21,10 @@ mod tools;
 use protocol::snapshot::{self, Action, GuardRule, Mode, Phases};
 
 use self::{injection::Signs, screen::Screen, tools::Tools};
-pub(crate) use self::{session::Session, stream::StreamGuard};
+pub(crate) use self::{
+    session::Session,
+    sessions::{Sessions, StreamGuards},
+};
 
 /// The guards of a route.
 #[derive(Debug)]

@@ -4,7 +4,9 @@
 //! swapped whole when a new snapshot comes; requests in progress keep the table that they started with.
 
 mod account;
+mod admin;
 mod args;
+mod attribution;
 mod authorize;
 mod cache;
 mod call;
@@ -12,6 +14,7 @@ mod cost;
 mod decode;
 mod encode;
 mod endpoint;
+mod fallback;
 mod fault;
 mod forward;
 mod gateway;
@@ -20,6 +23,8 @@ mod ledger;
 mod limits;
 mod metrics;
 mod models;
+mod paths;
+mod people;
 mod policy;
 mod prefix;
 mod provider;
@@ -32,6 +37,15 @@ mod source;
 mod table;
 mod upstream;
 mod usage;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "forward and encode do not translate yet"
+    )
+)]
+mod wire;
 
 pub use args::GatewayArgs;
 pub use run::{GatewayError, run, serve};

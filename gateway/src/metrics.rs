@@ -1,5 +1,7 @@
 //! Metrics, by OpenTelemetry's names for generative AI; labels come from the table, never from users.
 
+mod routing;
+
 use std::{
     sync::{OnceLock, atomic::AtomicU64},
     time::Duration,
@@ -12,6 +14,7 @@ use prometheus_client::{
 };
 use telemetry::metrics::{Registry, render};
 
+pub(crate) use self::routing::RoutingSeries;
 use crate::{call::Operation, cost::Cost, limits::Reached, prefix::Prediction, provider::Tokens};
 
 /// Seconds of whole requests.
@@ -109,7 +112,7 @@ const PROVIDER: &str = "openai";
 
 /// The series of one target, by operation: looked up once, not with each request.
 #[derive(Debug, Default)]
-pub(crate) struct TargetSeries([OnceLock<Series>; Operation::ALL.len()]);
+pub(crate) struct TargetSeries([OnceLock<Box<Series>>; Operation::ALL.len()]);
 
 /// What is observed of the answers of one status.
 #[derive(Debug)]
@@ -163,6 +166,8 @@ pub(crate) struct Metrics {
     in_flight: Gauge,
     snapshots: Counter,
     ledger: Gauge,
+    /// Where requests go when the first choice does not answer.
+    pub(crate) routing: RoutingSeries,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -190,6 +195,7 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             snapshots: Counter::default(),
             ledger: Gauge::default(),
+            routing: RoutingSeries::default(),
         };
         metrics.register();
         metrics
@@ -281,6 +287,7 @@ impl Metrics {
         let ledger =
             "1 while the ledger takes rows, 0 while requests are refused because it does not";
         registry.register("gateway_ledger_healthy", ledger, self.ledger.clone());
+        self.routing.register(&mut registry);
     }
 
     /// The text that Prometheus reads.
@@ -300,7 +307,8 @@ impl Metrics {
         let looked_up;
         let series = match known {
             Some(known) => {
-                known.0[observation.operation as usize].get_or_init(|| self.series(observation))
+                let new = || Box::new(self.series(observation));
+                known.0[observation.operation as usize].get_or_init(new)
             }
             None => {
                 looked_up = self.series(observation);

@@ -4,11 +4,18 @@ mod affinity;
 mod anthropic;
 mod cache;
 mod failures;
+mod fallbacks;
+mod faults;
 mod guards;
 mod harness;
 mod keys;
 mod limits;
+mod outage;
+mod people;
+mod providers;
+mod raw;
 mod streams;
+mod surfaces;
 mod swap;
 
 use serde_json::json;

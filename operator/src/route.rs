@@ -6,6 +6,7 @@ mod dereference;
 mod guards;
 mod limits;
 mod patterns;
+mod resilience;
 mod status;
 mod validate;
 

@@ -28,9 +28,7 @@ pub(super) fn convert(operation: Operation, kept: &Kept) -> Option<Bytes> {
         (Operation::Message, Form::Stream) => message::to_whole(events(&kept.body)?),
         (Operation::Response, Form::Stream) => response(&kept.body),
         // The events of `/v1/responses` say more than its whole answers do; the others have no streams.
-        (Operation::Response, Form::Whole) | (Operation::Embedding | Operation::TokenCount, _) => {
-            None
-        }
+        _ => None,
     }
 }
 

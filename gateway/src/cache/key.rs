@@ -33,7 +33,20 @@ pub(super) fn key(decoded: &Decoded, scope: &str) -> Option<Key> {
         | Operation::Completion
         | Operation::Embedding
         | Operation::Message
-        | Operation::TokenCount => false,
+        | Operation::TokenCount
+        | Operation::Rerank
+        | Operation::Moderation
+        | Operation::Tokenization
+        | Operation::Detokenization => false,
+        // They depend on what the upstream has stored, or are not meant to come out the same twice.
+        Operation::ResponseTokenCount
+        | Operation::ResponseCompaction
+        | Operation::ImageGeneration
+        | Operation::ImageEdit
+        | Operation::ImageVariation
+        | Operation::Speech
+        | Operation::Transcription
+        | Operation::Translation => return None,
     };
     let mut fields = fields(&decoded.body)?;
     fields.retain(|(name, _)| !BESIDES.contains(&&**name) && (is_response || name != LABELS));

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, ops::Range};
 
+use bytes::Bytes;
 use protocol::openai::ErrorKind;
 use serde::{
     Deserialize, Deserializer,
@@ -9,10 +10,13 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::splice::{Edit, splice};
 use crate::fault::Fault;
 
 /// Bytes of a model's name: routes with patterns take any, and each is in the ledger.
 const MODEL_BYTES_MAX: usize = 1024;
+/// Bytes of an end user's name: it is in the ledger.
+const USER_BYTES_MAX: usize = 256;
 
 /// What the gateway acts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +31,10 @@ pub(crate) struct Fields {
     pub(crate) stream_options: Option<StreamOptions>,
     /// Tokens that the answer may have at most, over all its choices, if the request says so.
     pub(crate) output_max: Option<u64>,
+    /// Whom the client says that it asks for.
+    pub(crate) user: Option<String>,
+    /// `metadata.tags`: a list, or a text with commas.
+    pub(crate) tags: Vec<String>,
     /// Where the first field begins: right after the opening brace.
     pub(crate) first_field: usize,
 }
@@ -45,10 +53,7 @@ pub(crate) struct StreamOptions {
 /// # Errors
 /// The body is not a JSON object, has no model, or says something twice that must be said once.
 pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
-    let raw: RawFields<'_> = serde_json::from_slice(body).map_err(|error| {
-        let message = format!("The request's body is not valid: {error}.");
-        Fault::new(ErrorKind::InvalidRequest, message)
-    })?;
+    let raw = parse(body)?;
     let model = raw
         .model
         .ok_or_else(|| invalid("model", "The parameter `model` is missing."))?;
@@ -75,17 +80,15 @@ pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
         let include_usage = options.is_some_and(|options| options.include_usage);
         Ok(StreamOptions { range: range_in(body, raw), include_usage })
     });
-    let first_field = body
-        .iter()
-        .position(|byte| *byte == b'{')
-        .map_or(0, |brace| brace + 1);
     Ok(Fields {
         model: name,
         model_range: range_in(body, model),
         stream,
         stream_options: stream_options.transpose()?,
         output_max: output_max(&raw),
-        first_field,
+        user: raw.user.and_then(end_user),
+        tags: raw.metadata.map(tags).unwrap_or_default(),
+        first_field: first_field(body),
     })
 }
 
@@ -99,6 +102,84 @@ fn output_max(raw: &RawFields<'_>) -> Option<u64> {
     ];
     let each = limits.into_iter().find_map(number)?;
     Some(each.saturating_mul(number(raw.n).unwrap_or(1)))
+}
+
+/// What is no text, or too long for the ledger, is left to the upstream.
+fn end_user(raw: &RawValue) -> Option<String> {
+    let user = serde_json::from_str::<String>(raw.get()).ok()?;
+    (user.len() <= USER_BYTES_MAX).then_some(user)
+}
+
+/// The tags of a request. What is in another shape is somebody else's.
+fn tags(raw: &RawValue) -> Vec<String> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Tags {
+        List(Vec<String>),
+        Text(String),
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        tags: Tags,
+    }
+    match serde_json::from_str(raw.get()) {
+        Ok(Metadata {
+            tags: Tags::List(tags),
+        }) => tags,
+        Ok(Metadata {
+            tags: Tags::Text(tags),
+        }) => tags.split(',').map(|tag| tag.trim().to_owned()).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The body with the model of the path, or with the default one if it names none.
+///
+/// # Errors
+/// The body is not a JSON object, or names its model twice.
+pub(super) fn name_model(
+    body: &Bytes,
+    of_path: Option<&str>,
+    default: Option<&str>,
+) -> Result<Bytes, Fault> {
+    let raw = parse(body)?;
+    let named = raw.model.filter(|model| model.get() != "null");
+    let name = match (of_path, named) {
+        (Some(name), _) => name,
+        (None, Some(_)) => return Ok(body.clone()),
+        (None, None) => default.unwrap_or_default(),
+    };
+    let name = serde_json::Value::from(name);
+    let edit = match raw.model {
+        Some(model) => Edit {
+            range: range_in(body, model),
+            replacement: name.to_string(),
+        },
+        None => {
+            let at = first_field(body);
+            let rest = body.get(at..).unwrap_or_default();
+            let is_empty = rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
+            let comma = if is_empty { "" } else { "," };
+            Edit {
+                range: at..at,
+                replacement: format!("\"model\":{name}{comma}"),
+            }
+        }
+    };
+    Ok(splice(body, vec![edit]))
+}
+
+fn parse(body: &[u8]) -> Result<RawFields<'_>, Fault> {
+    serde_json::from_slice(body).map_err(|error| {
+        let message = format!("The request's body is not valid: {error}.");
+        Fault::new(ErrorKind::InvalidRequest, message)
+    })
+}
+
+/// Where the first field begins.
+fn first_field(body: &[u8]) -> usize {
+    let brace = body.iter().position(|byte| *byte == b'{');
+    brace.map_or(0, |brace| brace + 1)
 }
 
 fn invalid(param: &'static str, message: &str) -> Fault {
@@ -121,6 +202,8 @@ struct RawFields<'a> {
     max_completion_tokens: Option<&'a RawValue>,
     max_output_tokens: Option<&'a RawValue>,
     n: Option<&'a RawValue>,
+    user: Option<&'a RawValue>,
+    metadata: Option<&'a RawValue>,
 }
 
 impl<'de> Deserialize<'de> for RawFields<'de> {
@@ -149,6 +232,8 @@ impl<'de> Visitor<'de> for FieldVisitor {
                 "max_completion_tokens" => &mut fields.max_completion_tokens,
                 "max_output_tokens" => &mut fields.max_output_tokens,
                 "n" => &mut fields.n,
+                "user" => &mut fields.user,
+                "metadata" => &mut fields.metadata,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -171,9 +256,10 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use protocol::openai::ErrorKind;
 
-    use super::find;
+    use super::{find, name_model};
 
     #[track_caller]
     fn check(body: &str, model: &str, stream: bool, include_usage: Option<bool>) {
@@ -267,11 +353,53 @@ mod tests {
         check_output(r#""max_tokens":-1"#, None);
     }
 
+    #[track_caller]
+    fn check_tags(metadata: &str, expected: &[&str]) {
+        let body = format!(r#"{{"model":"a","user":"ann","metadata":{metadata}}}"#);
+        let fields = find(body.as_bytes()).unwrap();
+        assert_eq!(
+            (fields.tags, fields.user.as_deref()),
+            (
+                expected.iter().map(|tag| (*tag).to_owned()).collect(),
+                Some("ann")
+            )
+        );
+    }
+
+    #[test]
+    fn tags_are_found_in_the_metadata_in_either_shape() {
+        check_tags(r#"{"tags":["a","b"],"x":1}"#, &["a", "b"]);
+        check_tags(r#"{"x":"1","tags":"a, b"}"#, &["a", "b"]);
+        check_tags(r#"{"tags":{"a":1}}"#, &[]);
+        check_tags("null", &[]);
+        check_tags("7", &[]);
+    }
+
     #[test]
     fn a_name_that_no_ledger_holds_is_refused() {
         let body = |length: usize| format!(r#"{{"model":"{}"}}"#, "m".repeat(length));
         assert!(find(body(1024).as_bytes()).is_ok());
         check_refused(&body(1025), Some("model"), "longer than 1024 bytes");
+    }
+
+    #[track_caller]
+    fn check_named(body: &'static str, of_path: Option<&str>, expected: &str) {
+        let body = Bytes::from_static(body.as_bytes());
+        let named = name_model(&body, of_path, Some("de\"fault")).unwrap();
+        assert_eq!(named, expected);
+        find(&named).unwrap();
+    }
+
+    #[test]
+    fn a_model_is_put_in_where_there_is_none_or_where_the_path_names_another() {
+        check_named("{}", None, r#"{"model":"de\"fault"}"#);
+        check_named(" { }", Some("x"), r#" {"model":"x" }"#);
+        check_named(r#"{"a":1}"#, None, r#"{"model":"de\"fault","a":1}"#);
+        check_named(r#"{"model":null}"#, None, r#"{"model":"de\"fault"}"#);
+        check_named(r#"{"model": "a"}"#, None, r#"{"model": "a"}"#);
+        check_named(r#"{"model": "a"}"#, Some("x"), r#"{"model": "x"}"#);
+        let twice = Bytes::from_static(br#"{"model":"a","model":"b"}"#);
+        assert!(name_model(&twice, Some("x"), None).is_err());
     }
 
     #[test]

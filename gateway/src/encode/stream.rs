@@ -1,7 +1,6 @@
 //! Passes a stream on as it comes; what goes wrong after the first bytes becomes an honest error event.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -19,14 +18,14 @@ use serde::Serialize;
 use tokio::{sync::OwnedSemaphorePermit, time::Sleep};
 use tracing::warn;
 
-use super::{Body, events::Events};
+use super::{Body, Cut, events::Events};
 use crate::{
     account::{Accounting, Ending},
     cache::Recorder,
     call::{Operation, Surface},
     endpoint::Lease,
     fault::Fault,
-    guard::StreamGuard,
+    guard::StreamGuards,
 };
 
 /// A stream on its way through; dropping it cancels the upstream and accounts for what was seen.
@@ -43,7 +42,7 @@ pub(crate) struct Streaming {
     /// Records the stream for requests that ask for the same.
     pub(crate) recorder: Option<Recorder>,
     /// Looks at the events.
-    pub(crate) guard: Option<Box<StreamGuard>>,
+    pub(crate) guards: StreamGuards,
     /// What was asked for.
     pub(crate) operation: Operation,
     /// Whether the client asked for the usage.
@@ -98,7 +97,7 @@ pub(crate) fn stream(streaming: Streaming) -> Response<Body> {
     };
     let frames = stream::unfold(state, |state| async move {
         let (bytes, state) = step(state).await?;
-        Some((Ok::<_, Infallible>(Frame::data(bytes)), state))
+        Some((Ok::<_, Cut>(Frame::data(bytes)), state))
     });
     head(StreamBody::new(frames).boxed_unsync())
 }
@@ -107,7 +106,8 @@ pub(crate) fn stream(streaming: Streaming) -> Response<Body> {
 pub(crate) fn replay(operation: Operation, shows_usage: bool, body: &Bytes) -> Response<Body> {
     // What was passed on once can be passed on again.
     let shown = Events::new(operation, shows_usage).push(body.clone());
-    head(Full::new(shown.unwrap_or_default()).boxed_unsync())
+    let body = Full::new(shown.unwrap_or_default()).map_err(|never| match never {});
+    head(body.boxed_unsync())
 }
 
 fn head(body: Body) -> Response<Body> {
@@ -135,7 +135,7 @@ async fn step(mut state: State) -> Option<(Bytes, State)> {
             Ok(None) => {
                 state.is_over = true;
                 let tally = state.events.tally();
-                if tally.is_done || tally.is_error {
+                if tally.is_done || tally.may_end || tally.is_error {
                     let rest = held_back(&mut state);
                     end(&mut state, Ending::Complete).await;
                     return (!rest.is_empty()).then_some((rest, state));
@@ -189,21 +189,14 @@ async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
         message: format!("The model's server sent a stream that cannot be passed on: {error}."),
         is_harmful: true,
     })?;
-    let Some(guard) = &mut state.streaming.guard else {
-        return Ok(Some(shown));
-    };
-    guard.push(&shown).map(Some).map_err(|fault| {
-        // What it still holds is withheld too.
-        state.streaming.guard = None;
-        Break::from(fault)
-    })
+    let guards = &mut state.streaming.guards;
+    guards.push(shown).map(Some).map_err(Break::from)
 }
 
-/// What a guard still holds of a stream that has ended; nothing if it withholds that.
+/// What guards still hold of a stream that has ended; nothing if they withhold it.
 fn held_back(state: &mut State) -> Bytes {
-    let guard = state.streaming.guard.take();
-    let rest = guard.and_then(|mut guard| guard.finish().ok());
-    rest.unwrap_or_default()
+    let guards = std::mem::take(&mut state.streaming.guards);
+    guards.finish().unwrap_or_default()
 }
 
 /// The upstream's next frame, unless it is late.

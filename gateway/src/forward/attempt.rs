@@ -9,13 +9,19 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use tokio::time::timeout_at;
 
-use super::{Answer, Failure, Forward, UpstreamError};
+use super::{
+    Answer, Failure, Forward, UpstreamError,
+    opening::{Head, Opening},
+    retry_after::retry_after,
+};
 use crate::{
-    call::Surface,
-    endpoint::{Endpoint, Lease},
+    call::Operation,
+    endpoint::Endpoint,
     table::Target,
+    upstream::{connecting_within, is_connect_timeout},
 };
 
 /// Bytes of a complete answer that are accepted.
@@ -26,9 +32,6 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
 /// The content type of answers that name none.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// The version of Anthropic's API that all servers of it know.
-const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
 /// Sends the request to one endpoint.
 ///
@@ -45,10 +48,17 @@ pub(super) async fn attempt(
     let first_byte_by = deadline.min(Instant::now() + limit);
     let lease = endpoint.begin(Instant::now());
     let request = request(forward, target, endpoint, body)?;
-    let response = timeout_at(first_byte_by.into(), forward.upstream.request(request))
+    let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
+    let asking = connecting_within(connect, forward.upstream.request(request));
+    let response = timeout_at(first_byte_by.into(), asking)
         .await
         .map_err(|_| Failure::Timeout("answer", limit))?
-        .map_err(|error| Failure::Broken(chain(&error)))?;
+        .map_err(|error| {
+            if error.is_connect() && is_connect_timeout(&error) {
+                return Failure::Timeout("connection", connect);
+            }
+            Failure::Broken(chain(&error))
+        })?;
     let status = response.status();
     if !status.is_success() {
         return Err(read_error(response).await);
@@ -58,10 +68,26 @@ pub(super) async fn attempt(
         .as_bytes()
         .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
     {
-        return begin_stream(response, lease, first_byte_by, limit).await;
+        let head = Head::new(forward.call.operation);
+        let (first, rest) = begin_stream(response, head, first_byte_by, limit).await?;
+        return Ok(Answer::Stream { first, rest, lease });
+    }
+    if forward.call.operation == Operation::Speech && !is_json(&content_type) {
+        let mut rest = response.into_body();
+        let first = next_bytes(&mut rest, first_byte_by, limit).await?;
+        return Ok(Answer::Raw {
+            content_type,
+            first,
+            rest,
+            lease,
+        });
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
     let body = read_whole(response.into_body(), deadline, limit.max(idle)).await?;
+    if is_json(&content_type) && !is_whole_json(&body) {
+        let message = "the answer is not the JSON that it says it is";
+        return Err(Failure::Broken(message.to_owned()));
+    }
     Ok(Answer::Whole {
         status,
         content_type,
@@ -75,23 +101,25 @@ fn request(
     endpoint: &Endpoint,
     body: Bytes,
 ) -> Result<Request<Full<Bytes>>, Failure> {
-    let mut builder = Request::builder()
+    let operation = forward.call.operation;
+    let uri = target
+        .provider
+        .uri(endpoint, operation, &target.model)
+        .ok_or_else(|| Failure::Broken("the model's name makes no URL".to_owned()))?;
+    let mut request = Request::builder()
         .method(Method::POST)
-        .uri(endpoint.uri(forward.call.operation).clone())
+        .uri(uri)
         .header(header::CONTENT_TYPE, JSON)
         // A compressed answer could not be read for its usage, nor passed on event by event.
         .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(header::USER_AGENT, HeaderValue::from_static(concat!("quarterdeck-gateway/", env!("CARGO_PKG_VERSION"))))
-        .header("x-request-id", &forward.call.id);
-    if forward.call.operation.surface() == Surface::Anthropic {
-        builder = builder.header("anthropic-version", ANTHROPIC_VERSION);
-    }
-    if let Some(authorization) = &target.authorization {
-        builder = builder.header(header::AUTHORIZATION, authorization.clone());
-    }
-    builder
+        .header("x-request-id", &forward.call.id)
         .body(Full::new(body))
-        .map_err(|error| Failure::Broken(error.to_string()))
+        .map_err(|error| Failure::Broken(error.to_string()))?;
+    target
+        .provider
+        .authorize(operation, forward.headers, request.headers_mut());
+    Ok(request)
 }
 
 fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
@@ -102,26 +130,53 @@ fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
         .unwrap_or(JSON)
 }
 
-/// Waits for the first bytes: a stream that breaks before them can still be tried elsewhere.
+fn is_json(content_type: &HeaderValue) -> bool {
+    content_type.as_bytes().starts_with(JSON.as_bytes())
+}
+
+/// Waits for the first token: a stream that breaks before it can still be tried elsewhere.
 async fn begin_stream(
     response: Response<Incoming>,
-    lease: Lease,
-    first_byte_by: Instant,
+    mut head: Head,
+    first_token_by: Instant,
     limit: Duration,
-) -> Result<Answer, Failure> {
+) -> Result<(Bytes, Incoming), Failure> {
     let mut rest = response.into_body();
     loop {
-        let frame = timeout_at(first_byte_by.into(), rest.frame())
-            .await
-            .map_err(|_| Failure::Timeout("first event", limit))?
-            .ok_or_else(|| Failure::Broken("the stream ended before its first event".to_owned()))?
-            .map_err(|error| Failure::Broken(chain(&error)))?;
-        if let Ok(first) = frame.into_data()
-            && !first.is_empty()
-        {
-            return Ok(Answer::Stream { first, rest, lease });
+        let data = next_bytes(&mut rest, first_token_by, limit).await?;
+        match head.push(&data) {
+            Opening::Silent => {}
+            Opening::Begun => return Ok((head.with(data), rest)),
+            Opening::Failed(error) => return Err(Failure::Status(Box::new(error))),
         }
     }
+}
+
+/// The next bytes of an answer that has said nothing of use yet.
+async fn next_bytes(rest: &mut Incoming, by: Instant, limit: Duration) -> Result<Bytes, Failure> {
+    loop {
+        let frame = timeout_at(by.into(), rest.frame())
+            .await
+            .map_err(|_| Failure::Timeout("first token", limit))?
+            .ok_or_else(|| Failure::Broken("the stream ended before its first token".to_owned()))?
+            .map_err(|error| Failure::Broken(chain(&error)))?;
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(data);
+        }
+    }
+}
+
+/// Whether a body begins and ends as JSON objects, lists and texts do; pages, and bodies that were cut, do not.
+fn is_whole_json(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    let (Some(first), Some(last)) = (body.first(), body.last()) else {
+        return false;
+    };
+    let ends = (*first, *last);
+    let [object, list, text] = [(b'{', b'}'), (b'[', b']'), (b'"', b'"')];
+    [object, list, text].contains(&ends)
 }
 
 async fn read_whole(
@@ -151,6 +206,7 @@ async fn read_whole(
 async fn read_error(response: Response<Incoming>) -> Failure {
     let status = response.status();
     let content_type = content_type_of(&response);
+    let retry_in = retry_after(response.headers(), Timestamp::now());
     let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
     let body = http_body_util::Limited::new(response.into_body(), ERROR_BYTES_MAX);
     let body = match tokio::time::timeout(ERROR_TIMEOUT, body.collect()).await {
@@ -163,12 +219,13 @@ async fn read_error(response: Response<Incoming>) -> Failure {
     } else {
         status
     };
-    Failure::Status(UpstreamError {
+    Failure::Status(Box::new(UpstreamError {
         status,
         content_type,
         retry_after,
+        retry_in,
         body,
-    })
+    }))
 }
 
 /// An error with its causes.

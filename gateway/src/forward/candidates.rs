@@ -7,7 +7,7 @@ use rand::Rng;
 use crate::{
     call::Operation,
     decode::Decoded,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Standing},
     policy,
     prefix::{CHAT, COMPLETION, Chain, Load, MESSAGE, Prediction, RESPONSE, Seed, chain},
     route,
@@ -41,7 +41,7 @@ impl Prompt<'_> {
             Operation::Completion => COMPLETION,
             Operation::Response => RESPONSE,
             Operation::Message => MESSAGE,
-            Operation::Embedding | Operation::TokenCount => return None,
+            _ => return None,
         };
         let hash = || chain(&self.decoded.body, fields, Seed::new(route, None, ""));
         Some(self.chain.get_or_init(hash))
@@ -105,6 +105,14 @@ impl<'a> Candidates<'a> {
         })
     }
 
+    /// Leaves the target that was tried last: its other replicas would fail alike.
+    pub(super) fn leave_target(&mut self) {
+        if !self.targets.is_empty() {
+            self.targets.remove(0);
+        }
+        self.has_begun = false;
+    }
+
     fn pick(&mut self, now: Instant, random: &mut impl Rng) -> Option<Next> {
         while let Some(target) = self.targets.first().copied() {
             let picked = self.pick_by_prefix(target, now, random);
@@ -143,6 +151,7 @@ impl<'a> Candidates<'a> {
         let is_tried = |endpoint| self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
         let (endpoints, loads): (Vec<_>, Vec<_>) = replicas
             .filter(|(endpoint, _)| !is_tried(endpoint))
+            .filter(|(endpoint, _)| !matches!(endpoint.standing(now), Standing::RateLimited { .. }))
             .map(|(endpoint, seat)| {
                 let load = Load {
                     seat,

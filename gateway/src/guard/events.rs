@@ -66,7 +66,8 @@ pub(super) fn read(operation: Operation, data: &[u8]) -> Result<Reading, Unreada
         Operation::Chat | Operation::Completion => reader.chat()?,
         Operation::Message => reader.message()?,
         Operation::Response => reader.response()?,
-        Operation::Embedding | Operation::TokenCount => {}
+        // The others have no events with texts.
+        _ => {}
     }
     Ok(reader.reading)
 }

@@ -124,19 +124,22 @@ impl Session {
         Ok(body)
     }
 
-    /// Whether anything looks at the answer.
-    pub(crate) fn has_answers(&self) -> bool {
+    /// Whether anything looks at the answer to such a request.
+    pub(super) fn looks_at(&self, operation: Operation) -> bool {
+        let says_text = matches!(
+            operation,
+            Operation::Chat | Operation::Completion | Operation::Response | Operation::Message
+        );
         let mut guards = self.guards.guards.iter();
-        !self.placeholders.is_empty() || guards.any(|guard| guard.on.has_answers())
+        says_text && (!self.placeholders.is_empty() || guards.any(|guard| guard.on.has_answers()))
     }
 
     /// Looks at a whole answer; what is to be passed on in its place.
     ///
     /// # Errors
     /// It is withheld.
-    pub(crate) fn answer(&mut self, operation: Operation, body: Bytes) -> Result<Bytes, Fault> {
-        if !operation.can_stream() || !self.has_answers() {
-            // What has no stream has no text.
+    pub(super) fn answer(&mut self, operation: Operation, body: Bytes) -> Result<Bytes, Fault> {
+        if !self.looks_at(operation) {
             return Ok(body);
         }
         let guards = Arc::clone(&self.guards);
@@ -160,7 +163,7 @@ impl Session {
     }
 
     /// Looks at the answer's events.
-    pub(crate) fn into_stream(self, operation: Operation) -> StreamGuard {
+    pub(super) fn into_stream(self, operation: Operation) -> StreamGuard {
         StreamGuard::new(self, operation)
     }
 

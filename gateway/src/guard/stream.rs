@@ -100,19 +100,6 @@ impl StreamGuard {
         Ok(self.ready())
     }
 
-    /// All events of a stream that has ended; returns what can be passed on.
-    ///
-    /// # Errors
-    /// The stream is withheld.
-    pub(crate) fn all(mut self, events: &Bytes) -> Result<Bytes, Fault> {
-        let passed = self.push(events)?;
-        let rest = self.finish()?;
-        Ok(match rest.is_empty() {
-            true => passed,
-            false => Bytes::from([passed, rest].concat()),
-        })
-    }
-
     fn take(&mut self, event: Bytes) -> Result<(), Fault> {
         let (event, data) = on_one_line(event);
         self.queued_bytes += event.len();

@@ -12,7 +12,14 @@ use sha2::{Digest, Sha256};
 pub use self::guard::{
     Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind,
 };
-use crate::{agent::Definition, key::hex, secret::SecretString};
+use crate::{
+    agent::Definition,
+    allowance::Allowance,
+    key::hex,
+    provider::{Api, Credential, Header, Provider},
+    routing::Fallback,
+    secret::SecretString,
+};
 
 /// The audience of the tokens that data planes show to the operator.
 pub const AUDIENCE: &str = "quarterdeck";
@@ -122,6 +129,9 @@ pub struct RouteEntry {
     /// How failures are retried.
     #[serde(default)]
     pub retries: Retries,
+    /// What takes over for a target that gave no answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<Fallback>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -204,6 +214,14 @@ pub enum Per {
     Key,
     /// All of the route.
     Route,
+    /// Those of one team; those of keys without a team count together.
+    Team,
+    /// Those of one user; those of keys without a user count together.
+    User,
+    /// Those with one tag, for each tag of a request; those without tags count together.
+    Tag,
+    /// Those for one model name.
+    Model,
 }
 
 /// So many in a time.
@@ -273,9 +291,21 @@ pub struct Target {
     pub weight: u32,
     /// Order under [`Strategy::Failover`], lowest first.
     pub priority: u32,
-    /// The bearer token for the endpoints.
+    /// What the gateway shows to be let in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credential: Option<SecretString>,
+    pub credential: Option<Credential>,
+    /// Whose API the endpoints speak.
+    #[serde(default, skip_serializing_if = "Provider::is_default")]
+    pub provider: Provider,
+    /// The name of a vendor whose peculiarities are known ([`crate::vendor::find`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<String>,
+    /// What of OpenAI's and Anthropic's APIs the endpoints answer themselves; empty means all that the provider does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apis: Vec<Api>,
+    /// Headers that every request carries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<Header>,
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
@@ -306,16 +336,28 @@ impl Default for Retries {
 pub struct Timeouts {
     /// For the whole request, in milliseconds.
     pub request_millis: u64,
-    /// For the first byte of the answer, in milliseconds.
+    /// For a connection to a target, in milliseconds.
+    #[serde(skip_serializing_if = "is_connect_default")]
+    pub connect_millis: u64,
+    /// For the first token of a stream, or the beginning of another answer, in milliseconds.
     pub first_byte_millis: u64,
     /// Between two chunks of a stream, in milliseconds.
     pub stream_idle_millis: u64,
+}
+
+/// How long a connection may take to come about, in milliseconds, if nothing else is said.
+pub const CONNECT_MILLIS: u64 = 5000;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_connect_default(millis: &u64) -> bool {
+    *millis == CONNECT_MILLIS
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
             request_millis: 600_000,
+            connect_millis: CONNECT_MILLIS,
             first_byte_millis: 120_000,
             stream_idle_millis: 60_000,
         }
@@ -335,7 +377,7 @@ pub enum Access {
 }
 
 /// A key, as its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyEntry {
     /// `NAMESPACE/NAME` of the Secret; the ledger's account.
@@ -345,6 +387,18 @@ pub struct KeyEntry {
     /// RFC 3339 time after which it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// The team that it is counted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// The user that it is counted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The tags that all its requests have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What it may use and spend.
+    #[serde(default, skip_serializing_if = "Allowance::is_empty")]
+    pub allowance: Allowance,
 }
 
 /// One agent.

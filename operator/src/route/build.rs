@@ -82,6 +82,7 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             },
             timeouts: Timeouts {
                 request_millis: millis(route.request),
+                connect_millis: millis(route.connect),
                 first_byte_millis: millis(route.first_token),
                 stream_idle_millis: millis(route.stream_idle),
             },
@@ -90,19 +91,31 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             budgets: route.budgets.clone(),
             cache: route.cache,
             guards: route.guards.clone(),
+            fallbacks: route.fallbacks.clone(),
         },
     }
 }
 
 fn target(backend: &ValidBackend) -> Target {
-    Target {
+    let own = Target {
         name: backend.name.clone(),
         model: backend.model.clone(),
         endpoints: backend.endpoints.clone(),
         weight: backend.weight,
         priority: backend.priority,
-        credential: backend.credential.clone(),
         prices: backend.prices,
+        ..Target::default()
+    };
+    match &backend.provider {
+        None => own,
+        Some(engine) => Target {
+            credential: engine.credential.clone(),
+            provider: engine.provider.clone(),
+            vendor: engine.vendor.clone(),
+            apis: engine.apis.clone(),
+            headers: engine.headers.clone(),
+            ..own
+        },
     }
 }
 

@@ -199,6 +199,19 @@ fn a_cache_reaches_the_gateway_in_its_units() {
 }
 
 #[test]
+fn what_takes_over_reaches_the_gateway() {
+    let extra = json!({
+        "fallbacks": [{"on": ["ContextWindow", "ColdStart"], "model": "big"}, {"on": ["Error"]}],
+        "timeouts": {"connect": "250ms"},
+    });
+    let route = route("r", 1, &["chat"], &extra);
+    let entries = in_order(build(&validate(&route, &world()).expect("valid")));
+    let told = json!([{"on": ["ContextWindow", "ColdStart"], "model": "big"}, {"on": ["Error"]}]);
+    assert_eq!(json!(entries[0].fallbacks), told);
+    assert_eq!(entries[0].timeouts.connect_millis, 250);
+}
+
+#[test]
 fn limits_budgets_and_prices_reach_the_gateway_in_its_units() {
     let backends = json!({"backends": [{"name": "local", "modelRef": {"name": "m"},
         "prices": {"inputPerMillion": "0.20", "outputPerMillion": "1"}}]});

@@ -9,7 +9,7 @@ use crds::{
 };
 use jiff::Timestamp;
 use protocol::{
-    secret::SecretString,
+    routing::Fallback,
     snapshot::{Access, Budget, Cache, Guard, Limit, Prices},
 };
 use thiserror::Error;
@@ -17,10 +17,10 @@ use thiserror::Error;
 use super::{
     cache,
     dereference::{FoundModel, World},
-    guards, limits,
+    guards, limits, resilience,
 };
 use crate::{
-    model::{self, ValidEngine},
+    model::{self, ExternalEngine, ValidEngine},
     quantities::duration,
     queue::Key,
 };
@@ -69,6 +69,7 @@ pub(crate) struct ValidRoute {
     pub(super) attempts: u32,
     pub(super) backoff: Duration,
     pub(super) request: Duration,
+    pub(super) connect: Duration,
     pub(super) first_token: Duration,
     pub(super) stream_idle: Duration,
     pub(super) access: Access,
@@ -76,6 +77,7 @@ pub(crate) struct ValidRoute {
     pub(super) budgets: Vec<Budget>,
     pub(super) cache: Option<Cache>,
     pub(super) guards: Vec<Guard>,
+    pub(super) fallbacks: Vec<Fallback>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -87,7 +89,8 @@ pub(super) struct ValidBackend {
     pub(super) endpoints: Vec<String>,
     pub(super) weight: u32,
     pub(super) priority: u32,
-    pub(super) credential: Option<SecretString>,
+    /// Who answers, if not our engine.
+    pub(super) provider: Option<Box<ExternalEngine>>,
     pub(super) prices: Option<Prices>,
 }
 
@@ -132,6 +135,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         attempts: spec.retries.attempts,
         backoff: parse("spec.retries.backoff", &spec.retries.backoff)?,
         request: parse("spec.timeouts.request", &spec.timeouts.request)?,
+        connect: parse("spec.timeouts.connect", &spec.timeouts.connect)?,
         first_token: parse("spec.timeouts.firstToken", &spec.timeouts.first_token)?,
         stream_idle: parse("spec.timeouts.streamIdle", &spec.timeouts.stream_idle)?,
         access: access(spec.auth.as_ref(), world),
@@ -139,6 +143,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         budgets: limits::budgets(&spec.budgets)?,
         cache: cache::cache(spec.cache.as_ref())?,
         guards: guards::guards(&spec.guards)?,
+        fallbacks: resilience::fallbacks(&spec.fallbacks),
         unresolved,
     })
 }
@@ -167,13 +172,13 @@ fn resolve(
         let message = format!("spec.targets.backends[{index}].modelRef names the Model `{name}`, which is not usable: {fault}");
         (Reason::RefNotFound, message)
     })?;
-    let (model, endpoints, credential) = match valid.engine {
+    let (model, endpoints, provider) = match valid.engine {
         ValidEngine::Native(_) => (valid.served_name, found.endpoints.clone(), None),
-        ValidEngine::External {
-            base_url,
-            model,
-            credential,
-        } => (model, vec![base_url], credential),
+        ValidEngine::External(engine) => (
+            engine.model.clone(),
+            vec![engine.base_url.clone()],
+            Some(engine),
+        ),
     };
     Ok(ValidBackend {
         name: backend.name.clone(),
@@ -181,7 +186,7 @@ fn resolve(
         endpoints,
         weight: backend.weight.unwrap_or(1),
         priority: backend.priority.unwrap_or(0),
-        credential,
+        provider,
         prices,
     })
 }

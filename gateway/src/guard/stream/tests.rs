@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     call::{Call, Operation},
     fault::Fault,
-    guard::{Guards, Session, StreamGuard},
+    guard::{Guards, Session, stream::StreamGuard},
     metrics::Metrics,
 };
 

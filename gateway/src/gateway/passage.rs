@@ -1,0 +1,254 @@
+//! The way of one request whose body is here: its route, its limits, the cache, the targets, other routes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderValue, Response};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::info;
+
+use super::{
+    Gateway,
+    answer::{Held, answer, answer_again, fail, refuse, unaccounted},
+};
+use crate::{
+    account::Accounting,
+    attribution::Attribution,
+    authorize::Caller,
+    cache::Found,
+    call::Call,
+    cost::cost,
+    decode::Decoded,
+    encode::{Body, CACHE},
+    fallback,
+    fault::Fault,
+    forward::{Failed, Forward, forward},
+    guard::{Session, Sessions},
+    limits::{Asker, Need, Reached, Reservation},
+    provider::Tokens,
+    route::route,
+    table::{Route, Table},
+};
+
+/// Routes that a request may be passed on to after the first: no circle, and an end.
+const DETOURS_MAX: usize = 3;
+
+/// A request whose body is here.
+pub(super) struct Admitted {
+    /// The call.
+    pub(super) call: Call,
+    /// The table that it is routed by to its end.
+    pub(super) table: Arc<Table>,
+    /// Who calls.
+    pub(super) caller: Caller,
+    /// The client's headers.
+    pub(super) headers: HeaderMap,
+    /// The request.
+    pub(super) decoded: Decoded,
+    /// Whom it is counted for.
+    pub(super) attribution: Attribution,
+    /// Its place in the gateway.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+impl Admitted {
+    /// The route that answers a model's name for the caller.
+    fn route(&self, model: &str) -> Result<Arc<Route>, Fault> {
+        route(&self.table, &self.caller, model).map(Arc::clone)
+    }
+
+    /// Who asks.
+    fn asker(&self) -> Asker<'_> {
+        self.attribution
+            .asker(&self.caller, &self.decoded.fields.model)
+    }
+
+    /// What the request may need: a guess of its tokens, at the dearest of the route's targets.
+    fn need(&self, route: &Route) -> (Need, Tokens) {
+        let guess = self.decoded.guess();
+        let costs = route
+            .targets
+            .iter()
+            .map(|target| cost(&target.prices, guess));
+        let need = Need {
+            tokens: guess.total(),
+            cost: costs.max().unwrap_or_default(),
+        };
+        (need, guess)
+    }
+}
+
+impl Gateway {
+    /// The way of a request whose body is here, from its route to its answer.
+    pub(super) async fn pass(
+        self: Arc<Self>,
+        mut admitted: Admitted,
+    ) -> Result<Response<Body>, Fault> {
+        let route = admitted.route(&admitted.decoded.fields.model)?;
+        let mut accounting = self.open_account(&admitted, &route)?;
+        if !self.ledger.is_healthy() {
+            // Asked before the upstream is: an answer that could not be accounted for would be wasted.
+            accounting
+                .begin()
+                .await
+                .map_err(|error| unaccounted(&error))?;
+        }
+        let mut held = Held {
+            accounting,
+            lead: None,
+            guards: Sessions::default(),
+        };
+        if let Err(fault) = self.guard(&mut admitted, &route, &mut held) {
+            return refuse(fault, held.accounting).await;
+        }
+        let Some(cache) = &route.cache else {
+            return self.ask(admitted, route, held).await;
+        };
+        let until = admitted.call.started + Duration::from_millis(route.timeouts.first_byte_millis);
+        let found = cache
+            .find(
+                &admitted.caller,
+                &admitted.headers,
+                &admitted.decoded,
+                until,
+            )
+            .await;
+        let word = found.word();
+        self.metrics.count_cache(&route.id, word);
+        let mut response = match found {
+            Found::Kept(kept) => answer_again(&route, &admitted.decoded, &kept, held).await?,
+            Found::Missing(lead) => {
+                held.lead = Some(lead);
+                self.ask(admitted, Arc::clone(&route), held).await?
+            }
+            Found::Bypass => self.ask(admitted, Arc::clone(&route), held).await?,
+        };
+        let word = HeaderValue::from_static(word);
+        response.headers_mut().insert(CACHE, word);
+        Ok(response)
+    }
+
+    /// Passes the request through the guards of a route.
+    fn guard(&self, admitted: &mut Admitted, route: &Route, held: &mut Held) -> Result<(), Fault> {
+        let Some(guards) = &route.guards else {
+            return Ok(());
+        };
+        let mut session = Session::new(guards, &route.id, &admitted.call, &self.metrics);
+        let body = session.request(&admitted.decoded.body)?;
+        if body != admitted.decoded.body {
+            admitted.decoded = admitted.decoded.with_body(body)?;
+        }
+        held.guards.push(session);
+        Ok(())
+    }
+
+    /// Asks the route's targets, and other routes' where they fall back to them.
+    async fn ask(
+        &self,
+        mut admitted: Admitted,
+        mut route: Arc<Route>,
+        mut held: Held,
+    ) -> Result<Response<Body>, Fault> {
+        let mut left: Vec<Arc<Route>> = Vec::new();
+        loop {
+            let request = Forward {
+                upstream: &self.upstream,
+                metrics: &self.metrics,
+                route: &route,
+                call: &admitted.call,
+                decoded: &admitted.decoded,
+                headers: &admitted.headers,
+            };
+            let failed = match forward(request).await {
+                Ok(answered) => return answer(admitted, &route, answered, held).await,
+                Err(failed) => failed,
+            };
+            left.push(route);
+            match self.detour(&mut admitted, &left, &failed, &mut held) {
+                Some(next) => route = next,
+                None => return fail(&admitted.call, &left, failed, held.accounting).await,
+            }
+        }
+    }
+
+    /// The route whose model is asked after a failure; the account moves there, and its limits are reserved.
+    fn detour(
+        &self,
+        admitted: &mut Admitted,
+        left: &[Arc<Route>],
+        failed: &Failed,
+        held: &mut Held,
+    ) -> Option<Arc<Route>> {
+        let (route, class) = (left.last()?, failed.class?);
+        if DETOURS_MAX < left.len() {
+            return None;
+        }
+        route.fallbacks.models(class).find_map(|model| {
+            let next = admitted.route(model).ok()?;
+            let time = Duration::from_millis(next.timeouts.request_millis);
+            let is_over = admitted.call.started + time <= Instant::now();
+            if is_over || left.iter().any(|left| left.id == next.id) {
+                return None;
+            }
+            let (need, _) = admitted.need(&next);
+            let reservation = self.reserve(admitted, &next, need).ok()?;
+            // What may not be said to a model is not said to it on a detour either.
+            self.guard(admitted, &next, held).ok()?;
+            held.accounting.reroute(&next, reservation);
+            // What another model says is not kept for this one.
+            held.lead = None;
+            let class = fallback::name(class);
+            self.metrics.routing.count_fallback(&route.id, class);
+            let (request_id, route, next_route) = (&admitted.call.id, &route.id, &next.id);
+            info!(
+                request_id,
+                route, next_route, class, "another model is asked"
+            );
+            Some(next)
+        })
+    }
+
+    /// Reserves what the request may need of all limits, and opens its account.
+    fn open_account(&self, admitted: &Admitted, route: &Route) -> Result<Accounting, Fault> {
+        let (need, guess) = admitted.need(route);
+        // All or nothing: what is held of some limits is given back where one refuses.
+        let mut reservation = self.reserve(admitted, route, need)?;
+        let Admitted {
+            call,
+            caller,
+            decoded,
+            attribution,
+            ..
+        } = admitted;
+        let asker = admitted.asker();
+        let mut over = |reached: &Reached| self.metrics.count_limit(&route.id, reached);
+        let (request, parties) = ((&asker, need, call.started_at), &self.lasting.parties);
+        attribution
+            .reserve(caller, parties, &mut reservation, request, &mut over)
+            .map_err(|reached| reached.fault())?;
+        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
+        let mut accounting =
+            Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
+        accounting.attribute(&asker, decoded.fields.user.as_deref());
+        accounting.hold(reservation, guess);
+        Ok(accounting)
+    }
+
+    /// Reserves what the request may need of the route's limits.
+    fn reserve(
+        &self,
+        admitted: &Admitted,
+        route: &Route,
+        need: Need,
+    ) -> Result<Reservation, Fault> {
+        let mut over = |reached: &Reached| self.metrics.count_limit(&route.id, reached);
+        let (asker, now) = (admitted.asker(), admitted.call.started_at);
+        let mut reservation = Reservation::default();
+        reservation
+            .take(&route.rules, &asker, need, now, &mut over)
+            .map_err(|reached| reached.fault())?;
+        Ok(reservation)
+    }
+}
