@@ -69,7 +69,7 @@ impl Failure {
         match self {
             Self::Broken(_) | Self::Unsendable(Unsendable::Unspoken) => Some(FailureClass::Error),
             Self::Timeout(..) => Some(FailureClass::Timeout),
-            Self::TooLong => None,
+            Self::TooLong | Self::Unsendable(Unsendable::Untranslatable(_)) => None,
             Self::Status(error) => error.class(),
         }
     }
@@ -113,6 +113,7 @@ impl Failure {
             Self::TooLong => "the answer is over the limit".to_owned(),
             Self::Status(error) => format!("status {}", error.status),
             Self::Unsendable(Unsendable::Unspoken) => "the target has no such API".to_owned(),
+            Self::Unsendable(Unsendable::Untranslatable(fault)) => fault.message.clone(),
         }
     }
 }

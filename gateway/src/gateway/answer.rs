@@ -18,7 +18,7 @@ use crate::{
     forward::{Answer, Answered, Failed, Refusal},
     guard::Sessions,
     ledger::LedgerError,
-    provider,
+    provider::{self, Tokens},
     table::Route,
 };
 
@@ -116,22 +116,23 @@ pub(super) async fn answer(
             status,
             content_type,
             body,
+            tokens,
         } => {
+            let tokens = tokens.or_else(|| provider::openai::decode_response(&body));
             let whole = Whole {
                 status,
                 body,
+                tokens,
                 operation: call.operation,
                 guards,
             };
             let body = finish_whole(accounting, recorder, whole).await?;
             encode::whole(status, content_type, body)
         }
-        Answer::Stream { first, rest, lease } => {
+        Answer::Stream(begun) => {
             let options = decoded.fields.stream_options.as_ref();
             encode::stream(Streaming {
-                first,
-                rest,
-                lease,
+                begun,
                 accounting,
                 recorder,
                 guards: guards.into_streams(call.operation),
@@ -177,6 +178,7 @@ async fn begin_stream(accounting: &mut Accounting) -> Result<(), Fault> {
 struct Whole {
     status: StatusCode,
     body: Bytes,
+    tokens: Option<Tokens>,
     operation: Operation,
     guards: Sessions,
 }
@@ -190,10 +192,10 @@ async fn finish_whole(
     let Whole {
         status,
         body,
+        tokens,
         operation,
         guards,
     } = whole;
-    let tokens = provider::openai::decode_response(&body);
     accounting.count(tokens);
     // Guards look again each time an answer is given: what is kept is what the upstream said.
     let guarded = guards.answer(operation, body.clone());
