@@ -1,6 +1,7 @@
 //! Route: which models answer to which names, for whom.
 
 mod cache;
+mod guard;
 mod resilience;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     cache::Cache,
+    guard::{
+        Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
+        RegexGuard, ToolsGuard,
+    },
     resilience::{FailureClass, Fallback, Hedging, Session, SessionSource},
 };
 use crate::{
@@ -70,6 +75,10 @@ pub struct RouteSpec {
     /// Answers that are given again to equal requests; none if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+    /// What looks at requests and answers, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub guards: Vec<Guard>,
 }
 
 /// Which requests a route answers.

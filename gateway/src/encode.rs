@@ -13,7 +13,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub(crate) use self::{
-    events::Tally,
+    events::{Tally, end_of_event},
     raw::{Raw, raw},
     stream::{Streaming, replay, stream},
 };

@@ -19,6 +19,7 @@ mod fallback;
 mod fault;
 mod forward;
 mod gateway;
+mod guard;
 mod hedging;
 mod ledger;
 mod limits;

@@ -95,6 +95,14 @@ struct CacheLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GuardLabels {
+    route: String,
+    guard: String,
+    phase: &'static str,
+    effect: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabels {
     code: &'static str,
 }
@@ -151,6 +159,7 @@ pub(crate) struct Metrics {
     limits: Family<LimitLabels, Counter>,
     hit_ratios: Family<RouteLabels, Histogram, fn() -> Histogram>,
     caches: Family<CacheLabels, Counter>,
+    guards: Family<GuardLabels, Counter>,
     decisions: Family<RouteLabels, Histogram, fn() -> Histogram>,
     ejections: Family<RouteLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
@@ -179,6 +188,7 @@ impl Default for Metrics {
             limits: Family::default(),
             hit_ratios: Family::new_with_constructor(|| Histogram::new(RATIO_BUCKETS)),
             caches: Family::default(),
+            guards: Family::default(),
             decisions: Family::new_with_constructor(|| Histogram::new(DECISION_BUCKETS)),
             ejections: Family::default(),
             faults: Family::default(),
@@ -243,6 +253,11 @@ impl Metrics {
             "gateway_prefix_decision_seconds",
             "Time to find the replica that should have cached most of a prompt",
             self.decisions.clone(),
+        );
+        registry.register(
+            "gateway_guard_findings",
+            "What guards found, and whether it was blocked, masked, or only watched",
+            self.guards.clone(),
         );
         registry.register(
             "gateway_retries",
@@ -384,6 +399,24 @@ impl Metrics {
             .get_or_create(&CacheLabels {
                 route: route.to_owned(),
                 result,
+            })
+            .inc();
+    }
+
+    /// Counts what a guard found.
+    pub(crate) fn count_guard(
+        &self,
+        route: &str,
+        guard: &str,
+        phase: &'static str,
+        effect: &'static str,
+    ) {
+        self.guards
+            .get_or_create(&GuardLabels {
+                route: route.to_owned(),
+                guard: guard.to_owned(),
+                phase,
+                effect,
             })
             .inc();
     }

@@ -6,6 +6,7 @@ mod cache;
 mod failures;
 mod fallbacks;
 mod faults;
+mod guards;
 pub(crate) mod harness;
 mod keys;
 mod limits;

@@ -11,11 +11,12 @@ use super::passage::Admitted;
 use crate::{
     account::{Accounting, Ending},
     cache::{Form, Kept, Lead, Recorder},
-    call::Call,
+    call::{Call, Operation},
     decode::Decoded,
     encode::{self, Body, JSON, Raw, Streaming},
     fault::Fault,
     forward::{Answer, Answered, Failed, Refusal},
+    guard::Sessions,
     ledger::LedgerError,
     provider::{self, Tokens},
     table::Route,
@@ -27,6 +28,8 @@ pub(super) struct Held {
     pub(super) accounting: Accounting,
     /// The duty to keep the answer for equal requests.
     pub(super) lead: Option<Lead>,
+    /// What looks at the answer.
+    pub(super) guards: Sessions,
 }
 
 /// Gives an answer again, once the ledger knows of it.
@@ -34,8 +37,13 @@ pub(super) async fn answer_again(
     route: &Route,
     decoded: &Decoded,
     kept: &Kept,
-    mut accounting: Accounting,
+    held: Held,
 ) -> Result<Response<Body>, Fault> {
+    let Held {
+        mut accounting,
+        guards,
+        ..
+    } = held;
     let mut targets = route.targets.iter();
     if let Some(target) = targets.find(|target| target.name == kept.target) {
         accounting.answered_by(target);
@@ -44,17 +52,25 @@ pub(super) async fn answer_again(
     if kept.form == Form::Stream {
         accounting.note_stream();
     }
+    let guarded = match kept.form {
+        Form::Whole => guards.answer(decoded.operation, kept.body.clone()),
+        Form::Stream => guards.events(decoded.operation, &kept.body),
+    };
+    let body = match guarded {
+        Ok(body) => body,
+        Err(fault) => return refuse(fault, accounting).await,
+    };
     let limits = accounting.limit_headers().clone();
     accounting
         .finish(Ending::Complete)
         .await
         .map_err(|error| unaccounted(&error))?;
     let mut response = match kept.form {
-        Form::Whole => encode::whole(StatusCode::OK, JSON, kept.body.clone()),
+        Form::Whole => encode::whole(StatusCode::OK, JSON, body),
         Form::Stream => {
             let options = decoded.fields.stream_options.as_ref();
             let shows_usage = options.is_some_and(|options| options.include_usage);
-            encode::replay(decoded.operation, shows_usage, &kept.body)
+            encode::replay(decoded.operation, shows_usage, &body)
         }
     };
     response.headers_mut().extend(limits);
@@ -73,6 +89,7 @@ pub(super) async fn answer(
     let Held {
         mut accounting,
         lead,
+        guards,
     } = held;
     let Admitted {
         call,
@@ -102,7 +119,14 @@ pub(super) async fn answer(
             tokens,
         } => {
             let tokens = tokens.or_else(|| provider::openai::decode_response(&body));
-            finish_whole(accounting, recorder, status, (&body, tokens)).await?;
+            let whole = Whole {
+                status,
+                body,
+                tokens,
+                operation: call.operation,
+                guards,
+            };
+            let body = finish_whole(accounting, recorder, whole).await?;
             encode::whole(status, content_type, body)
         }
         Answer::Stream(begun) => {
@@ -111,6 +135,7 @@ pub(super) async fn answer(
                 begun,
                 accounting,
                 recorder,
+                guards: guards.into_streams(call.operation),
                 operation: call.operation,
                 shows_usage: options.is_some_and(|options| options.include_usage),
                 idle,
@@ -149,22 +174,55 @@ async fn begin_stream(accounting: &mut Accounting) -> Result<(), Fault> {
         .map_err(|error| unaccounted(&error))
 }
 
-/// Accounts for a complete answer, and keeps it for equal requests.
+/// A complete answer.
+struct Whole {
+    status: StatusCode,
+    body: Bytes,
+    tokens: Option<Tokens>,
+    operation: Operation,
+    guards: Sessions,
+}
+
+/// Accounts for a complete answer, and keeps it for equal requests; what the client gets of it.
 async fn finish_whole(
     mut accounting: Accounting,
     recorder: Option<Recorder>,
-    status: StatusCode,
-    (body, tokens): (&Bytes, Option<Tokens>),
-) -> Result<(), Fault> {
+    whole: Whole,
+) -> Result<Bytes, Fault> {
+    let Whole {
+        status,
+        body,
+        tokens,
+        operation,
+        guards,
+    } = whole;
     accounting.count(tokens);
-    accounting
-        .finish(Ending::Complete)
-        .await
-        .map_err(|error| unaccounted(&error))?;
+    // Guards look again each time an answer is given: what is kept is what the upstream said.
+    let guarded = guards.answer(operation, body.clone());
+    let ending = match &guarded {
+        Ok(_) => accounting.finish(Ending::Complete).await,
+        Err(fault) => {
+            let ending = Ending::Failed(fault.kind.status());
+            accounting.finish(ending).await
+        }
+    };
+    ending.map_err(|error| unaccounted(&error))?;
     if let Some(recorder) = recorder {
-        recorder.keep_whole(status, body, tokens);
+        recorder.keep_whole(status, &body, tokens);
     }
-    Ok(())
+    guarded
+}
+
+/// Refuses a request, or withholds its answer, once the ledger knows of it.
+pub(super) async fn refuse(
+    fault: Fault,
+    mut accounting: Accounting,
+) -> Result<Response<Body>, Fault> {
+    if let Err(error) = accounting.finish(Ending::Failed(fault.kind.status())).await {
+        // Nothing was given away: the client is told of the refusal, not of the ledger's.
+        error!(%error, "a refused request is not in the ledger");
+    }
+    Err(fault)
 }
 
 /// Tells why there is no answer, once the ledger knows of it.

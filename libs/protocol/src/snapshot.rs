@@ -4,9 +4,14 @@
 //! the first one comes at once, an empty line is a heartbeat. `POST /v1/snapshots/{plane}/acks` takes an [`Ack`].
 //! A version is the hash of the content, so equal content has an equal version on every operator replica.
 
+mod guard;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
+pub use self::guard::{
+    Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind,
+};
 use crate::{
     agent::Definition,
     allowance::Allowance,
@@ -154,6 +159,9 @@ pub struct RouteEntry {
     /// The answers that it gives again; none if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+    /// What looks at requests and answers, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<Guard>,
 }
 
 /// Answers that are given again to equal requests.

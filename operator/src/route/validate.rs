@@ -10,14 +10,14 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Session},
-    snapshot::{Access, Budget, Cache, Limit, Prices},
+    snapshot::{Access, Budget, Cache, Guard, Limit, Prices},
 };
 use thiserror::Error;
 
 use super::{
     cache,
     dereference::{FoundModel, World},
-    limits, resilience,
+    guards, limits, resilience,
 };
 use crate::{
     model::{self, ExternalEngine, ValidEngine},
@@ -42,6 +42,8 @@ pub(crate) enum InvalidRoute {
     },
     #[error("{path} is `{value}`; write a duration of at least 1ms and at most 168h, as 1m")]
     Window { path: String, value: String },
+    #[error("{path} cannot be used: {reason}")]
+    Pattern { path: String, reason: String },
     #[error(
         "the Route `{route}` came first and answers `{pattern}`; remove the pattern from one of the two"
     )]
@@ -54,7 +56,8 @@ impl InvalidRoute {
             Self::Duration { .. }
             | Self::Dollars { .. }
             | Self::Window { .. }
-            | Self::Condition { .. } => Reason::Invalid,
+            | Self::Condition { .. }
+            | Self::Pattern { .. } => Reason::Invalid,
             Self::Conflict { .. } => Reason::Conflict,
         }
     }
@@ -80,6 +83,7 @@ pub(crate) struct ValidRoute {
     pub(super) limits: Vec<Limit>,
     pub(super) budgets: Vec<Budget>,
     pub(super) cache: Option<Cache>,
+    pub(super) guards: Vec<Guard>,
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) hedging: Option<Hedging>,
     pub(super) session: Option<Session>,
@@ -151,6 +155,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
         cache: cache::cache(spec.cache.as_ref())?,
+        guards: guards::guards(&spec.guards)?,
         fallbacks: resilience::fallbacks(&spec.fallbacks),
         hedging: resilience::hedging(spec.retries.hedging.as_ref())?,
         session: resilience::session(spec.targets.session.as_ref()),
