@@ -1,26 +1,28 @@
 //! The immutable table that requests are routed by, compiled from a snapshot.
 
+mod target;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use http::{HeaderValue, Uri};
 use jiff::Timestamp;
 use protocol::{
     key::parse_hash,
-    snapshot::{self, Affinity, GatewaySnapshot, KeyEntry, Prices, RouteEntry, Strategy, Timeouts},
+    snapshot::{self, GatewaySnapshot, KeyEntry, RouteEntry, Strategy, Timeouts},
 };
 use thiserror::Error;
 
+pub(crate) use self::target::Target;
 use crate::{
     cache::{self, Cache},
-    endpoint::{Caches, Endpoint, Endpoints},
+    endpoint::Endpoints,
     fallback::Fallbacks,
     limits::{self, Registry, Rule},
-    metrics::TargetSeries,
     people::{InvalidAllowance, Key, Parties, Said, Terms},
+    provider::InvalidProvider,
     retry::Budget,
 };
 
@@ -99,31 +101,6 @@ pub(crate) struct Route {
     pub(crate) cache: Option<Arc<Cache>>,
 }
 
-/// A place that answers requests.
-#[derive(Debug)]
-pub(crate) struct Target {
-    /// Its name in the route.
-    pub(crate) name: String,
-    /// The model's name there.
-    pub(crate) model: String,
-    /// Its replicas.
-    pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    /// What is known of their caches, if replicas are picked by it.
-    pub(crate) caches: Option<Caches>,
-    /// Its share of the traffic.
-    pub(crate) weight: u32,
-    /// Its place in the order of failover.
-    pub(crate) priority: u32,
-    /// The value of the `Authorization` header for its endpoints.
-    pub(crate) authorization: Option<HeaderValue>,
-    /// What its tokens cost.
-    pub(crate) prices: Prices,
-    /// `NAMESPACE/ROUTE/TARGET`, which the client is told.
-    pub(crate) shown: HeaderValue,
-    /// Its series in the metrics.
-    pub(crate) series: Arc<TargetSeries>,
-}
-
 /// A model name, or all that begin or end alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pattern {
@@ -170,15 +147,25 @@ pub(crate) enum InvalidSnapshot {
         /// The pattern.
         pattern: String,
     },
-    /// A credential that no header can carry.
-    #[error(
-        "route {route}: target {target}: the credential holds characters that no header can carry"
-    )]
-    Credential {
+    /// A URL of a metadata service, or of what is only on the same wire.
+    #[error("route {route}: target {target}: no request may go to `{url}`")]
+    Forbidden {
         /// The route.
         route: String,
         /// The target.
         target: String,
+        /// The URL.
+        url: String,
+    },
+    /// A provider that no request can be sent to.
+    #[error("route {route}: target {target}: {source}")]
+    Provider {
+        /// The route.
+        route: String,
+        /// The target.
+        target: String,
+        /// Why.
+        source: InvalidProvider,
     },
     /// An allowance that contradicts itself.
     #[error("key {key}: {reason}")]
@@ -315,50 +302,10 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
     let parsed = entry.models.iter().map(|pattern| Pattern::parse(pattern));
     let models = parsed.map(|parsed| parsed.map_err(|invalid| invalid.of(&id)));
     let models = models.collect::<Result<Vec<_>, _>>()?;
-    let targets = entry.targets.iter().map(|target| {
-        let context = |url: &str| InvalidSnapshot::Url {
-            route: id.clone(),
-            target: target.name.clone(),
-            url: url.to_owned(),
-        };
-        let compiled = target.endpoints.iter().map(|url| {
-            if !is_http(url) {
-                return Err(context(url));
-            }
-            lasting.endpoints.get(url).ok_or_else(|| context(url))
-        });
-        let authorization = target.credential.as_ref().map(|credential| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose()))
-                .map_err(|_| InvalidSnapshot::Credential {
-                    route: id.clone(),
-                    target: target.name.clone(),
-                })?;
-            value.set_sensitive(true);
-            Ok(value)
-        });
-        let endpoints: Vec<Arc<Endpoint>> = compiled.collect::<Result<_, _>>()?;
-        let caches = match entry.affinity {
-            Affinity::Prefix if 1 < endpoints.len() => {
-                let name = format!("{id}/{}", target.name);
-                lasting.endpoints.caches(&name, &endpoints)
-            }
-            _ => None,
-        };
-        Ok(Target {
-            name: target.name.clone(),
-            model: target.model.clone(),
-            endpoints,
-            caches,
-            weight: target.weight,
-            priority: target.priority,
-            authorization: authorization.transpose()?,
-            prices: target.prices.unwrap_or_default(),
-            // Names of resources and targets are letters, digits and hyphens.
-            shown: HeaderValue::from_str(&format!("{id}/{}", target.name))
-                .unwrap_or(HeaderValue::from_static("")),
-            series: Arc::default(),
-        })
-    });
+    let targets = entry
+        .targets
+        .iter()
+        .map(|target| Target::compile(&id, target, entry.affinity, lasting));
     Ok(Route {
         targets: targets.collect::<Result<_, _>>()?,
         models,
@@ -379,14 +326,6 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             .map(|settings| lasting.caches.cache(&id, settings)),
         id,
     })
-}
-
-fn is_http(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else {
-        return false;
-    };
-    matches!(uri.scheme_str(), Some("http" | "https"))
-        && uri.host().is_some_and(|host| !host.is_empty())
 }
 
 impl Pattern {

@@ -9,6 +9,7 @@ mod harness;
 mod keys;
 mod limits;
 mod people;
+mod providers;
 mod streams;
 mod surfaces;
 mod swap;

@@ -139,6 +139,7 @@ impl Gateway {
                 route: &route,
                 call: &admitted.call,
                 decoded: &admitted.decoded,
+                headers: &admitted.headers,
             };
             let failed = match forward(request).await {
                 Ok(answered) => return answer(admitted, &route, answered, held).await,

@@ -8,7 +8,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    agent::Definition, allowance::Allowance, key::hex, routing::Fallback, secret::SecretString,
+    agent::Definition,
+    allowance::Allowance,
+    key::hex,
+    provider::{Api, Credential, Header, Provider},
+    routing::Fallback,
+    secret::SecretString,
 };
 
 /// The audience of the tokens that data planes show to the operator.
@@ -278,9 +283,21 @@ pub struct Target {
     pub weight: u32,
     /// Order under [`Strategy::Failover`], lowest first.
     pub priority: u32,
-    /// The bearer token for the endpoints.
+    /// What the gateway shows to be let in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credential: Option<SecretString>,
+    pub credential: Option<Credential>,
+    /// Whose API the endpoints speak.
+    #[serde(default, skip_serializing_if = "Provider::is_default")]
+    pub provider: Provider,
+    /// The name of a vendor whose peculiarities are known ([`crate::vendor::find`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<String>,
+    /// What of OpenAI's and Anthropic's APIs the endpoints answer themselves; empty means all that the provider does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apis: Vec<Api>,
+    /// Headers that every request carries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<Header>,
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,

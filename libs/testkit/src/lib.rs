@@ -2,4 +2,5 @@
 
 pub mod block_cache;
 pub mod scripted_model;
+pub mod scripted_provider;
 pub mod traffic;
