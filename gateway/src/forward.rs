@@ -20,8 +20,16 @@ use tracing::{debug, warn};
 pub(crate) use self::failure::UpstreamError;
 use self::{candidates::Candidates, failure::Failure};
 use crate::{
-    call::Call, decode::Decoded, endpoint::Lease, fault::Fault, metrics::Metrics,
-    prefix::Prediction, provider::Unsendable, retry, table::Route, upstream::Upstream,
+    call::Call,
+    decode::{Decoded, Upload},
+    endpoint::Lease,
+    fault::Fault,
+    metrics::Metrics,
+    prefix::Prediction,
+    provider::Unsendable,
+    retry,
+    table::Route,
+    upstream::{Uploads, Upstream},
 };
 
 /// What one request is forwarded with.
@@ -29,6 +37,8 @@ use crate::{
 pub(crate) struct Forward<'a> {
     /// The client.
     pub(crate) upstream: &'a Upstream,
+    /// The client for forms.
+    pub(crate) uploads: &'a Uploads,
     /// Where to count.
     pub(crate) metrics: &'a Metrics,
     /// The route.
@@ -39,6 +49,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) decoded: &'a Decoded,
     /// The request's headers, of which providers may see a few.
     pub(crate) headers: &'a HeaderMap,
+    /// The form that goes in the place of the request's body, if it is one.
+    pub(crate) upload: Option<&'a Upload>,
 }
 
 /// An answer, and which of the route's targets gave it.
@@ -122,6 +134,9 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
         let Some(candidate) = next else { break };
         if let Some((_, failure)) = &last {
+            if forward.upload.is_some_and(Upload::is_spent) {
+                break;
+            }
             if candidate.is_repeat && !failure.may_pass() {
                 // Everybody was asked once, and asking again would not help.
                 break;
@@ -187,8 +202,8 @@ fn note(
     endpoint: &Arc<crate::endpoint::Endpoint>,
     failure: &Failure,
 ) {
-    if matches!(failure, Failure::Unsendable(_)) {
-        // Nobody was asked: that says nothing of the endpoint.
+    if matches!(failure, Failure::Unsendable(_) | Failure::Client(_)) {
+        // Nobody was asked, or not to the end: that says nothing of the endpoint.
         return;
     }
     let route = &forward.route.id;
@@ -251,6 +266,7 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             let message = format!("The target `{name}` sent no {what} within {limit:?}.");
             Refusal::Fault(Fault::new(ErrorKind::Timeout, message))
         }
+        Failure::Client(fault) => Refusal::Fault(fault),
         Failure::TooLong => {
             let message = format!("The answer of the target `{name}` is too large.");
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))

@@ -13,6 +13,7 @@ mod providers;
 mod streams;
 mod surfaces;
 mod swap;
+mod uploads;
 
 use serde_json::json;
 use testkit::scripted_model::ScriptedModel;

@@ -111,11 +111,6 @@ impl Scanner {
         self.pieces.pop_front()
     }
 
-    /// Whether the last boundary came.
-    pub(crate) fn is_done(&self) -> bool {
-        self.state == State::Done
-    }
-
     /// Whether the form may end here.
     ///
     /// # Errors

@@ -112,13 +112,23 @@ where
             before: format!(
                 "--{boundary}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n"
             ),
-            after: if source.form.begins_with_line_end() { "" } else { "\r\n" },
+            after: if source.form.begins_with_line_end() {
+                ""
+            } else {
+                "\r\n"
+            },
         },
     };
     let decoded = decoded(asked.operation, name, source.form.stream());
-    let length = if is_complete { Some(kept.len()) } else { declared };
+    let length = if is_complete {
+        Some(kept.len())
+    } else {
+        declared
+    };
     let upload = Upload {
-        content_type: content_type.cloned().unwrap_or(HeaderValue::from_static("")),
+        content_type: content_type
+            .cloned()
+            .unwrap_or(HeaderValue::from_static("")),
         kept,
         rest: Arc::new(Rest::new((!is_complete).then_some(source))),
         model: slot,
@@ -137,6 +147,8 @@ fn decoded(operation: Operation, model: String, stream: bool) -> Decoded {
             stream,
             stream_options: None,
             output_max: None,
+            user: None,
+            tags: Vec::new(),
             first_field: 0,
         },
         operation,

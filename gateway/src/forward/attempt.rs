@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use protocol::snapshot::Timeouts;
 use tokio::time::timeout_at;
 
 use super::{Answer, Failure, Forward, UpstreamError};
@@ -39,12 +40,50 @@ pub(super) async fn attempt(
     body: Bytes,
     deadline: Instant,
 ) -> Result<Answer, Failure> {
-    let limit = Duration::from_millis(forward.route.timeouts.first_byte_millis);
+    let outcome = ask(forward, target, endpoint, body, deadline).await;
+    outcome.map_err(|failure| {
+        let is_late = matches!(failure, Failure::Timeout(..));
+        let fault = forward.upload.and_then(|upload| upload.blame(is_late));
+        fault.map_or(failure, Failure::Client)
+    })
+}
+
+async fn ask(
+    forward: &Forward<'_>,
+    target: &Target,
+    endpoint: &Arc<Endpoint>,
+    body: Bytes,
+    deadline: Instant,
+) -> Result<Answer, Failure> {
+    let Timeouts {
+        first_byte_millis,
+        request_millis,
+        ..
+    } = forward.route.timeouts;
+    // A form may come as slowly as the request's time allows.
+    let limit = Duration::from_millis(match forward.upload {
+        None => first_byte_millis,
+        Some(_) => request_millis,
+    });
     let first_byte_by = deadline.min(Instant::now() + limit);
     let lease = endpoint.begin(Instant::now());
-    let request = request(forward, target, endpoint, body)?;
+    let asking = match forward.upload {
+        None => forward
+            .upstream
+            .request(request(forward, target, endpoint, Full::new(body))?),
+        Some(upload) => {
+            let outgoing = upload.outgoing(&target.model);
+            let mut request = request(forward, target, endpoint, outgoing.body)?;
+            let headers = request.headers_mut();
+            headers.insert(header::CONTENT_TYPE, outgoing.content_type);
+            if let Some(length) = outgoing.length {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            forward.uploads.request(request)
+        }
+    };
     let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
-    let asking = connecting_within(connect, forward.upstream.request(request));
+    let asking = connecting_within(connect, asking);
     let response = timeout_at(first_byte_by.into(), asking)
         .await
         .map_err(|_| Failure::Timeout("answer", limit))?
@@ -84,12 +123,12 @@ pub(super) async fn attempt(
     })
 }
 
-fn request(
+fn request<B>(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Endpoint,
-    body: Bytes,
-) -> Result<Request<Full<Bytes>>, Failure> {
+    body: B,
+) -> Result<Request<B>, Failure> {
     let operation = forward.call.operation;
     let uri = target
         .provider
@@ -103,7 +142,7 @@ fn request(
         .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(header::USER_AGENT, HeaderValue::from_static(concat!("quarterdeck-gateway/", env!("CARGO_PKG_VERSION"))))
         .header("x-request-id", &forward.call.id)
-        .body(Full::new(body))
+        .body(body)
         .map_err(|error| Failure::Broken(error.to_string()))?;
     target
         .provider

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use protocol::routing::FailureClass;
 
 use super::recognise::recognise;
-use crate::provider::Unsendable;
+use crate::{fault::Fault, provider::Unsendable};
 
 /// Why an attempt gave no answer that the client can have.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     Status(UpstreamError),
     /// The upstream was not asked, since it does not speak of this.
     Unsendable(Unsendable),
+    /// The client's form broke off, or went on as it must not.
+    Client(Fault),
 }
 
 /// An upstream's own words.
@@ -67,7 +69,7 @@ impl Failure {
         match self {
             Self::Broken(_) | Self::Unsendable(Unsendable::Unspoken) => Some(FailureClass::Error),
             Self::Timeout(..) => Some(FailureClass::Timeout),
-            Self::TooLong => None,
+            Self::TooLong | Self::Client(_) => None,
             Self::Status(error) => error.class(),
         }
     }
@@ -84,7 +86,7 @@ impl Failure {
                     )
             }
             Self::Unsendable(_) => true,
-            Self::Broken(_) | Self::Timeout(..) | Self::TooLong => false,
+            Self::Broken(_) | Self::Timeout(..) | Self::TooLong | Self::Client(_) => false,
         }
     }
 
@@ -98,7 +100,7 @@ impl Failure {
     pub(super) fn is_harmful(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Timeout(..) => true,
-            Self::TooLong | Self::Unsendable(_) => false,
+            Self::TooLong | Self::Unsendable(_) | Self::Client(_) => false,
             Self::Status(error) => error.status.is_server_error(),
         }
     }
@@ -111,6 +113,7 @@ impl Failure {
             Self::TooLong => "the answer is over the limit".to_owned(),
             Self::Status(error) => format!("status {}", error.status),
             Self::Unsendable(Unsendable::Unspoken) => "the target has no such API".to_owned(),
+            Self::Client(fault) => fault.message.clone(),
         }
     }
 }

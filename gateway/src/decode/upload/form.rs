@@ -6,7 +6,7 @@ use protocol::openai::ErrorKind;
 
 use crate::{
     decode::{
-        MODEL_BYTES_MAX,
+        fields::MODEL_BYTES_MAX,
         multipart::{InvalidForm, Piece, Scanner},
     },
     fault::Fault,

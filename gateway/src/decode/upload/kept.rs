@@ -142,6 +142,7 @@ impl Kept {
 
 fn no_room(error: &io::Error) -> Fault {
     error!(%error, "a form cannot be kept in the data folder");
-    let message = "The form cannot be kept now. Name its model before its file, or try again later.";
+    let message =
+        "The form cannot be kept now. Name its model before its file, or try again later.";
     Fault::new(ErrorKind::Unavailable, message)
 }

@@ -56,7 +56,9 @@ impl Source {
         loop {
             let frame = tokio::time::timeout(BODY_TIMEOUT, self.body.frame());
             let frame = frame.await.map_err(|_| {
-                invalid(format!("Nothing of the request's body came for {BODY_TIMEOUT:?}."))
+                invalid(format!(
+                    "Nothing of the request's body came for {BODY_TIMEOUT:?}."
+                ))
             })?;
             let Some(frame) = frame else {
                 self.form.finish()?;
@@ -71,13 +73,20 @@ impl Source {
                 return Err(self.too_large());
             }
             self.form.push(&data)?;
+            if self.body.is_end_stream() {
+                // Where the length was declared, an upstream that has it all asks for nothing more.
+                self.form.finish()?;
+            }
             return Ok(Some(data));
         }
     }
 
     /// What the client is told of a form over the limit.
     pub(super) fn too_large(&self) -> Fault {
-        let message = format!("The request's body is larger than {} bytes.", self.bytes_max);
+        let message = format!(
+            "The request's body is larger than {} bytes.",
+            self.bytes_max
+        );
         Fault::new(ErrorKind::RequestTooLarge, message)
     }
 }
