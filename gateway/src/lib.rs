@@ -36,6 +36,15 @@ mod source;
 mod table;
 mod upstream;
 mod usage;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "forward and encode do not translate yet"
+    )
+)]
+mod wire;
 
 pub use args::GatewayArgs;
 pub use run::{GatewayError, run, serve};
