@@ -134,11 +134,9 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
         let Some(candidate) = next else { break };
         if let Some((_, failure)) = &last {
-            if forward.upload.is_some_and(Upload::is_spent) {
-                break;
-            }
-            if candidate.is_repeat && !failure.may_pass() {
-                // Everybody was asked once, and asking again would not help.
+            let is_spent = forward.upload.is_some_and(Upload::is_spent);
+            if is_spent || (candidate.is_repeat && !failure.may_pass()) {
+                // A form has passed, or everybody was asked once, and asking again would not help.
                 break;
             }
             if !route.budget.withdraw() {

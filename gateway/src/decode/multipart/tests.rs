@@ -27,9 +27,16 @@ fn read(form: &[u8], size: usize) -> Result<Vec<Part>, InvalidForm> {
     Ok(parts)
 }
 
+/// A part's name, its file's name and its content.
+type Shown<'a> = (&'a str, Option<&'a str>, &'a str);
+
 /// Reads a form split into chunks of every size: it must be the same each time.
 #[track_caller]
-fn check(form: &str, expected: Result<&[(&str, Option<&str>, &str)], InvalidForm>) {
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the rows of a table read better without references"
+)]
+fn check(form: &str, expected: Result<&[Shown<'_>], InvalidForm>) {
     for size in 1..=form.len() {
         let parts = read(form.as_bytes(), size);
         let shown = parts.map(|parts| {
@@ -47,7 +54,7 @@ fn check(form: &str, expected: Result<&[(&str, Option<&str>, &str)], InvalidForm
                 .collect::<Vec<_>>()
         });
         let expected = expected.clone().map(|parts| {
-            let owned = |part: &(&str, Option<&str>, &str)| {
+            let owned = |part: &Shown<'_>| {
                 (
                     part.0.to_owned(),
                     part.1.map(str::to_owned),

@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use hyper::body::Body;
 use parking_lot::Mutex;
 use protocol::openai::ErrorKind;
 
