@@ -3,7 +3,9 @@
 mod attempt;
 mod candidates;
 mod failure;
+mod opening;
 mod recognise;
+mod retry_after;
 
 use std::{
     sync::Arc,
@@ -22,7 +24,7 @@ use self::{candidates::Candidates, failure::Failure};
 use crate::{
     call::Call,
     decode::{Decoded, Upload},
-    endpoint::Lease,
+    endpoint::{Aside, Endpoint, Lease, Standing},
     fault::Fault,
     metrics::Metrics,
     prefix::Prediction,
@@ -31,6 +33,9 @@ use crate::{
     table::Route,
     upstream::{Uploads, Upstream},
 };
+
+/// How long an endpoint is left out that refused the gateway's credential.
+const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(30);
 
 /// What one request is forwarded with.
 #[derive(Debug, Clone, Copy)]
@@ -170,7 +175,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         };
         match outcome {
             Ok(answer) => {
-                candidate.endpoint.note_success();
+                candidate.endpoint.note_success(Instant::now());
                 return Ok(Answered {
                     target: candidate.target,
                     answer,
@@ -194,12 +199,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
     Err(refuse(route, last))
 }
 
-fn note(
-    forward: &Forward<'_>,
-    target: usize,
-    endpoint: &Arc<crate::endpoint::Endpoint>,
-    failure: &Failure,
-) {
+fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {
     if matches!(failure, Failure::Unsendable(_) | Failure::Client(_)) {
         // Nobody was asked, or not to the end: that says nothing of the endpoint.
         return;
@@ -240,18 +240,67 @@ fn note(
             error,
             "an upstream refused"
         );
-        endpoint.note_success();
+        endpoint.note_success(Instant::now());
+        set_aside(forward, endpoint, failure);
+    }
+}
+
+/// Leaves out an endpoint that said that it takes no requests for now, or none of ours.
+fn set_aside(forward: &Forward<'_>, endpoint: &Endpoint, failure: &Failure) {
+    let Failure::Status(error) = failure else {
+        return;
+    };
+    let (wait, why) = match (failure.class(), error.retry_in) {
+        (Some(FailureClass::RateLimit), Some(wait)) => (wait, Aside::RateLimit),
+        (Some(FailureClass::Error), _) if error.is_unauthorized() => {
+            (UNAUTHORIZED_PAUSE, Aside::Unauthorized)
+        }
+        _ => return,
+    };
+    let (route, upstream) = (&forward.route.id, endpoint.url());
+    warn!(
+        route,
+        upstream,
+        ?why,
+        ?wait,
+        "an upstream is set aside, as it says"
+    );
+    endpoint.set_aside(Instant::now() + wait, why);
+    forward.metrics.routing.count_aside(route, why);
+}
+
+/// What is told when there was nobody to ask.
+fn nobody(route: &Route, now: Instant) -> Failed {
+    let endpoints = route.targets.iter().flat_map(|target| &target.endpoints);
+    let waits = endpoints.filter_map(|endpoint| match endpoint.standing(now) {
+        Standing::RateLimited { until } => Some(until.saturating_duration_since(now)),
+        _ => None,
+    });
+    let (class, fault) = match waits.min() {
+        Some(wait) => {
+            let message = "The servers of this model take no more requests for now.";
+            let fault = Fault {
+                retry_after: Some(wait.as_secs_f64().ceil().max(1.0) as u64),
+                ..Fault::new(ErrorKind::RateLimited, message)
+            };
+            (FailureClass::RateLimit, fault)
+        }
+        None => {
+            let message = "No replica of this model is ready. Try again later.";
+            let fault = Fault::new(ErrorKind::Unavailable, message);
+            (FailureClass::ColdStart, fault)
+        }
+    };
+    Failed {
+        target: None,
+        class: Some(class),
+        refusal: Refusal::Fault(fault),
     }
 }
 
 fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
     let Some((target, failure)) = last else {
-        let message = "No replica of this model is ready. Try again later.";
-        return Failed {
-            target: None,
-            class: Some(FailureClass::ColdStart),
-            refusal: Refusal::Fault(Fault::new(ErrorKind::Unavailable, message)),
-        };
+        return nobody(route, Instant::now());
     };
     let class = failure.class();
     let name = &route.targets[target].name;
@@ -276,7 +325,7 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             let message = format!("The target `{name}` refused the gateway's credential.");
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
-        Failure::Status(error) => Refusal::Upstream(error),
+        Failure::Status(error) => Refusal::Upstream(*error),
         Failure::Unsendable(Unsendable::Unspoken) => {
             let message = format!("The target `{name}` has no API that could answer this.");
             Refusal::Fault(Fault::new(ErrorKind::InvalidRequest, message))

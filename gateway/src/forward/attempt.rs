@@ -9,12 +9,18 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use protocol::snapshot::Timeouts;
 use tokio::time::timeout_at;
 
-use super::{Answer, Failure, Forward, UpstreamError};
+use super::{
+    Answer, Failure, Forward, UpstreamError,
+    opening::{Head, Opening},
+    retry_after::retry_after,
+};
 use crate::{
     call::Operation,
+    decode::{Upload, UploadBody},
     endpoint::Endpoint,
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
@@ -71,16 +77,9 @@ async fn ask(
         None => forward
             .upstream
             .request(request(forward, target, endpoint, Full::new(body))?),
-        Some(upload) => {
-            let outgoing = upload.outgoing(&target.model);
-            let mut request = request(forward, target, endpoint, outgoing.body)?;
-            let headers = request.headers_mut();
-            headers.insert(header::CONTENT_TYPE, outgoing.content_type);
-            if let Some(length) = outgoing.length {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            }
-            forward.uploads.request(request)
-        }
+        Some(upload) => forward
+            .uploads
+            .request(form(forward, target, endpoint, upload)?),
     };
     let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
     let asking = connecting_within(connect, asking);
@@ -102,11 +101,13 @@ async fn ask(
         .as_bytes()
         .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
     {
-        let (first, rest) = begin_stream(response, first_byte_by, limit).await?;
+        let head = Head::new(forward.call.operation);
+        let (first, rest) = begin_stream(response, head, first_byte_by, limit).await?;
         return Ok(Answer::Stream { first, rest, lease });
     }
     if forward.call.operation == Operation::Speech && !is_json(&content_type) {
-        let (first, rest) = begin_stream(response, first_byte_by, limit).await?;
+        let mut rest = response.into_body();
+        let first = next_bytes(&mut rest, first_byte_by, limit).await?;
         return Ok(Answer::Raw {
             content_type,
             first,
@@ -116,11 +117,31 @@ async fn ask(
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
     let body = read_whole(response.into_body(), deadline, limit.max(idle)).await?;
+    if is_json(&content_type) && !is_whole_json(&body) {
+        let message = "the answer is not the JSON that it says it is";
+        return Err(Failure::Broken(message.to_owned()));
+    }
     Ok(Answer::Whole {
         status,
         content_type,
         body,
     })
+}
+
+fn form(
+    forward: &Forward<'_>,
+    target: &Target,
+    endpoint: &Endpoint,
+    upload: &Upload,
+) -> Result<Request<UploadBody>, Failure> {
+    let outgoing = upload.outgoing(&target.model);
+    let mut request = request(forward, target, endpoint, outgoing.body)?;
+    let headers = request.headers_mut();
+    headers.insert(header::CONTENT_TYPE, outgoing.content_type);
+    if let Some(length) = outgoing.length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(request)
 }
 
 fn request<B>(
@@ -162,25 +183,49 @@ fn is_json(content_type: &HeaderValue) -> bool {
     content_type.as_bytes().starts_with(JSON.as_bytes())
 }
 
-/// Waits for the first bytes: a stream that breaks before them can still be tried elsewhere.
+/// Waits for the first token: a stream that breaks before it can still be tried elsewhere.
 async fn begin_stream(
     response: Response<Incoming>,
-    first_byte_by: Instant,
+    mut head: Head,
+    first_token_by: Instant,
     limit: Duration,
 ) -> Result<(Bytes, Incoming), Failure> {
     let mut rest = response.into_body();
     loop {
-        let frame = timeout_at(first_byte_by.into(), rest.frame())
-            .await
-            .map_err(|_| Failure::Timeout("first event", limit))?
-            .ok_or_else(|| Failure::Broken("the stream ended before its first event".to_owned()))?
-            .map_err(|error| Failure::Broken(chain(&error)))?;
-        if let Ok(first) = frame.into_data()
-            && !first.is_empty()
-        {
-            return Ok((first, rest));
+        let data = next_bytes(&mut rest, first_token_by, limit).await?;
+        match head.push(&data) {
+            Opening::Silent => {}
+            Opening::Begun => return Ok((head.with(data), rest)),
+            Opening::Failed(error) => return Err(Failure::Status(Box::new(error))),
         }
     }
+}
+
+/// The next bytes of an answer that has said nothing of use yet.
+async fn next_bytes(rest: &mut Incoming, by: Instant, limit: Duration) -> Result<Bytes, Failure> {
+    loop {
+        let frame = timeout_at(by.into(), rest.frame())
+            .await
+            .map_err(|_| Failure::Timeout("first token", limit))?
+            .ok_or_else(|| Failure::Broken("the stream ended before its first token".to_owned()))?
+            .map_err(|error| Failure::Broken(chain(&error)))?;
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(data);
+        }
+    }
+}
+
+/// Whether a body begins and ends as JSON objects, lists and texts do; pages, and bodies that were cut, do not.
+fn is_whole_json(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    let (Some(first), Some(last)) = (body.first(), body.last()) else {
+        return false;
+    };
+    let ends = (*first, *last);
+    let [object, list, text] = [(b'{', b'}'), (b'[', b']'), (b'"', b'"')];
+    [object, list, text].contains(&ends)
 }
 
 async fn read_whole(
@@ -210,6 +255,7 @@ async fn read_whole(
 async fn read_error(response: Response<Incoming>) -> Failure {
     let status = response.status();
     let content_type = content_type_of(&response);
+    let retry_in = retry_after(response.headers(), Timestamp::now());
     let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
     let body = http_body_util::Limited::new(response.into_body(), ERROR_BYTES_MAX);
     let body = match tokio::time::timeout(ERROR_TIMEOUT, body.collect()).await {
@@ -222,12 +268,13 @@ async fn read_error(response: Response<Incoming>) -> Failure {
     } else {
         status
     };
-    Failure::Status(UpstreamError {
+    Failure::Status(Box::new(UpstreamError {
         status,
         content_type,
         retry_after,
+        retry_in,
         body,
-    })
+    }))
 }
 
 /// An error with its causes.

@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     /// An answer over the limit.
     TooLong,
     /// An error of the upstream's.
-    Status(UpstreamError),
+    Status(Box<UpstreamError>),
     /// The upstream was not asked, since it does not speak of this.
     Unsendable(Unsendable),
     /// The client's form broke off, or went on as it must not.
@@ -35,6 +35,8 @@ pub(crate) struct UpstreamError {
     pub(crate) content_type: HeaderValue,
     /// When the upstream wants to be asked again.
     pub(crate) retry_after: Option<HeaderValue>,
+    /// The same as a time from now.
+    pub(crate) retry_in: Option<Duration>,
     /// The body, up to a limit.
     pub(crate) body: Bytes,
 }
