@@ -28,10 +28,11 @@ use crate::{
     fault::Fault,
     metrics::Metrics,
     prefix::Prediction,
-    provider::Unsendable,
+    provider::{Tokens, Unsendable},
     retry,
     table::Route,
     upstream::{Uploads, Upstream},
+    wire::Translation,
 };
 
 /// How long an endpoint is left out that refused the gateway's credential.
@@ -80,16 +81,11 @@ pub(crate) enum Answer {
         content_type: HeaderValue,
         /// The body.
         body: Bytes,
+        /// What it used, if a translation has counted it already.
+        tokens: Option<Tokens>,
     },
     /// The beginning of a stream.
-    Stream {
-        /// The bytes that came first.
-        first: Bytes,
-        /// The rest.
-        rest: Incoming,
-        /// The place at the endpoint, held until the stream ends.
-        lease: Lease,
-    },
+    Stream(Begun),
     /// The beginning of sounds, which are played as they come.
     Raw {
         /// The content type.
@@ -101,6 +97,19 @@ pub(crate) enum Answer {
         /// The place at the endpoint, held until the answer ends.
         lease: Lease,
     },
+}
+
+/// A stream that has begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// The bytes that came first, in the client's API.
+    pub(crate) first: Bytes,
+    /// The rest.
+    pub(crate) rest: Incoming,
+    /// What the rest is translated by, if the upstream speaks another API than the client.
+    pub(crate) translation: Option<Box<Translation>>,
+    /// The place at the endpoint, held until the stream ends.
+    pub(crate) lease: Lease,
 }
 
 /// How a request ended that got no answer.
@@ -330,6 +339,7 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             let message = format!("The target `{name}` has no API that could answer this.");
             Refusal::Fault(Fault::new(ErrorKind::InvalidRequest, message))
         }
+        Failure::Unsendable(Unsendable::Untranslatable(fault)) => Refusal::Fault(fault),
     };
     Failed {
         target: Some(target),

@@ -38,11 +38,7 @@ mod upstream;
 mod usage;
 #[cfg_attr(
     not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "forward and encode do not translate yet"
-    )
+    expect(dead_code, reason = "calls of Gemini are not translated yet")
 )]
 mod wire;
 

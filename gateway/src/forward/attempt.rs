@@ -9,12 +9,12 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper_util::client::legacy::ResponseFuture;
 use jiff::Timestamp;
-use protocol::snapshot::Timeouts;
 use tokio::time::timeout_at;
 
 use super::{
-    Answer, Failure, Forward, UpstreamError,
+    Answer, Begun, Failure, Forward, UpstreamError,
     opening::{Head, Opening},
     retry_after::retry_after,
 };
@@ -22,8 +22,10 @@ use crate::{
     call::Operation,
     decode::{Upload, UploadBody},
     endpoint::Endpoint,
+    provider::Outgoing,
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
+    wire::{self, Exchange, InvalidReply, Translation},
 };
 
 /// Bytes of a complete answer that are accepted.
@@ -43,10 +45,10 @@ pub(super) async fn attempt(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Arc<Endpoint>,
-    body: Bytes,
+    outgoing: Outgoing,
     deadline: Instant,
 ) -> Result<Answer, Failure> {
-    let outcome = ask(forward, target, endpoint, body, deadline).await;
+    let outcome = converse(forward, target, endpoint, outgoing, deadline).await;
     outcome.map_err(|failure| {
         let is_late = matches!(failure, Failure::Timeout(..));
         let fault = forward.upload.and_then(|upload| upload.blame(is_late));
@@ -54,60 +56,49 @@ pub(super) async fn attempt(
     })
 }
 
-async fn ask(
+async fn converse(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Arc<Endpoint>,
-    body: Bytes,
+    outgoing: Outgoing,
     deadline: Instant,
 ) -> Result<Answer, Failure> {
-    let Timeouts {
-        first_byte_millis,
-        request_millis,
-        ..
-    } = forward.route.timeouts;
-    // A form may come as slowly as the request's time allows.
-    let limit = Duration::from_millis(match forward.upload {
-        None => first_byte_millis,
-        Some(_) => request_millis,
-    });
+    let limit = first_byte_limit(forward);
     let first_byte_by = deadline.min(Instant::now() + limit);
     let lease = endpoint.begin(Instant::now());
+    let operation = outgoing.operation(forward.call);
+    let Outgoing { body, exchange } = outgoing;
+    let body = Full::new(body);
     let asking = match forward.upload {
-        None => forward
-            .upstream
-            .request(request(forward, target, endpoint, Full::new(body))?),
-        Some(upload) => forward
-            .uploads
-            .request(form(forward, target, endpoint, upload)?),
+        None => (forward.upstream).request(request(forward, target, endpoint, operation, body)?),
+        Some(upload) => (forward.uploads).request(form(forward, target, endpoint, upload)?),
     };
-    let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
-    let asking = connecting_within(connect, asking);
-    let response = timeout_at(first_byte_by.into(), asking)
-        .await
-        .map_err(|_| Failure::Timeout("answer", limit))?
-        .map_err(|error| {
-            if error.is_connect() && is_connect_timeout(&error) {
-                return Failure::Timeout("connection", connect);
-            }
-            Failure::Broken(chain(&error))
-        })?;
+    let response = ask(forward, asking, (first_byte_by, limit)).await?;
     let status = response.status();
     if !status.is_success() {
-        return Err(read_error(response).await);
+        return Err(read_error(response, exchange.as_deref()).await);
     }
     let content_type = content_type_of(&response);
     if content_type
         .as_bytes()
         .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
     {
+        let mut translation = exchange.map(|exchange| Box::new(Translation::new(&exchange)));
         let head = Head::new(forward.call.operation);
-        let (first, rest) = begin_stream(response, head, first_byte_by, limit).await?;
-        return Ok(Answer::Stream { first, rest, lease });
+        let first_token = (first_byte_by, limit);
+        let translated = translation.as_deref_mut();
+        let (first, rest) = begin_stream(response, translated, head, first_token).await?;
+        return Ok(Answer::Stream(Begun {
+            first,
+            rest,
+            translation,
+            lease,
+        }));
     }
     if forward.call.operation == Operation::Speech && !is_json(&content_type) {
         let mut rest = response.into_body();
-        let first = next_bytes(&mut rest, first_byte_by, limit).await?;
+        let first = next_bytes(&mut rest, (first_byte_by, limit)).await?;
+        let first = first.ok_or_else(ended_early)?;
         return Ok(Answer::Raw {
             content_type,
             first,
@@ -121,13 +112,34 @@ async fn ask(
         let message = "the answer is not the JSON that it says it is";
         return Err(Failure::Broken(message.to_owned()));
     }
+    let Some(exchange) = exchange else {
+        return Ok(Answer::Whole {
+            status,
+            content_type,
+            body,
+            tokens: None,
+        });
+    };
+    let reply = wire::translate_reply(&exchange, &body)
+        .map_err(|invalid| Failure::Broken(invalid.to_string()))?;
     Ok(Answer::Whole {
         status,
-        content_type,
-        body,
+        content_type: JSON,
+        body: reply.body,
+        tokens: Some(reply.tokens),
     })
 }
 
+/// How long the first byte of an answer may take; a form may come as slowly as the request's time allows.
+fn first_byte_limit(forward: &Forward<'_>) -> Duration {
+    let timeouts = &forward.route.timeouts;
+    Duration::from_millis(match forward.upload {
+        None => timeouts.first_byte_millis,
+        Some(_) => timeouts.request_millis,
+    })
+}
+
+/// A request with a form.
 fn form(
     forward: &Forward<'_>,
     target: &Target,
@@ -135,7 +147,8 @@ fn form(
     upload: &Upload,
 ) -> Result<Request<UploadBody>, Failure> {
     let outgoing = upload.outgoing(&target.model);
-    let mut request = request(forward, target, endpoint, outgoing.body)?;
+    let operation = forward.call.operation;
+    let mut request = request(forward, target, endpoint, operation, outgoing.body)?;
     let headers = request.headers_mut();
     headers.insert(header::CONTENT_TYPE, outgoing.content_type);
     if let Some(length) = outgoing.length {
@@ -144,13 +157,32 @@ fn form(
     Ok(request)
 }
 
+/// Sends a request, and waits until a time for the head of the answer.
+async fn ask(
+    forward: &Forward<'_>,
+    asking: ResponseFuture,
+    (first_byte_by, limit): (Instant, Duration),
+) -> Result<Response<Incoming>, Failure> {
+    let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
+    let asking = connecting_within(connect, asking);
+    timeout_at(first_byte_by.into(), asking)
+        .await
+        .map_err(|_| Failure::Timeout("answer", limit))?
+        .map_err(|error| {
+            if error.is_connect() && is_connect_timeout(&error) {
+                return Failure::Timeout("connection", connect);
+            }
+            Failure::Broken(chain(&error))
+        })
+}
+
 fn request<B>(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Endpoint,
+    operation: Operation,
     body: B,
 ) -> Result<Request<B>, Failure> {
-    let operation = forward.call.operation;
     let uri = target
         .provider
         .uri(endpoint, operation, &target.model)
@@ -186,33 +218,53 @@ fn is_json(content_type: &HeaderValue) -> bool {
 /// Waits for the first token: a stream that breaks before it can still be tried elsewhere.
 async fn begin_stream(
     response: Response<Incoming>,
+    mut translation: Option<&mut Translation>,
     mut head: Head,
-    first_token_by: Instant,
-    limit: Duration,
+    first_token: (Instant, Duration),
 ) -> Result<(Bytes, Incoming), Failure> {
     let mut rest = response.into_body();
+    let invalid = |invalid: InvalidReply| Failure::Broken(invalid.to_string());
     loop {
-        let data = next_bytes(&mut rest, first_token_by, limit).await?;
+        let next = next_bytes(&mut rest, first_token).await?;
+        let is_end = next.is_none();
+        let data = match (next, &mut translation) {
+            (Some(data), None) => data,
+            (Some(data), Some(translation)) => translation.push(&data).map_err(invalid)?,
+            // Some APIs have no event for the end, so that an empty answer is known only now.
+            (None, Some(translation)) => translation.finish().map_err(invalid)?,
+            (None, None) => return Err(ended_early()),
+        };
         match head.push(&data) {
-            Opening::Silent => {}
-            Opening::Begun => return Ok((head.with(data), rest)),
             Opening::Failed(error) => return Err(Failure::Status(Box::new(error))),
+            Opening::Begun => return Ok((head.with(data), rest)),
+            Opening::Silent if is_end && data.is_empty() => return Err(ended_early()),
+            Opening::Silent if is_end => return Ok((head.with(Bytes::new()), rest)),
+            Opening::Silent => {}
         }
     }
 }
 
-/// The next bytes of an answer that has said nothing of use yet.
-async fn next_bytes(rest: &mut Incoming, by: Instant, limit: Duration) -> Result<Bytes, Failure> {
+fn ended_early() -> Failure {
+    Failure::Broken("the stream ended before its first token".to_owned())
+}
+
+/// The next bytes of an answer that has said nothing of use yet; `None` at its end.
+async fn next_bytes(
+    rest: &mut Incoming,
+    (by, limit): (Instant, Duration),
+) -> Result<Option<Bytes>, Failure> {
     loop {
-        let frame = timeout_at(by.into(), rest.frame())
+        let next = timeout_at(by.into(), rest.frame())
             .await
-            .map_err(|_| Failure::Timeout("first token", limit))?
-            .ok_or_else(|| Failure::Broken("the stream ended before its first token".to_owned()))?
-            .map_err(|error| Failure::Broken(chain(&error)))?;
+            .map_err(|_| Failure::Timeout("first token", limit))?;
+        let Some(frame) = next else {
+            return Ok(None);
+        };
+        let frame = frame.map_err(|error| Failure::Broken(chain(&error)))?;
         if let Ok(data) = frame.into_data()
             && !data.is_empty()
         {
-            return Ok(data);
+            return Ok(Some(data));
         }
     }
 }
@@ -252,7 +304,7 @@ async fn read_whole(
     }
 }
 
-async fn read_error(response: Response<Incoming>) -> Failure {
+async fn read_error(response: Response<Incoming>, exchange: Option<&Exchange>) -> Failure {
     let status = response.status();
     let content_type = content_type_of(&response);
     let retry_in = retry_after(response.headers(), Timestamp::now());
@@ -267,6 +319,13 @@ async fn read_error(response: Response<Incoming>) -> Failure {
         StatusCode::BAD_GATEWAY
     } else {
         status
+    };
+    let (content_type, body) = match exchange {
+        None => (content_type, body),
+        Some(exchange) => {
+            let body = wire::translate_error(exchange, status.as_u16(), &body);
+            (JSON, body)
+        }
     };
     Failure::Status(Box::new(UpstreamError {
         status,

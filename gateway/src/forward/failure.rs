@@ -71,7 +71,9 @@ impl Failure {
         match self {
             Self::Broken(_) | Self::Unsendable(Unsendable::Unspoken) => Some(FailureClass::Error),
             Self::Timeout(..) => Some(FailureClass::Timeout),
-            Self::TooLong | Self::Client(_) => None,
+            Self::TooLong | Self::Client(_) | Self::Unsendable(Unsendable::Untranslatable(_)) => {
+                None
+            }
             Self::Status(error) => error.class(),
         }
     }
@@ -115,7 +117,9 @@ impl Failure {
             Self::TooLong => "the answer is over the limit".to_owned(),
             Self::Status(error) => format!("status {}", error.status),
             Self::Unsendable(Unsendable::Unspoken) => "the target has no such API".to_owned(),
-            Self::Client(fault) => fault.message.clone(),
+            Self::Client(fault) | Self::Unsendable(Unsendable::Untranslatable(fault)) => {
+                fault.message.clone()
+            }
         }
     }
 }
