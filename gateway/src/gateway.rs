@@ -18,7 +18,7 @@ use self::passage::Admitted;
 use crate::{
     admin::AdminKey,
     attribution::Attribution,
-    authorize::{Caller, authorize},
+    authorize::{Caller, Unauthorized, authorize},
     call::{Call, Surface},
     decode::{Asked, Spill, decode, is_form, read_form},
     encode::Body,
@@ -68,7 +68,8 @@ pub(crate) struct Gateway {
     upstream: Upstream,
     uploads: Uploads,
     spill: Spill,
-    ledger: Arc<Ledger>,
+    /// The ledger.
+    pub(crate) ledger: Arc<Ledger>,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
@@ -150,7 +151,11 @@ impl Gateway {
         self.metrics.render()
     }
 
-    fn table(&self) -> Result<Arc<Table>, Fault> {
+    /// The table in use.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub(crate) fn table(&self) -> Result<Arc<Table>, Fault> {
         let table = self.table.read().clone();
         table.ok_or_else(|| {
             Fault::new(
@@ -243,6 +248,14 @@ impl Gateway {
             permit,
         };
         Arc::clone(self).pass(admitted).await
+    }
+
+    /// Who calls, outside of a call of a model.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Caller {
+        match self.table() {
+            Ok(table) => self.authorize(&table, headers),
+            Err(_) => Caller::Nobody(Unauthorized::Missing),
+        }
     }
 
     fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
