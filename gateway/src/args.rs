@@ -39,4 +39,7 @@ pub struct GatewayArgs {
     /// Requests in progress beyond which new ones are told to come back
     #[arg(long, value_name = "COUNT", default_value_t = 1024)]
     pub requests_max: usize,
+    /// Bytes of a form with files, as sounds and images, that are accepted
+    #[arg(long, value_name = "BYTES", default_value_t = 512 << 20)]
+    pub form_bytes_max: u64,
 }

@@ -172,6 +172,14 @@ impl Operation {
         }
     }
 
+    /// Whether a request may be a form, with a file in it.
+    pub(crate) const fn takes_form(self) -> bool {
+        matches!(
+            self,
+            Self::ImageEdit | Self::ImageVariation | Self::Transcription | Self::Translation
+        )
+    }
+
     /// Whether a model writes an answer of its own, whose length is guessed before it is known.
     pub(crate) const fn has_output(self) -> bool {
         match self {

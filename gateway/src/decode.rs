@@ -2,7 +2,9 @@
 
 mod fields;
 mod members;
+mod multipart;
 mod splice;
+mod upload;
 
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use protocol::openai::ErrorKind;
 pub(crate) use self::{
     fields::{Fields, StreamOptions},
     splice::{Edit, splice},
+    upload::{Spill, Upload, UploadBody, is_form, read as read_form},
 };
 use crate::{call::Operation, fault::Fault, provider::Tokens};
 

@@ -24,7 +24,7 @@ pub(crate) use self::failure::UpstreamError;
 use self::{candidates::Candidates, failure::Failure};
 use crate::{
     call::Call,
-    decode::Decoded,
+    decode::{Decoded, Upload},
     endpoint::{Aside, Endpoint, Lease, Standing},
     fault::Fault,
     metrics::Metrics,
@@ -33,7 +33,7 @@ use crate::{
     retry,
     route::Wish,
     table::Route,
-    upstream::Upstream,
+    upstream::{Uploads, Upstream},
     wire::Translation,
 };
 
@@ -45,6 +45,8 @@ const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) struct Forward<'a> {
     /// The client.
     pub(crate) upstream: &'a Upstream,
+    /// The client for forms.
+    pub(crate) uploads: &'a Uploads,
     /// Where to count.
     pub(crate) metrics: &'a Metrics,
     /// The route.
@@ -57,6 +59,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) wish: Wish<'a>,
     /// The request's headers, of which providers may see a few.
     pub(crate) headers: &'a HeaderMap,
+    /// The form that goes in the place of the request's body, if it is one.
+    pub(crate) upload: Option<&'a Upload>,
 }
 
 /// An answer, and which of the route's targets gave it.
@@ -151,8 +155,9 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
         let Some(candidate) = next else { break };
         if let Some((_, failure)) = &last {
-            if candidate.is_repeat && !failure.may_pass() {
-                // Everybody was asked once, and asking again would not help.
+            let is_spent = forward.upload.is_some_and(Upload::is_spent);
+            if is_spent || (candidate.is_repeat && !failure.may_pass()) {
+                // A form has passed, or everybody was asked once, and asking again would not help.
                 break;
             }
             if !route.budget.withdraw() {
@@ -203,8 +208,8 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
 }
 
 fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {
-    if matches!(failure, Failure::Unsendable(_)) {
-        // Nobody was asked: that says nothing of the endpoint.
+    if matches!(failure, Failure::Unsendable(_) | Failure::Client(_)) {
+        // Nobody was asked, or not to the end: that says nothing of the endpoint.
         return;
     }
     let route = &forward.route.id;
@@ -316,6 +321,7 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             let message = format!("The target `{name}` sent no {what} within {limit:?}.");
             Refusal::Fault(Fault::new(ErrorKind::Timeout, message))
         }
+        Failure::Client(fault) => Refusal::Fault(fault),
         Failure::TooLong => {
             let message = format!("The answer of the target `{name}` is too large.");
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))

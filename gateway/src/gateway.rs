@@ -3,10 +3,10 @@
 mod answer;
 mod passage;
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, header};
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use parking_lot::RwLock;
@@ -20,7 +20,7 @@ use crate::{
     attribution::Attribution,
     authorize::{Caller, Unauthorized, authorize},
     call::{Call, Surface},
-    decode::{Asked, decode},
+    decode::{Asked, Spill, decode, is_form, read_form},
     encode::Body,
     fault::Fault,
     ledger::Ledger,
@@ -29,7 +29,7 @@ use crate::{
     models,
     people::People,
     table::{InvalidSnapshot, Lasting, Table},
-    upstream::{self, Upstream},
+    upstream::{self, Uploads, Upstream},
     usage,
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct Limits {
     pub(crate) body_bytes_max: usize,
     /// Requests in progress.
     pub(crate) requests_max: usize,
+    /// Bytes of a form with files.
+    pub(crate) form_bytes_max: u64,
 }
 
 /// Who may use the gateway, and who says so.
@@ -64,6 +66,8 @@ pub(crate) struct Gateway {
     /// The key of the admin API, if there is one.
     pub(crate) admin: Option<AdminKey>,
     upstream: Upstream,
+    uploads: Uploads,
+    spill: Spill,
     /// The ledger.
     pub(crate) ledger: Arc<Ledger>,
     /// The metrics.
@@ -74,7 +78,14 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// A gateway that knows no routes yet.
-    pub(crate) fn new(ledger: Arc<Ledger>, governance: Governance, limits: Limits) -> Self {
+    ///
+    /// In `folder` it keeps what does not fit into memory.
+    pub(crate) fn new(
+        ledger: Arc<Ledger>,
+        governance: Governance,
+        limits: Limits,
+        folder: &Path,
+    ) -> Self {
         let Governance {
             lasting,
             people,
@@ -86,6 +97,8 @@ impl Gateway {
             people,
             admin,
             upstream: upstream::client(),
+            uploads: upstream::client(),
+            spill: Spill::new(folder, limits.form_bytes_max),
             ledger,
             metrics: Arc::default(),
             permits: Arc::new(Semaphore::new(limits.requests_max)),
@@ -202,7 +215,7 @@ impl Gateway {
         body: B,
     ) -> Result<Response<Body>, Fault>
     where
-        B: HttpBody<Data = Bytes> + Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let call = Call::new(id.to_owned(), asked.operation);
@@ -215,7 +228,14 @@ impl Gateway {
             // Nothing is open: the body of somebody unknown is not even read.
             return Err(why.fault());
         }
-        let decoded = decode(asked, body, self.limits.body_bytes_max).await?;
+        let content_type = headers.get(header::CONTENT_TYPE);
+        let (decoded, upload) = if asked.operation.takes_form() && is_form(content_type) {
+            let (decoded, upload) = read_form(asked, content_type, body, &self.spill).await?;
+            (decoded, Some(upload))
+        } else {
+            let decoded = decode(asked, body, self.limits.body_bytes_max).await?;
+            (decoded, None)
+        };
         let attribution = Attribution::of(&caller, &headers, &decoded.fields)?;
         let admitted = Admitted {
             attribution,
@@ -224,6 +244,7 @@ impl Gateway {
             caller,
             headers,
             decoded,
+            upload,
             permit,
         };
         Arc::clone(self).pass(admitted).await

@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header::AUTHORIZATION};
-use http_body_util::Full;
 use jiff::Timestamp;
 use protocol::{
     openai::ErrorKind,
@@ -243,9 +242,9 @@ impl Provider {
     ///
     /// # Errors
     /// [`NoToken`] if the provider wants an access token and there is none.
-    pub(crate) async fn seal(
+    pub(crate) async fn seal<B>(
         &self,
-        request: &mut Request<Full<Bytes>>,
+        request: &mut Request<B>,
         body: &Bytes,
         upstream: &Upstream,
     ) -> Result<(), NoToken> {

@@ -97,6 +97,7 @@ pub async fn serve(
         node,
         body_bytes_max,
         requests_max,
+        form_bytes_max,
     } = args;
     let ledger = Ledger::open(&data_dir).map_err(|error| GatewayError::Ledger {
         folder: data_dir.clone(),
@@ -110,7 +111,9 @@ pub async fn serve(
         Limits {
             body_bytes_max,
             requests_max,
+            form_bytes_max,
         },
+        &data_dir,
     ));
     let source = match (config, snapshots, token_file) {
         (Some(path), _, _) => {

@@ -104,7 +104,7 @@ async fn serve_connection(stream: TcpStream, gateway: Arc<Gateway>, shutdown: Ca
 /// Answers one request.
 pub(crate) async fn handle<B>(gateway: &Arc<Gateway>, request: Request<B>) -> Response<Body>
 where
-    B: HttpBody<Data = Bytes> + Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let id = request_id();
@@ -166,7 +166,7 @@ async fn dispatch<B>(
     body: B,
 ) -> Result<Response<Body>, Fault>
 where
-    B: HttpBody<Data = Bytes> + Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let surface = surface_of(Some(&place), &headers);

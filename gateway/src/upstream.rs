@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Body;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -16,9 +17,16 @@ use hyper_util::{
 use self::guard::Guarded;
 use self::patience::Patient;
 pub(crate) use self::patience::{connecting_within, is_connect_timeout};
+use crate::decode::UploadBody;
 
 /// The client for upstreams. It follows no redirects, which could lead a credential anywhere.
-pub(crate) type Upstream = Client<Patient<HttpsConnector<HttpConnector<Guarded>>>, Full<Bytes>>;
+pub(crate) type Upstream = Client<Connector, Full<Bytes>>;
+
+/// The client for forms, whose bodies come while they are sent.
+pub(crate) type Uploads = Client<Connector, UploadBody>;
+
+/// What connects to upstreams.
+type Connector = Patient<HttpsConnector<HttpConnector<Guarded>>>;
 
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -26,7 +34,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const IDLE_MAX: usize = 128;
 
 /// A client that trusts the system's certificates; without any, `https` upstreams cannot be reached.
-pub(crate) fn client() -> Upstream {
+pub(crate) fn client<B>() -> Client<Connector, B>
+where
+    B: Body<Data = Bytes> + Send,
+{
     let mut http = HttpConnector::new_with_resolver(Guarded::new());
     http.set_nodelay(true);
     http.enforce_http(false);

@@ -13,7 +13,7 @@ use super::{
 use crate::fault::Fault;
 
 /// Bytes of a model's name: routes with patterns take any, and each is in the ledger.
-const MODEL_BYTES_MAX: usize = 1024;
+pub(super) const MODEL_BYTES_MAX: usize = 1024;
 /// Bytes of an end user's name: it is in the ledger.
 const USER_BYTES_MAX: usize = 256;
 

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper_util::client::legacy::ResponseFuture;
 use jiff::Timestamp;
 use protocol::snapshot::Strategy;
 use tokio::time::timeout_at;
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::{
     call::Operation,
+    decode::{Upload, UploadBody},
     endpoint::Endpoint,
     provider::{NoToken, Outgoing},
     table::Target,
@@ -50,18 +52,28 @@ pub(super) async fn attempt(
     outgoing: Outgoing,
     deadline: Instant,
 ) -> Result<Answer, Failure> {
-    let limit = Duration::from_millis(forward.route.timeouts.first_byte_millis);
+    let outcome = converse(forward, target, endpoint, outgoing, deadline).await;
+    outcome.map_err(|failure| {
+        let is_late = matches!(failure, Failure::Timeout(..));
+        let fault = forward.upload.and_then(|upload| upload.blame(is_late));
+        fault.map_or(failure, Failure::Client)
+    })
+}
+
+async fn converse(
+    forward: &Forward<'_>,
+    target: &Target,
+    endpoint: &Arc<Endpoint>,
+    outgoing: Outgoing,
+    deadline: Instant,
+) -> Result<Answer, Failure> {
+    let limit = first_byte_limit(forward);
     let first_byte_by = deadline.min(Instant::now() + limit);
     let lease = endpoint.begin(Instant::now());
     let operation = outgoing.operation(forward.call);
     let Outgoing { body, exchange } = outgoing;
-    let mut request = request(forward, target, endpoint, operation, body.clone())?;
-    target
-        .provider
-        .seal(&mut request, &body, forward.upstream)
-        .await
-        .map_err(no_token)?;
-    let response = ask(forward, request, (first_byte_by, limit)).await?;
+    let asking = send(forward, target, endpoint, operation, body).await?;
+    let response = ask(forward, asking, (first_byte_by, limit)).await?;
     if forward.route.strategy == Strategy::Headroom {
         let now = Instant::now();
         endpoint.pace.note_headroom(response.headers(), now);
@@ -122,14 +134,67 @@ pub(super) async fn attempt(
     })
 }
 
+/// How long the first byte of an answer may take; a form may come as slowly as the request's time allows.
+fn first_byte_limit(forward: &Forward<'_>) -> Duration {
+    let timeouts = &forward.route.timeouts;
+    Duration::from_millis(match forward.upload {
+        None => timeouts.first_byte_millis,
+        Some(_) => timeouts.request_millis,
+    })
+}
+
+/// A request with a form.
+/// Signs a request and hands it to the client that is for its kind of body.
+async fn send(
+    forward: &Forward<'_>,
+    target: &Target,
+    endpoint: &Endpoint,
+    operation: Operation,
+    body: Bytes,
+) -> Result<ResponseFuture, Failure> {
+    let provider = &target.provider;
+    let Some(upload) = forward.upload else {
+        let whole = Full::new(body.clone());
+        let mut request = request(forward, target, endpoint, operation, whole)?;
+        let sealed = provider.seal(&mut request, &body, forward.upstream).await;
+        sealed.map_err(no_token)?;
+        return Ok(forward.upstream.request(request));
+    };
+    let mut request = form(forward, target, endpoint, upload)?;
+    // Who signs bodies takes no uploads.
+    let nothing = Bytes::new();
+    let sealed = provider
+        .seal(&mut request, &nothing, forward.upstream)
+        .await;
+    sealed.map_err(no_token)?;
+    Ok(forward.uploads.request(request))
+}
+
+fn form(
+    forward: &Forward<'_>,
+    target: &Target,
+    endpoint: &Endpoint,
+    upload: &Upload,
+) -> Result<Request<UploadBody>, Failure> {
+    let outgoing = upload.outgoing(&target.model);
+    let operation = forward.call.operation;
+    let mut request = request(forward, target, endpoint, operation, outgoing.body)?;
+    let headers = request.headers_mut();
+    headers.insert(header::CONTENT_TYPE, outgoing.content_type);
+    if let Some(length) = outgoing.length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(request)
+}
+
 /// Sends a request, and waits until a time for the head of the answer.
 async fn ask(
     forward: &Forward<'_>,
-    request: Request<Full<Bytes>>,
+    asking: ResponseFuture,
     (first_byte_by, limit): (Instant, Duration),
 ) -> Result<Response<Incoming>, Failure> {
     let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
-    let asking = connecting_within(connect, forward.upstream.request(request));
+    let asking = connecting_within(connect, asking);
     timeout_at(first_byte_by.into(), asking)
         .await
         .map_err(|_| Failure::Timeout("answer", limit))?
@@ -141,13 +206,13 @@ async fn ask(
         })
 }
 
-fn request(
+fn request<B>(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Endpoint,
     operation: Operation,
-    body: Bytes,
-) -> Result<Request<Full<Bytes>>, Failure> {
+    body: B,
+) -> Result<Request<B>, Failure> {
     let uri = target
         .provider
         .uri(
@@ -165,7 +230,7 @@ fn request(
         .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(header::USER_AGENT, HeaderValue::from_static(concat!("quarterdeck-gateway/", env!("CARGO_PKG_VERSION"))))
         .header("x-request-id", &forward.call.id)
-        .body(Full::new(body))
+        .body(body)
         .map_err(|error| Failure::Broken(error.to_string()))?;
     target
         .provider

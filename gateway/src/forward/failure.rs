@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use protocol::routing::FailureClass;
 
 use super::recognise::recognise;
-use crate::provider::Unsendable;
+use crate::{fault::Fault, provider::Unsendable};
 
 /// Why an attempt gave no answer that the client can have.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     Status(Box<UpstreamError>),
     /// The upstream was not asked, since it does not speak of this.
     Unsendable(Unsendable),
+    /// The client's form broke off, or went on as it must not.
+    Client(Fault),
 }
 
 /// An upstream's own words.
@@ -69,7 +71,9 @@ impl Failure {
         match self {
             Self::Broken(_) | Self::Unsendable(Unsendable::Unspoken) => Some(FailureClass::Error),
             Self::Timeout(..) => Some(FailureClass::Timeout),
-            Self::TooLong | Self::Unsendable(Unsendable::Untranslatable(_)) => None,
+            Self::TooLong | Self::Client(_) | Self::Unsendable(Unsendable::Untranslatable(_)) => {
+                None
+            }
             Self::Status(error) => error.class(),
         }
     }
@@ -86,7 +90,7 @@ impl Failure {
                     )
             }
             Self::Unsendable(_) => true,
-            Self::Broken(_) | Self::Timeout(..) | Self::TooLong => false,
+            Self::Broken(_) | Self::Timeout(..) | Self::TooLong | Self::Client(_) => false,
         }
     }
 
@@ -100,7 +104,7 @@ impl Failure {
     pub(super) fn is_harmful(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Timeout(..) => true,
-            Self::TooLong | Self::Unsendable(_) => false,
+            Self::TooLong | Self::Unsendable(_) | Self::Client(_) => false,
             Self::Status(error) => error.status.is_server_error(),
         }
     }
@@ -113,7 +117,9 @@ impl Failure {
             Self::TooLong => "the answer is over the limit".to_owned(),
             Self::Status(error) => format!("status {}", error.status),
             Self::Unsendable(Unsendable::Unspoken) => "the target has no such API".to_owned(),
-            Self::Unsendable(Unsendable::Untranslatable(fault)) => fault.message.clone(),
+            Self::Client(fault) | Self::Unsendable(Unsendable::Untranslatable(fault)) => {
+                fault.message.clone()
+            }
         }
     }
 }

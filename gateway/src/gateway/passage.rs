@@ -21,7 +21,7 @@ use crate::{
     call::Call,
     condition::{Condition, Facts},
     cost::cost,
-    decode::Decoded,
+    decode::{Decoded, Upload},
     encode::{Body, CACHE},
     fallback,
     fault::Fault,
@@ -49,6 +49,8 @@ pub(super) struct Admitted {
     pub(super) headers: HeaderMap,
     /// The request.
     pub(super) decoded: Decoded,
+    /// The form that goes in the place of its body, if it is one.
+    pub(super) upload: Option<Upload>,
     /// Whom it is counted for.
     pub(super) attribution: Attribution,
     /// Its place in the gateway.
@@ -184,6 +186,8 @@ impl Gateway {
                 decoded: &admitted.decoded,
                 wish,
                 headers: &admitted.headers,
+                uploads: &self.uploads,
+                upload: admitted.upload.as_ref(),
             };
             let failed = match forward(request).await {
                 Ok(answered) => return answer(admitted, &route, answered, held).await,
@@ -207,7 +211,8 @@ impl Gateway {
         held: &mut Held,
     ) -> Option<Arc<Route>> {
         let (route, class) = (left.last()?, failed.class?);
-        if DETOURS_MAX < left.len() {
+        let is_spent = admitted.upload.as_ref().is_some_and(Upload::is_spent);
+        if DETOURS_MAX < left.len() || is_spent {
             return None;
         }
         route.fallbacks.models(class).find_map(|model| {

@@ -70,6 +70,7 @@ impl Harness {
         let limits = Limits {
             body_bytes_max: 1 << 20,
             requests_max: 100,
+            form_bytes_max: 4 << 20,
         };
         let lasting = Lasting::new(&ledger);
         let people = People::open(folder.path(), true, Arc::clone(&lasting)).unwrap();
@@ -78,7 +79,12 @@ impl Harness {
             people: Arc::new(people),
             admin: Some(AdminKey::parse(ADMIN_KEY).unwrap()),
         };
-        let gateway = Arc::new(Gateway::new(Arc::clone(&ledger), governance, limits));
+        let gateway = Arc::new(Gateway::new(
+            Arc::clone(&ledger),
+            governance,
+            limits,
+            folder.path(),
+        ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
