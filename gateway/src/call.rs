@@ -28,6 +28,9 @@ pub(crate) enum Operation {
     /// `POST /v1/messages/count_tokens`, of Anthropic's API.
     #[serde(rename = "count_tokens")]
     TokenCount,
+    /// `tools/call` of the Model Context Protocol, which has paths of its own.
+    #[serde(rename = "execute_tool")]
+    ToolCall,
 }
 
 /// Whose API an operation belongs to, which decides the shape of errors.
@@ -51,7 +54,7 @@ impl Surface {
 }
 
 impl Operation {
-    /// All operations.
+    /// All operations of models.
     pub(crate) const ALL: [Self; 6] = [
         Self::Chat,
         Self::Completion,
@@ -70,6 +73,7 @@ impl Operation {
             Self::Response => "/responses",
             Self::Message => "/messages",
             Self::TokenCount => "/messages/count_tokens",
+            Self::ToolCall => "/mcp",
         }
     }
 
@@ -80,18 +84,21 @@ impl Operation {
             Self::Completion => "text_completion",
             Self::Embedding => "embeddings",
             Self::TokenCount => "count_tokens",
+            Self::ToolCall => "execute_tool",
         }
     }
 
     /// Whether the answer can be streamed.
     pub(crate) const fn can_stream(self) -> bool {
-        !matches!(self, Self::Embedding | Self::TokenCount)
+        !matches!(self, Self::Embedding | Self::TokenCount | Self::ToolCall)
     }
 
     /// Whose API it belongs to.
     pub(crate) const fn surface(self) -> Surface {
         match self {
-            Self::Chat | Self::Completion | Self::Embedding | Self::Response => Surface::OpenAi,
+            Self::Chat | Self::Completion | Self::Embedding | Self::Response | Self::ToolCall => {
+                Surface::OpenAi
+            }
             Self::Message | Self::TokenCount => Surface::Anthropic,
         }
     }

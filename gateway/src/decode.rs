@@ -54,7 +54,7 @@ impl Decoded {
         Tokens {
             prompt: bytes.div_ceil(BYTES_PER_TOKEN),
             completion: match self.operation {
-                Operation::Embedding | Operation::TokenCount => 0,
+                Operation::Embedding | Operation::TokenCount | Operation::ToolCall => 0,
                 _ => self.fields.output_max.unwrap_or(OUTPUT_GUESSED),
             },
             cached: None,
@@ -71,6 +71,27 @@ pub(crate) async fn decode<B>(
     body: B,
     body_bytes_max: usize,
 ) -> Result<Decoded, Fault>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let body = read_body(body, body_bytes_max).await?;
+    let mut fields = fields::find(&body)?;
+    if fields.stream && !operation.can_stream() {
+        fields.stream = false;
+    }
+    Ok(Decoded {
+        body,
+        fields,
+        operation,
+    })
+}
+
+/// Reads a body up to the limit.
+///
+/// # Errors
+/// The body is too large, or is cut off.
+pub(crate) async fn read_body<B>(body: B, body_bytes_max: usize) -> Result<Bytes, Fault>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -99,14 +120,5 @@ where
                 Fault::new(ErrorKind::InvalidRequest, "The request's body ended early.")
             }
         })?;
-    let body = collected.to_bytes();
-    let mut fields = fields::find(&body)?;
-    if fields.stream && !operation.can_stream() {
-        fields.stream = false;
-    }
-    Ok(Decoded {
-        body,
-        fields,
-        operation,
-    })
+    Ok(collected.to_bytes())
 }

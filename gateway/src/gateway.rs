@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, request::Parts};
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use parking_lot::RwLock;
@@ -22,6 +22,7 @@ use crate::{
     forward::{Answer, Answered, Failed, Forward, Refusal, forward},
     ledger::{Ledger, LedgerError},
     limits::{self, Need, Registry},
+    mcp::{self, Hub},
     metrics::Metrics,
     models, provider,
     route::route,
@@ -50,7 +51,10 @@ pub(crate) struct Gateway {
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
-    limits: Limits,
+    /// What gateways to tools share.
+    pub(crate) mcp: Arc<Hub>,
+    /// How much the gateway takes on.
+    pub(crate) limits: Limits,
 }
 
 impl Gateway {
@@ -63,12 +67,20 @@ impl Gateway {
             })),
             ..Lasting::default()
         };
+        let upstream = upstream::client();
+        let metrics: Arc<Metrics> = Arc::default();
         Self {
             table: RwLock::new(None),
             lasting,
-            upstream: upstream::client(),
+            mcp: Arc::new(Hub::new(
+                upstream.clone(),
+                Arc::default(),
+                Arc::clone(&metrics),
+                Arc::clone(&ledger),
+            )),
+            upstream,
             ledger,
-            metrics: Arc::default(),
+            metrics,
             permits: Arc::new(Semaphore::new(limits.requests_max)),
             limits,
         }
@@ -104,7 +116,11 @@ impl Gateway {
         self.metrics.render()
     }
 
-    fn table(&self) -> Result<Arc<Table>, Fault> {
+    /// The table in use.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub(crate) fn table(&self) -> Result<Arc<Table>, Fault> {
         let table = self.table.read().clone();
         table.ok_or_else(|| {
             Fault::new(
@@ -143,6 +159,17 @@ impl Gateway {
     pub(crate) async fn usage(&self, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
         usage::usage(&self.ledger, &authorize(&table, headers, Timestamp::now())).await
+    }
+
+    /// `GET /.well-known/oauth-protected-resource/PATH`: where tokens are had for the tools below a path.
+    ///
+    /// # Errors
+    /// No tokens are issued for the path.
+    pub(crate) fn resource_metadata(&self, head: &Parts) -> Result<Response<Body>, Fault> {
+        mcp::metadata(&*self.table()?, head).ok_or_else(|| {
+            let message = "No tokens are issued for this path.";
+            Fault::new(ErrorKind::NotFound, message)
+        })
     }
 
     /// One call of a model, step by step.
@@ -202,7 +229,11 @@ impl Gateway {
         }
     }
 
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
+    /// A place among the requests in progress.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
         Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
             Fault::new(
                 ErrorKind::Unavailable,

@@ -237,6 +237,11 @@ impl Metrics {
         registry.register("gateway_ledger_healthy", ledger, self.ledger.clone());
     }
 
+    /// Adds the series of a part of the gateway.
+    pub(crate) fn register_part(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry.lock());
+    }
+
     /// The text that Prometheus reads.
     pub(crate) fn render(&self) -> String {
         render(&self.registry.lock())

@@ -22,6 +22,7 @@ use crate::{
     encode::{self, Body, REQUEST_ID},
     fault::Fault,
     gateway::Gateway,
+    mcp,
 };
 
 /// How long a client may take to send a request's head.
@@ -141,6 +142,9 @@ where
         allow(&head.method, &Method::POST, "POST")?;
         return gateway.call(id, operation, &head.headers, body).await;
     }
+    if path.starts_with("/mcp") && matches!(path.as_bytes().get(4), None | Some(b'/')) {
+        return mcp::handle(gateway, id, &head, body).await;
+    }
     let is_known = matches!(
         path,
         "/healthz" | "/readyz" | "/metrics" | "/v1/models" | "/v1/usage"
@@ -174,6 +178,7 @@ where
         )),
         "/v1/models" => gateway.list_models(&head.headers),
         "/v1/usage" => gateway.usage(&head.headers).await,
+        _ if path.starts_with(mcp::METADATA) => gateway.resource_metadata(&head),
         _ => match model {
             Some(name) => gateway.get_model(&head.headers, name),
             None => Err(Fault::new(

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::{
     endpoint::{Caches, Endpoint, Endpoints},
     limits::{self, Registry, Rule},
+    mcp::{Directory, ToolServers},
     metrics::TargetSeries,
     retry::Budget,
 };
@@ -50,6 +51,8 @@ pub(crate) struct Table {
     patterned: Vec<usize>,
     /// The keys, by their SHA-256.
     keys: HashMap<Digest, Arc<Key>>,
+    /// The tool servers of all routes.
+    pub(crate) tools: Directory,
 }
 
 /// Who may use a route.
@@ -95,6 +98,8 @@ pub(crate) struct Route {
     pub(crate) budget: Arc<Budget>,
     /// What it gives its callers.
     pub(crate) rules: Vec<Rule>,
+    /// Its tool servers.
+    pub(crate) mcp: Option<ToolServers>,
 }
 
 /// A place that answers requests.
@@ -205,6 +210,7 @@ impl Table {
         }
         Ok(Self {
             version: snapshot.version.clone(),
+            tools: Directory::of(&routes),
             has_open_route: routes
                 .iter()
                 .any(|route| matches!(route.access, Access::Open)),
@@ -322,11 +328,17 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         },
         budget: lasting.endpoints.budget(&id),
         rules: limits::rules(&id, &entry.limits, &entry.budgets, &lasting.meters),
+        mcp: entry
+            .mcp
+            .as_ref()
+            .map(|mcp| ToolServers::compile(&id, mcp))
+            .transpose()?,
         id,
     })
 }
 
-fn is_http(url: &str) -> bool {
+/// Whether requests can be sent to a URL.
+pub(crate) fn is_http(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else {
         return false;
     };
@@ -335,7 +347,11 @@ fn is_http(url: &str) -> bool {
 }
 
 impl Pattern {
-    fn parse(text: &str, route: &str) -> Result<Self, InvalidSnapshot> {
+    /// A pattern of a route.
+    ///
+    /// # Errors
+    /// A `*` elsewhere than at one end.
+    pub(crate) fn parse(text: &str, route: &str) -> Result<Self, InvalidSnapshot> {
         let pattern = match (text.strip_prefix('*'), text.strip_suffix('*')) {
             (_, Some(prefix)) => Self::Prefix(prefix.to_owned()),
             (Some(suffix), None) => Self::Suffix(suffix.to_owned()),

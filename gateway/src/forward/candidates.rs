@@ -41,7 +41,7 @@ impl Prompt<'_> {
             Operation::Completion => COMPLETION,
             Operation::Response => RESPONSE,
             Operation::Message => MESSAGE,
-            Operation::Embedding | Operation::TokenCount => return None,
+            Operation::Embedding | Operation::TokenCount | Operation::ToolCall => return None,
         };
         let hash = || chain(&self.decoded.body, fields, Seed::new(route, None, ""));
         Some(self.chain.get_or_init(hash))
