@@ -24,8 +24,9 @@ use crate::{
 use contestant::{Contestant, Place};
 use driver::Driver;
 use load::Load;
-use peers::Peer;
+pub(crate) use peers::{Peer, Ports};
 use rows::{All, Figures};
+pub(crate) use script::KEY;
 use script::Work;
 
 const CLIENTS: usize = 16;

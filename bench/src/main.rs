@@ -12,6 +12,7 @@ use engine_server::EngineArgs;
 mod apart;
 mod clients;
 mod engine;
+mod fleet;
 mod gateway;
 mod process;
 mod report;
@@ -35,6 +36,8 @@ enum Bench {
     Engine(engine::Args),
     /// The gateway, a bare proxy and other gateways: CPU time, speed, memory
     Gateway(gateway::Args),
+    /// The gateway and other cache-aware routers before a fleet of fake engines: hits, time to the first token, balance
+    Fleet(fleet::Args),
     /// The engine under mixed load at a full queue: answers, leaks
     Soak(soak::Args),
     /// Run a program with a scheduler group of its own
@@ -65,6 +68,9 @@ enum Bench {
     /// Serve as a fake upstream, and load gateways as standard input says
     #[command(hide = true)]
     Drive(gateway::driver::Args),
+    /// Serve as a fleet of fake engines, and send them traffic through a gateway
+    #[command(hide = true)]
+    DriveFleet(fleet::driver::Args),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +78,7 @@ fn main() -> ExitCode {
         Bench::Up => up::run(),
         Bench::Engine(args) => engine::run(&args),
         Bench::Gateway(args) => gateway::run(&args),
+        Bench::Fleet(args) => fleet::run(&args),
         Bench::Soak(args) => soak::run(&args),
         Bench::Apart { core, words } => apart::run(core, &words),
         Bench::Compute(args) => engine::compute::run(&args),
@@ -80,6 +87,7 @@ fn main() -> ExitCode {
         Bench::ServeGateway(args) => serve::run_gateway(args),
         Bench::ServeFloor(args) => gateway::floor::run(&args),
         Bench::Drive(args) => gateway::driver::run(&args),
+        Bench::DriveFleet(args) => fleet::driver::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

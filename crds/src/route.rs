@@ -1,11 +1,18 @@
 //! Route: which models answer to which names, for whom.
 
+mod cache;
+mod resilience;
+
 use std::collections::BTreeMap;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    cache::Cache,
+    resilience::{FailureClass, Fallback},
+};
 use crate::{
     condition::Condition,
     reference::NameRef,
@@ -42,6 +49,10 @@ pub struct RouteSpec {
     /// How failures are retried.
     #[serde(default)]
     pub retries: Retries,
+    /// What takes over when a backend gives no answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub fallbacks: Vec<Fallback>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -56,6 +67,9 @@ pub struct RouteSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub budgets: Vec<Budget>,
+    /// Answers that are given again to equal requests; none if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
 }
 
 /// Which requests a route answers.
@@ -265,6 +279,10 @@ pub struct Timeouts {
     #[serde(default = "default_request")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
     pub request: String,
+    /// For a connection to a backend.
+    #[serde(default = "default_connect")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
+    pub connect: String,
     /// For the first token of the answer.
     #[serde(default = "default_first_token")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
@@ -369,6 +387,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             request: default_request(),
+            connect: default_connect(),
             first_token: default_first_token(),
             stream_idle: default_stream_idle(),
         }
@@ -389,6 +408,10 @@ fn default_backoff() -> String {
 
 fn default_request() -> String {
     "10m".to_owned()
+}
+
+fn default_connect() -> String {
+    "5s".to_owned()
 }
 
 fn default_first_token() -> String {

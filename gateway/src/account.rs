@@ -108,6 +108,12 @@ impl Accounting {
         self.guess = guess;
     }
 
+    /// Moves the account to another route, which answers in the place of the first one.
+    pub(crate) fn reroute(&mut self, route: &Route, reservation: Reservation) {
+        self.entry.route.clone_from(&route.id);
+        self.reservation = reservation;
+    }
+
     /// The headers that tell what is left of limits.
     pub(crate) fn limit_headers(&self) -> &HeaderMap {
         self.reservation.headers()
@@ -121,10 +127,16 @@ impl Accounting {
         self.series = Some(Arc::clone(&target.series));
     }
 
+    /// Notes that the answer is one that was given before; it costs nothing and takes nothing of limits on tokens.
+    pub(crate) fn note_kept(&mut self, tokens: Option<Tokens>) {
+        self.entry.is_kept = true;
+        self.count(tokens);
+    }
+
     /// Notes what is expected of the cache of the replica that the request was sent to.
     pub(crate) fn expect(&mut self, prediction: Prediction, sent: Instant) {
         self.metrics
-            .observe_prediction(&self.entry.route, prediction.hit_ratio());
+            .observe_prediction(&self.entry.route, &prediction);
         self.prediction = Some(Expectation {
             prediction,
             sent,
@@ -203,19 +215,24 @@ impl Accounting {
                 first_token: expected.first_token,
             });
         }
-        self.entry.cost = cost(&self.prices, tokens);
-        let used = Need {
-            tokens: tokens.total(),
+        let used = if self.entry.is_kept {
+            Tokens::default()
+        } else {
+            tokens
+        };
+        self.entry.cost = cost(&self.prices, used);
+        let need = Need {
+            tokens: used.total(),
             cost: self.entry.cost,
         };
-        self.reservation.settle(used, Timestamp::now());
+        self.reservation.settle(need, Timestamp::now());
         self.metrics.observe(&Observation {
             route: &self.entry.route,
             model: &self.upstream_model,
             series: self.series.as_deref(),
             operation: self.entry.operation,
             status,
-            tokens,
+            tokens: used,
             cost: self.entry.cost,
             duration: self.started.elapsed(),
             first_byte_millis: self.entry.first_byte_millis,

@@ -78,16 +78,15 @@ impl Caller {
     }
 }
 
-/// The bearer token, or the key in the header of Anthropic's clients; the scheme's case does not matter.
+/// The bearer token, or the key in the header of Anthropic's clients or of Azure's; the scheme's case does not matter.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     if let Some(key) = headers.get("x-api-key") {
         return key.to_str().ok();
     }
-    let (scheme, token) = headers
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .split_once(' ')?;
+    let Some(authorization) = headers.get(header::AUTHORIZATION) else {
+        return headers.get("api-key")?.to_str().ok();
+    };
+    let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }

@@ -28,6 +28,42 @@ pub(crate) enum Operation {
     /// `POST /v1/messages/count_tokens`, of Anthropic's API.
     #[serde(rename = "count_tokens")]
     TokenCount,
+    /// `POST /v1/responses/input_tokens`.
+    #[serde(rename = "responses_input_tokens")]
+    ResponseTokenCount,
+    /// `POST /v1/responses/compact`.
+    #[serde(rename = "responses_compact")]
+    ResponseCompaction,
+    /// `POST /v1/rerank`, of Cohere's and Jina's APIs.
+    #[serde(rename = "rerank")]
+    Rerank,
+    /// `POST /v1/moderations`.
+    #[serde(rename = "moderations")]
+    Moderation,
+    /// `POST /tokenize`, of vLLM's API.
+    #[serde(rename = "tokenize")]
+    Tokenization,
+    /// `POST /detokenize`, of vLLM's API.
+    #[serde(rename = "detokenize")]
+    Detokenization,
+    /// `POST /v1/images/generations`.
+    #[serde(rename = "image_generation")]
+    ImageGeneration,
+    /// `POST /v1/images/edits`.
+    #[serde(rename = "image_edit")]
+    ImageEdit,
+    /// `POST /v1/images/variations`.
+    #[serde(rename = "image_variation")]
+    ImageVariation,
+    /// `POST /v1/audio/speech`.
+    #[serde(rename = "speech")]
+    Speech,
+    /// `POST /v1/audio/transcriptions`.
+    #[serde(rename = "transcription")]
+    Transcription,
+    /// `POST /v1/audio/translations`.
+    #[serde(rename = "translation")]
+    Translation,
     /// `tools/call` of the Model Context Protocol, which has paths of its own.
     #[serde(rename = "execute_tool")]
     ToolCall,
@@ -42,26 +78,27 @@ pub(crate) enum Surface {
     Anthropic,
 }
 
-impl Surface {
-    /// The surface of a path.
-    pub(crate) fn of(path: &str) -> Self {
-        if path.starts_with("/v1/messages") {
-            Self::Anthropic
-        } else {
-            Self::OpenAi
-        }
-    }
-}
-
 impl Operation {
-    /// All operations of models.
-    pub(crate) const ALL: [Self; 6] = [
+    /// All operations of models, in the order of their declaration.
+    pub(crate) const ALL: [Self; 18] = [
         Self::Chat,
         Self::Completion,
         Self::Embedding,
         Self::Response,
         Self::Message,
         Self::TokenCount,
+        Self::ResponseTokenCount,
+        Self::ResponseCompaction,
+        Self::Rerank,
+        Self::Moderation,
+        Self::Tokenization,
+        Self::Detokenization,
+        Self::ImageGeneration,
+        Self::ImageEdit,
+        Self::ImageVariation,
+        Self::Speech,
+        Self::Transcription,
+        Self::Translation,
     ];
 
     /// The path below `/v1`.
@@ -73,8 +110,25 @@ impl Operation {
             Self::Response => "/responses",
             Self::Message => "/messages",
             Self::TokenCount => "/messages/count_tokens",
+            Self::ResponseTokenCount => "/responses/input_tokens",
+            Self::ResponseCompaction => "/responses/compact",
+            Self::Rerank => "/rerank",
+            Self::Moderation => "/moderations",
+            Self::Tokenization => "/tokenize",
+            Self::Detokenization => "/detokenize",
+            Self::ImageGeneration => "/images/generations",
+            Self::ImageEdit => "/images/edits",
+            Self::ImageVariation => "/images/variations",
+            Self::Speech => "/audio/speech",
+            Self::Transcription => "/audio/transcriptions",
+            Self::Translation => "/audio/translations",
             Self::ToolCall => "/mcp",
         }
+    }
+
+    /// Whether servers have it beside `/v1`, not below.
+    pub(crate) const fn is_beside_v1(self) -> bool {
+        matches!(self, Self::Tokenization | Self::Detokenization)
     }
 
     /// The name in metrics and the ledger, as OpenTelemetry has it.
@@ -83,23 +137,87 @@ impl Operation {
             Self::Chat | Self::Response | Self::Message => "chat",
             Self::Completion => "text_completion",
             Self::Embedding => "embeddings",
-            Self::TokenCount => "count_tokens",
+            Self::TokenCount | Self::ResponseTokenCount => "count_tokens",
+            Self::ResponseCompaction => "compact",
+            Self::Rerank => "rerank",
+            Self::Moderation => "moderation",
+            Self::Tokenization => "tokenize",
+            Self::Detokenization => "detokenize",
+            Self::ImageGeneration => "image_generation",
+            Self::ImageEdit => "image_edit",
+            Self::ImageVariation => "image_variation",
+            Self::Speech => "speech",
+            Self::Transcription => "transcription",
+            Self::Translation => "translation",
             Self::ToolCall => "execute_tool",
         }
     }
 
-    /// Whether the answer can be streamed.
+    /// Whether the field `stream` asks for a stream.
     pub(crate) const fn can_stream(self) -> bool {
-        !matches!(self, Self::Embedding | Self::TokenCount | Self::ToolCall)
+        match self {
+            Self::Chat
+            | Self::Completion
+            | Self::Response
+            | Self::Message
+            | Self::ImageGeneration
+            | Self::ImageEdit
+            | Self::Transcription => true,
+            Self::Embedding
+            | Self::TokenCount
+            | Self::ResponseTokenCount
+            | Self::ResponseCompaction
+            | Self::Rerank
+            | Self::Moderation
+            | Self::Tokenization
+            | Self::Detokenization
+            | Self::ImageVariation
+            | Self::Speech
+            | Self::Translation
+            | Self::ToolCall => false,
+        }
+    }
+
+    /// Whether a model writes an answer of its own, whose length is guessed before it is known.
+    pub(crate) const fn has_output(self) -> bool {
+        match self {
+            Self::Chat
+            | Self::Completion
+            | Self::Response
+            | Self::Message
+            | Self::ResponseCompaction
+            | Self::ImageGeneration
+            | Self::ImageEdit
+            | Self::ImageVariation
+            | Self::Speech
+            | Self::Transcription
+            | Self::Translation => true,
+            Self::Embedding
+            | Self::TokenCount
+            | Self::ResponseTokenCount
+            | Self::Rerank
+            | Self::Moderation
+            | Self::Tokenization
+            | Self::Detokenization
+            | Self::ToolCall => false,
+        }
+    }
+
+    /// The model that is meant where a request names none, as OpenAI's API has it.
+    pub(crate) const fn default_model(self) -> Option<&'static str> {
+        match self {
+            Self::Moderation => Some("omni-moderation-latest"),
+            Self::ImageGeneration | Self::ImageVariation => Some("dall-e-2"),
+            Self::ImageEdit => Some("gpt-image-1.5"),
+            _ => None,
+        }
     }
 
     /// Whose API it belongs to.
     pub(crate) const fn surface(self) -> Surface {
         match self {
-            Self::Chat | Self::Completion | Self::Embedding | Self::Response | Self::ToolCall => {
-                Surface::OpenAi
-            }
             Self::Message | Self::TokenCount => Surface::Anthropic,
+            _ => Surface::OpenAi,
         }
     }
 }

@@ -53,11 +53,29 @@ impl Decoded {
         let bytes = u64::try_from(self.body.len()).unwrap_or(u64::MAX);
         Tokens {
             prompt: bytes.div_ceil(BYTES_PER_TOKEN),
-            completion: match self.operation {
-                Operation::Embedding | Operation::TokenCount | Operation::ToolCall => 0,
-                _ => self.fields.output_max.unwrap_or(OUTPUT_GUESSED),
+            completion: match self.operation.has_output() {
+                true => self.fields.output_max.unwrap_or(OUTPUT_GUESSED),
+                false => 0,
             },
             cached: None,
+        }
+    }
+}
+
+/// What a request's path says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked<'a> {
+    /// What is asked for.
+    pub(crate) operation: Operation,
+    /// The model, where the path names it; it goes before the body's.
+    pub(crate) model: Option<&'a str>,
+}
+
+impl From<Operation> for Asked<'_> {
+    fn from(operation: Operation) -> Self {
+        Self {
+            operation,
+            model: None,
         }
     }
 }
@@ -66,8 +84,8 @@ impl Decoded {
 ///
 /// # Errors
 /// The body is too large, is cut off, or is not what the API asks for.
-pub(crate) async fn decode<B>(
-    operation: Operation,
+pub(crate) async fn decode<'a, B>(
+    asked: impl Into<Asked<'a>>,
     body: B,
     body_bytes_max: usize,
 ) -> Result<Decoded, Fault>
@@ -76,6 +94,11 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let body = read_body(body, body_bytes_max).await?;
+    let Asked { operation, model } = asked.into();
+    let body = match (model, operation.default_model()) {
+        (None, None) => body,
+        (model, default) => fields::name_model(&body, model, default)?,
+    };
     let mut fields = fields::find(&body)?;
     if fields.stream && !operation.can_stream() {
         fields.stream = false;

@@ -1,9 +1,8 @@
 //! Encode: what goes back to the client: whole answers, streams, lists, and faults in OpenAI's shape.
 
 mod events;
+mod raw;
 mod stream;
-
-use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -11,10 +10,12 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use protocol::openai::ErrorKind;
 use serde::Serialize;
 use serde_json::Value;
+use thiserror::Error;
 
 pub(crate) use self::{
     events::Tally,
-    stream::{Streaming, stream},
+    raw::{Raw, raw},
+    stream::{Streaming, replay, stream},
 };
 use crate::{
     call::Surface,
@@ -23,16 +24,26 @@ use crate::{
 };
 
 /// The body of every answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, Cut>;
+
+/// Why the connection to a client is cut: the answer is not complete, and nothing in it could say so.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the answer was cut off")]
+pub(crate) struct Cut;
 
 /// The header that names the request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that tells whether the answer is one that was given before.
+pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
+/// The header that names the target that answered.
+pub(crate) const TARGET: HeaderName = HeaderName::from_static("x-gateway-target");
 /// The content type of JSON.
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A complete answer.
 pub(crate) fn whole(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Full::new(body).boxed_unsync());
+    let body = Full::new(body).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = status;
     response
         .headers_mut()

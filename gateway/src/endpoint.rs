@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
@@ -25,8 +25,8 @@ use crate::{
 /// One replica of a target.
 pub(crate) struct Endpoint {
     url: String,
-    /// By operation.
-    uris: Vec<Uri>,
+    /// By operation, made when somebody asks for one.
+    uris: [OnceLock<Box<Uri>>; Operation::ALL.len()],
     in_flight: AtomicUsize,
     health: Mutex<Health>,
 }
@@ -61,11 +61,11 @@ impl Drop for Lease {
 
 impl Endpoint {
     fn new(url: &str) -> Option<Self> {
-        let base = url.trim_end_matches('/');
-        let uri = |operation: Operation| format!("{base}{}", operation.path()).parse::<Uri>().ok();
+        // The paths differ in nothing that a URI may not have, so that one speaks for all.
+        address(url, Operation::Chat).parse::<Uri>().ok()?;
         Some(Self {
             url: url.to_owned(),
-            uris: Operation::ALL.into_iter().map(uri).collect::<Option<_>>()?,
+            uris: Default::default(),
             in_flight: AtomicUsize::new(0),
             health: Mutex::default(),
         })
@@ -78,7 +78,8 @@ impl Endpoint {
 
     /// Where requests for this operation go.
     pub(crate) fn uri(&self, operation: Operation) -> &Uri {
-        &self.uris[operation as usize]
+        self.uris[operation as usize]
+            .get_or_init(|| Box::new(address(&self.url, operation).parse().unwrap_or_default()))
     }
 
     /// Requests in progress.
@@ -109,6 +110,16 @@ impl Endpoint {
     pub(crate) fn note_failure(&self, now: Instant) -> bool {
         self.health.lock().fail(now)
     }
+}
+
+/// The URL of an operation at a server with this base URL.
+fn address(url: &str, operation: Operation) -> String {
+    let base = url.trim_end_matches('/');
+    let base = match operation.is_beside_v1() {
+        true => base.strip_suffix("/v1").unwrap_or(base),
+        false => base,
+    };
+    format!("{base}{}", operation.path())
 }
 
 /// What is known of the caches of a target's replicas.

@@ -2,6 +2,8 @@
 
 mod attempt;
 mod candidates;
+mod failure;
+mod recognise;
 
 use std::{
     sync::Arc,
@@ -11,11 +13,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use hyper::body::Incoming;
-use protocol::openai::ErrorKind;
+use protocol::{openai::ErrorKind, routing::FailureClass};
 use rand::Rng;
 use tracing::{debug, warn};
 
-use self::candidates::Candidates;
+pub(crate) use self::failure::UpstreamError;
+use self::{candidates::Candidates, failure::Failure};
 use crate::{
     call::Call, decode::Decoded, endpoint::Lease, fault::Fault, metrics::Metrics,
     prefix::Prediction, provider, retry, table::Route, upstream::Upstream,
@@ -68,63 +71,17 @@ pub(crate) enum Answer {
         /// The place at the endpoint, held until the stream ends.
         lease: Lease,
     },
-}
-
-/// Why an attempt gave no answer that the client can have.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// No connection, or it broke before the answer was complete.
-    Broken(String),
-    /// No answer in time.
-    Timeout(&'static str, Duration),
-    /// An answer over the limit.
-    TooLong,
-    /// An error of the upstream's.
-    Status(UpstreamError),
-}
-
-/// An upstream's own words.
-#[derive(Debug)]
-pub(crate) struct UpstreamError {
-    /// The status, 400 or above.
-    pub(crate) status: StatusCode,
-    /// The content type.
-    pub(crate) content_type: HeaderValue,
-    /// When the upstream wants to be asked again.
-    pub(crate) retry_after: Option<HeaderValue>,
-    /// The body, up to a limit.
-    pub(crate) body: Bytes,
-}
-
-impl Failure {
-    /// Whether another try may do better.
-    fn is_retryable(&self) -> bool {
-        match self {
-            Self::Broken(_) | Self::Timeout(..) => true,
-            Self::TooLong => false,
-            Self::Status(error) => {
-                matches!(error.status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
-            }
-        }
-    }
-
-    /// Whether it speaks against the endpoint's health: being busy does not.
-    fn is_harmful(&self) -> bool {
-        match self {
-            Self::Broken(_) | Self::Timeout(..) => true,
-            Self::TooLong => false,
-            Self::Status(error) => error.status.is_server_error(),
-        }
-    }
-
-    fn describe(&self) -> String {
-        match self {
-            Self::Broken(reason) => reason.clone(),
-            Self::Timeout(what, limit) => format!("no {what} within {limit:?}"),
-            Self::TooLong => "the answer is over the limit".to_owned(),
-            Self::Status(error) => format!("status {}", error.status),
-        }
-    }
+    /// The beginning of sounds, which are played as they come.
+    Raw {
+        /// The content type.
+        content_type: HeaderValue,
+        /// The bytes that came first.
+        first: Bytes,
+        /// The rest.
+        rest: Incoming,
+        /// The place at the endpoint, held until the answer ends.
+        lease: Lease,
+    },
 }
 
 /// How a request ended that got no answer.
@@ -132,6 +89,8 @@ impl Failure {
 pub(crate) struct Failed {
     /// The target that was tried last; `None` if there was none to try.
     pub(crate) target: Option<usize>,
+    /// What kind of failure it was; `None` for what nobody else would answer better either.
+    pub(crate) class: Option<FailureClass>,
     /// What the client is told.
     pub(crate) refusal: Refusal,
 }
@@ -161,8 +120,8 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
         let Some(candidate) = next else { break };
         if let Some((_, failure)) = &last {
-            if candidate.is_repeat && matches!(failure, Failure::Timeout(..)) {
-                // Everybody was asked once, and the last one was too slow: asking again makes it slower.
+            if candidate.is_repeat && !failure.may_pass() {
+                // Everybody was asked once, and asking again would not help.
                 break;
             }
             if !route.budget.withdraw() {
@@ -197,9 +156,13 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
             }
             Err(failure) => {
                 note(&forward, candidate.target, &candidate.endpoint, &failure);
-                let is_final = !failure.is_retryable() || deadline <= Instant::now();
+                let class = failure.class();
+                let tries_next = class.is_some_and(|class| route.fallbacks.tries_next(class));
+                if failure.is_of_target() {
+                    candidates.leave_target();
+                }
                 last = Some((candidate.target, failure));
-                if is_final {
+                if !tries_next || deadline <= Instant::now() {
                     break;
                 }
             }
@@ -259,9 +222,11 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
         let message = "No replica of this model is ready. Try again later.";
         return Failed {
             target: None,
+            class: Some(FailureClass::ColdStart),
             refusal: Refusal::Fault(Fault::new(ErrorKind::Unavailable, message)),
         };
     };
+    let class = failure.class();
     let name = &route.targets[target].name;
     let refusal = match failure {
         Failure::Broken(_) => Refusal::Fault(Fault::new(
@@ -277,7 +242,9 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
         // The client's key was fine: what the upstream refused is the gateway's.
-        Failure::Status(error) if matches!(error.status.as_u16(), 401 | 403) => {
+        Failure::Status(error)
+            if error.is_unauthorized() && class != Some(FailureClass::ContentPolicy) =>
+        {
             let message = format!("The target `{name}` refused the gateway's credential.");
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
@@ -285,6 +252,7 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
     };
     Failed {
         target: Some(target),
+        class,
         refusal,
     }
 }

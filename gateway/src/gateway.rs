@@ -1,32 +1,32 @@
-//! The gateway's state, and the way of one request through its steps.
+//! The gateway's state, and who is let in.
 
-use std::{sync::Arc, time::Duration};
+mod answer;
+mod passage;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, request::Parts};
+use http::{HeaderMap, Response};
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use protocol::{openai::ErrorKind, snapshot::GatewaySnapshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{debug, error, info};
+use tracing::info;
 
+use self::passage::Admitted;
 use crate::{
-    account::{Accounting, Ending},
     authorize::{Caller, authorize},
-    call::{Call, Operation},
-    cost::cost,
-    decode::{Decoded, decode},
-    encode::{self, Body, Streaming},
+    call::{Call, Surface},
+    decode::{Asked, decode},
+    encode::Body,
     fault::Fault,
-    forward::{Answer, Answered, Failed, Forward, Refusal, forward},
-    ledger::{Ledger, LedgerError},
-    limits::{self, Need, Registry},
-    mcp::{self, Hub},
+    ledger::Ledger,
+    limits::Registry,
+    mcp::{self, Head, Hub},
     metrics::Metrics,
-    models, provider,
-    route::route,
-    table::{InvalidSnapshot, Lasting, Route, Table},
+    models,
+    table::{InvalidSnapshot, Lasting, Table},
     upstream::{self, Upstream},
     usage,
 };
@@ -51,7 +51,7 @@ pub(crate) struct Gateway {
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
-    /// What gateways to tools share.
+    /// What requests for tools share.
     pub(crate) mcp: Arc<Hub>,
     /// How much the gateway takes on.
     pub(crate) limits: Limits,
@@ -134,9 +134,14 @@ impl Gateway {
     ///
     /// # Errors
     /// What the caller is told in place of the list.
-    pub(crate) fn list_models(&self, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
+    pub(crate) fn list_models(
+        &self,
+        headers: &HeaderMap,
+        surface: Surface,
+    ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::list(&table, &authorize(&table, headers, Timestamp::now()))
+        let caller = authorize(&table, headers, Timestamp::now());
+        models::list(&table, &caller, surface)
     }
 
     /// `GET /v1/models/NAME`.
@@ -147,9 +152,11 @@ impl Gateway {
         &self,
         headers: &HeaderMap,
         name: &str,
+        surface: Surface,
     ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        models::get(&table, &authorize(&table, headers, Timestamp::now()), name)
+        let caller = authorize(&table, headers, Timestamp::now());
+        models::get(&table, &caller, name, surface)
     }
 
     /// `GET /v1/usage`.
@@ -165,7 +172,7 @@ impl Gateway {
     ///
     /// # Errors
     /// No tokens are issued for the path.
-    pub(crate) fn resource_metadata(&self, head: &Parts) -> Result<Response<Body>, Fault> {
+    pub(crate) fn resource_metadata(&self, head: Head<'_>) -> Result<Response<Body>, Fault> {
         mcp::metadata(&*self.table()?, head).ok_or_else(|| {
             let message = "No tokens are issued for this path.";
             Fault::new(ErrorKind::NotFound, message)
@@ -177,56 +184,36 @@ impl Gateway {
     /// # Errors
     /// What the caller is told in place of an answer.
     pub(crate) async fn call<B>(
-        &self,
+        self: &Arc<Self>,
         id: &str,
-        operation: Operation,
-        headers: &HeaderMap,
+        asked: Asked<'_>,
+        headers: HeaderMap,
         body: B,
     ) -> Result<Response<Body>, Fault>
     where
         B: HttpBody<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let call = Call::new(id.to_owned(), operation);
+        let call = Call::new(id.to_owned(), asked.operation);
         let permit = self.admit()?;
         let table = self.table()?;
-        let caller = authorize(&table, headers, Timestamp::now());
+        let caller = authorize(&table, &headers, Timestamp::now());
         if let Caller::Nobody(why) = &caller
             && !table.has_open_route
         {
             // Nothing is open: the body of somebody unknown is not even read.
             return Err(why.fault());
         }
-        let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
-        let route = Arc::clone(route(&table, &caller, &decoded.fields.model)?);
-        let mut accounting = self.open_account(&call, &caller, &route, &decoded)?;
-        if !self.ledger.is_healthy() {
-            // Asked before the upstream is: an answer that could not be accounted for would be wasted.
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
-        }
-        let request = Forward {
-            upstream: &self.upstream,
-            metrics: &self.metrics,
-            route: &route,
-            call: &call,
-            decoded: &decoded,
+        let decoded = decode(asked, body, self.limits.body_bytes_max).await?;
+        let admitted = Admitted {
+            call,
+            table,
+            caller,
+            headers,
+            decoded,
+            permit,
         };
-        match forward(request).await {
-            Ok(answered) => {
-                answer(
-                    &call,
-                    &route,
-                    &decoded,
-                    answered,
-                    Held { accounting, permit },
-                )
-                .await
-            }
-            Err(failed) => fail(&call, &route, failed, accounting).await,
-        }
+        Arc::clone(self).pass(admitted).await
     }
 
     /// A place among the requests in progress.
@@ -241,126 +228,4 @@ impl Gateway {
             )
         })
     }
-
-    /// Reserves what the request may need of the route's limits, and opens its account.
-    fn open_account(
-        &self,
-        call: &Call,
-        caller: &Caller,
-        route: &Route,
-        decoded: &Decoded,
-    ) -> Result<Accounting, Fault> {
-        let guess = decoded.guess();
-        let costs = route
-            .targets
-            .iter()
-            .map(|target| cost(&target.prices, guess));
-        let need = Need {
-            tokens: guess.total(),
-            cost: costs.max().unwrap_or_default(),
-        };
-        let over = |reached: &limits::Reached| self.metrics.count_limit(&route.id, reached);
-        let reservation = limits::reserve(&route.rules, caller, need, call.started_at, over)
-            .map_err(|reached| reached.fault())?;
-        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
-        let mut accounting =
-            Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
-        accounting.hold(reservation, guess);
-        Ok(accounting)
-    }
-}
-
-/// What a request holds until its answer is complete.
-struct Held {
-    accounting: Accounting,
-    permit: OwnedSemaphorePermit,
-}
-
-/// Passes an answer on, once the ledger knows of it.
-async fn answer(
-    call: &Call,
-    route: &Route,
-    decoded: &Decoded,
-    answered: Answered,
-    held: Held,
-) -> Result<Response<Body>, Fault> {
-    let Held {
-        mut accounting,
-        permit,
-    } = held;
-    let target = &route.targets[answered.target];
-    accounting.answered_by(target);
-    if let Some((prediction, sent)) = answered.prediction {
-        accounting.expect(prediction, sent);
-    }
-    let limits = accounting.limit_headers().clone();
-    let mut response = match answered.answer {
-        Answer::Whole {
-            status,
-            content_type,
-            body,
-        } => {
-            accounting.count(provider::openai::decode_response(&body));
-            accounting
-                .finish(Ending::Complete)
-                .await
-                .map_err(|error| unaccounted(&error))?;
-            encode::whole(status, content_type, body)
-        }
-        Answer::Stream { first, rest, lease } => {
-            accounting.note_stream();
-            accounting
-                .begin()
-                .await
-                .map_err(|error| unaccounted(&error))?;
-            let options = decoded.fields.stream_options.as_ref();
-            encode::stream(Streaming {
-                first,
-                rest,
-                lease,
-                accounting,
-                operation: call.operation,
-                shows_usage: options.is_some_and(|options| options.include_usage),
-                idle: Duration::from_millis(route.timeouts.stream_idle_millis),
-                deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
-                _permit: permit,
-            })
-        }
-    };
-    response.headers_mut().extend(limits);
-    Ok(response)
-}
-
-/// Tells why there is no answer, once the ledger knows of it.
-async fn fail(
-    call: &Call,
-    route: &Route,
-    failed: Failed,
-    mut accounting: Accounting,
-) -> Result<Response<Body>, Fault> {
-    if let Some(target) = failed.target.map(|target| &route.targets[target]) {
-        accounting.answered_by(target);
-    }
-    let status = match &failed.refusal {
-        Refusal::Fault(fault) => fault.kind.status(),
-        Refusal::Upstream(error) => error.status.as_u16(),
-    };
-    if let Err(error) = accounting.finish(Ending::Failed(status)).await {
-        // Nothing was given away: the client is told of the failure, not of the ledger's.
-        error!(%error, "a failed request is not in the ledger");
-    }
-    match failed.refusal {
-        Refusal::Fault(fault) => Err(fault),
-        refusal @ Refusal::Upstream(_) => Ok(encode::refusal(refusal, call.operation.surface())),
-    }
-}
-
-/// The ledger's rule: no answer that is not accounted for.
-fn unaccounted(error: &LedgerError) -> Fault {
-    // The ledger's writer has told people, once; this would come with every request.
-    debug!(%error, "an answer is refused, since it cannot be accounted for");
-    Fault::new(
-        ErrorKind::Unavailable,
-        "The request cannot be accounted for now. Try again later.",
-    )
 }

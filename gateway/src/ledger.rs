@@ -73,6 +73,9 @@ pub(crate) struct Entry {
     pub(crate) cost: Cost,
     /// Whether the tokens are counted by us, as the upstream did not say.
     pub(crate) is_estimated: bool,
+    /// Whether the answer is one that was given before.
+    #[serde(default)]
+    pub(crate) is_kept: bool,
     /// Whether the answer was a stream.
     pub(crate) is_streamed: bool,
     /// When it came.

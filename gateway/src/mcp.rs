@@ -24,7 +24,7 @@ mod transport;
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
@@ -58,6 +58,17 @@ use crate::{
 const LISTENERS_MAX: usize = 4096;
 /// Messages to servers that are on their way while nobody waits for them.
 const TASKS_MAX: usize = 4096;
+
+/// What a request says before its body.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head<'a> {
+    /// The method.
+    pub(crate) method: &'a Method,
+    /// The URI.
+    pub(crate) uri: &'a Uri,
+    /// The headers.
+    pub(crate) headers: &'a HeaderMap,
+}
 
 /// What all requests for tools share.
 #[derive(Debug)]
@@ -138,7 +149,7 @@ impl Hub {
 pub(crate) async fn handle<B>(
     gateway: &Gateway,
     request_id: &str,
-    head: &Parts,
+    head: Head<'_>,
     body: B,
 ) -> Result<Response<Body>, Fault>
 where
@@ -155,11 +166,11 @@ where
             "There are no tool servers here.",
         ));
     }
-    let origin = match places::origin(&seats, &head.headers) {
+    let origin = match places::origin(&seats, head.headers) {
         Ok(origin) => origin,
         Err(message) => return Ok(refuse(StatusCode::FORBIDDEN, message)),
     };
-    let mut response = if head.method == Method::OPTIONS {
+    let mut response = if *head.method == Method::OPTIONS {
         places::preflight()
     } else {
         enter(
@@ -179,14 +190,14 @@ where
 async fn enter<B>(
     gateway: &Gateway,
     table: &Table,
-    (request_id, head, body): (&str, &Parts, B),
+    (request_id, head, body): (&str, Head<'_>, B),
     (seats, path, permit): (Vec<Seat>, &str, OwnedSemaphorePermit),
 ) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let caller = authorize(table, &head.headers, Timestamp::now());
+    let caller = authorize(table, head.headers, Timestamp::now());
     let issuers = places::issuers(&seats);
     let (usable, _): (Vec<Seat>, Vec<Seat>) = seats
         .into_iter()
@@ -209,7 +220,7 @@ where
         body_bytes_max: gateway.limits.body_bytes_max,
         permit: Mutex::new(Some(permit)),
     };
-    match head.method {
+    match *head.method {
         Method::POST => match read_body(body, context.body_bytes_max).await {
             Ok(body) => answer::post(context, &body).await,
             Err(fault) => {
@@ -300,7 +311,7 @@ fn whole(status: StatusCode, text: String) -> Response<Body> {
 }
 
 fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Empty::new().boxed_unsync());
+    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
     response
 }

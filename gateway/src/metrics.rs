@@ -1,5 +1,7 @@
 //! Metrics, by OpenTelemetry's names for generative AI; labels come from the table, never from users.
 
+mod routing;
+
 use std::{
     sync::{OnceLock, atomic::AtomicU64},
     time::Duration,
@@ -12,7 +14,8 @@ use prometheus_client::{
 };
 use telemetry::metrics::{Registry, render};
 
-use crate::{call::Operation, cost::Cost, limits::Reached, provider::Tokens};
+pub(crate) use self::routing::RoutingSeries;
+use crate::{call::Operation, cost::Cost, limits::Reached, prefix::Prediction, provider::Tokens};
 
 /// Seconds of whole requests.
 const DURATION_BUCKETS: [f64; 14] = [
@@ -24,6 +27,10 @@ const FIRST_TOKEN_BUCKETS: [f64; 16] = [
 ];
 /// Shares of a whole.
 const RATIO_BUCKETS: [f64; 6] = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0];
+/// Seconds of decisions.
+const DECISION_BUCKETS: [f64; 12] = [
+    1e-6, 5e-6, 10e-6, 25e-6, 50e-6, 75e-6, 100e-6, 150e-6, 250e-6, 500e-6, 1e-3, 10e-3,
+];
 /// Tokens of a request.
 const TOKEN_BUCKETS: [f64; 12] = [
     1.0,
@@ -82,6 +89,12 @@ struct LimitLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    route: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabels {
     code: &'static str,
 }
@@ -91,7 +104,7 @@ const PROVIDER: &str = "openai";
 
 /// The series of one target, by operation: looked up once, not with each request.
 #[derive(Debug, Default)]
-pub(crate) struct TargetSeries([OnceLock<Series>; Operation::ALL.len()]);
+pub(crate) struct TargetSeries([OnceLock<Box<Series>>; Operation::ALL.len()]);
 
 /// What is observed of the answers of one status.
 #[derive(Debug)]
@@ -137,11 +150,15 @@ pub(crate) struct Metrics {
     retries: Family<RouteLabels, Counter>,
     limits: Family<LimitLabels, Counter>,
     hit_ratios: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    caches: Family<CacheLabels, Counter>,
+    decisions: Family<RouteLabels, Histogram, fn() -> Histogram>,
     ejections: Family<RouteLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
     snapshots: Counter,
     ledger: Gauge,
+    /// Where requests go when the first choice does not answer.
+    pub(crate) routing: RoutingSeries,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -161,11 +178,14 @@ impl Default for Metrics {
             retries: Family::default(),
             limits: Family::default(),
             hit_ratios: Family::new_with_constructor(|| Histogram::new(RATIO_BUCKETS)),
+            caches: Family::default(),
+            decisions: Family::new_with_constructor(|| Histogram::new(DECISION_BUCKETS)),
             ejections: Family::default(),
             faults: Family::default(),
             in_flight: Gauge::default(),
             snapshots: Counter::default(),
             ledger: Gauge::default(),
+            routing: RoutingSeries::default(),
         };
         metrics.register();
         metrics
@@ -197,6 +217,13 @@ impl Metrics {
             "US dollars that requests cost",
             self.costs.clone(),
         );
+        drop(registry);
+        self.register_own();
+    }
+
+    /// What the conventions for models have no names for.
+    fn register_own(&self) {
+        let mut registry = self.registry.lock();
         registry.register(
             "gateway_limits_reached",
             "Requests beyond a limit, whether they were refused or only watched",
@@ -206,6 +233,16 @@ impl Metrics {
             "gateway_prefix_hit_ratio",
             "Share of a prompt that the replica should have cached, where replicas are picked by it",
             self.hit_ratios.clone(),
+        );
+        registry.register(
+            "gateway_cache_requests",
+            "Requests of routes that give answers again, by whether there was one",
+            self.caches.clone(),
+        );
+        registry.register(
+            "gateway_prefix_decision_seconds",
+            "Time to find the replica that should have cached most of a prompt",
+            self.decisions.clone(),
         );
         registry.register(
             "gateway_retries",
@@ -235,6 +272,7 @@ impl Metrics {
         let ledger =
             "1 while the ledger takes rows, 0 while requests are refused because it does not";
         registry.register("gateway_ledger_healthy", ledger, self.ledger.clone());
+        self.routing.register(&mut registry);
     }
 
     /// Adds the series of a part of the gateway.
@@ -259,7 +297,8 @@ impl Metrics {
         let looked_up;
         let series = match known {
             Some(known) => {
-                known.0[observation.operation as usize].get_or_init(|| self.series(observation))
+                let new = || Box::new(self.series(observation));
+                known.0[observation.operation as usize].get_or_init(new)
             }
             None => {
                 looked_up = self.series(observation);
@@ -344,13 +383,27 @@ impl Metrics {
             .inc();
     }
 
-    /// Observes what is expected of a replica's cache.
-    pub(crate) fn observe_prediction(&self, route: &str, hit_ratio: f64) {
-        self.hit_ratios
-            .get_or_create(&RouteLabels {
+    /// Counts a request of a route that gives answers again.
+    pub(crate) fn count_cache(&self, route: &str, result: &'static str) {
+        self.caches
+            .get_or_create(&CacheLabels {
                 route: route.to_owned(),
+                result,
             })
-            .observe(hit_ratio);
+            .inc();
+    }
+
+    /// Observes what is expected of a replica's cache, and how long it took to find that out.
+    pub(crate) fn observe_prediction(&self, route: &str, prediction: &Prediction) {
+        let labels = RouteLabels {
+            route: route.to_owned(),
+        };
+        self.hit_ratios
+            .get_or_create(&labels)
+            .observe(prediction.hit_ratio());
+        self.decisions
+            .get_or_create(&labels)
+            .observe(prediction.decision_time().as_secs_f64());
     }
 
     /// Counts an upstream that is left out.

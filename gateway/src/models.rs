@@ -1,12 +1,17 @@
-//! `GET /v1/models`: the models that the caller may use.
+//! `GET /v1/models`: the models that the caller may use, in the shape of the API that was called.
 
 use std::collections::BTreeMap;
 
 use http::{Response, StatusCode};
-use protocol::openai::{Model, ModelList};
+use jiff::Timestamp;
+use protocol::{
+    anthropic,
+    openai::{Model, ModelList},
+};
 
 use crate::{
     authorize::Caller,
+    call::Surface,
     encode::{self, Body},
     fault::Fault,
     table::{Pattern, Table},
@@ -16,26 +21,47 @@ use crate::{
 ///
 /// # Errors
 /// The caller has no valid key, and nothing is open.
-pub(crate) fn list(table: &Table, caller: &Caller) -> Result<Response<Body>, Fault> {
+pub(crate) fn list(
+    table: &Table,
+    caller: &Caller,
+    surface: Surface,
+) -> Result<Response<Body>, Fault> {
     let models = visible(table, caller);
     if let Caller::Nobody(why) = caller
         && models.is_empty()
     {
         return Err(why.fault());
     }
-    Ok(encode::json(
-        StatusCode::OK,
-        &ModelList::new(models.into_values()),
-    ))
+    let models = models.into_values();
+    Ok(match surface {
+        Surface::OpenAi => encode::json(StatusCode::OK, &ModelList::new(models)),
+        Surface::Anthropic => {
+            let list = anthropic::ModelList::new(models.map(|model| anthropic_model(&model)));
+            encode::json(StatusCode::OK, &list)
+        }
+    })
+}
+
+fn anthropic_model(model: &Model) -> anthropic::Model {
+    let created = Timestamp::from_second(model.created).unwrap_or_default();
+    anthropic::Model::new(&model.id, created.to_string())
 }
 
 /// One model.
 ///
 /// # Errors
 /// The caller may not know of such a model.
-pub(crate) fn get(table: &Table, caller: &Caller, name: &str) -> Result<Response<Body>, Fault> {
+pub(crate) fn get(
+    table: &Table,
+    caller: &Caller,
+    name: &str,
+    surface: Surface,
+) -> Result<Response<Body>, Fault> {
     match (visible(table, caller).remove(name), caller) {
-        (Some(model), _) => Ok(encode::json(StatusCode::OK, &model)),
+        (Some(model), _) => Ok(match surface {
+            Surface::OpenAi => encode::json(StatusCode::OK, &model),
+            Surface::Anthropic => encode::json(StatusCode::OK, &anthropic_model(&model)),
+        }),
         (None, Caller::Nobody(why)) => Err(why.fault()),
         (None, Caller::Key(_)) => Err(Fault::model_not_found(name)),
     }

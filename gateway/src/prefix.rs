@@ -16,7 +16,6 @@ mod index;
 mod learned;
 mod picker;
 mod prediction;
-mod scan;
 mod score;
 mod seat;
 

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, request::Parts};
 use hyper::{body::Body as HttpBody, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -18,12 +18,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
-    call::{Operation, Surface, request_id},
+    call::{Surface, request_id},
+    decode::Asked,
     encode::{self, Body, REQUEST_ID},
     fault::Fault,
     gateway::Gateway,
-    mcp,
+    mcp::{self, Head},
+    paths::{Place, place},
 };
+
+/// The header by which clients of Anthropic's API are known.
+const ANTHROPIC_VERSION: &str = "anthropic-version";
 
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -97,25 +102,45 @@ async fn serve_connection(stream: TcpStream, gateway: Arc<Gateway>, shutdown: Ca
 }
 
 /// Answers one request.
-pub(crate) async fn handle<B>(gateway: &Gateway, request: Request<B>) -> Response<Body>
+pub(crate) async fn handle<B>(gateway: &Arc<Gateway>, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let id = request_id();
-    let surface = Surface::of(request.uri().path());
-    let mut response = dispatch(gateway, &id, request)
-        .await
-        .unwrap_or_else(|fault| {
-            gateway.metrics.count_fault(fault.kind.code());
-            debug!(
-                request_id = id,
-                code = fault.kind.code(),
-                message = fault.message,
-                "request refused"
-            );
-            encode::fault(&fault, surface)
-        });
+    let (head, body) = request.into_parts();
+    let Parts {
+        method,
+        uri,
+        headers,
+        ..
+    } = head;
+    let place = place(uri.path());
+    let surface = surface_of(place.as_ref(), &headers);
+    let allowed = match place {
+        Some(place) => match place.method() {
+            Some(allowed) => allow(&method, allowed).map(|()| place),
+            None => Ok(place),
+        },
+        None => {
+            let message = format!("There is nothing at {method} {}.", uri.path());
+            Err(Fault::new(ErrorKind::NotFound, message))
+        }
+    };
+    let answer = match allowed {
+        Ok(place) => dispatch(gateway, &id, place, (&method, &uri, headers), body).await,
+        Err(fault) => Err(fault),
+    };
+    let mut response = answer.unwrap_or_else(|fault| {
+        gateway.metrics.count_fault(fault.kind.code());
+        debug!(
+            request_id = id,
+            code = fault.kind.code(),
+            message = fault.message,
+            "request refused"
+        );
+        encode::fault(&fault, surface)
+    });
     // Ids are letters, digits and an underscore.
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -123,80 +148,73 @@ where
     response
 }
 
+/// Whose API a request belongs to: clients of Anthropic's tell by a header what a path does not.
+fn surface_of(place: Option<&Place<'_>>, headers: &HeaderMap) -> Surface {
+    match place {
+        Some(Place::Models | Place::Model(_)) if headers.contains_key(ANTHROPIC_VERSION) => {
+            Surface::Anthropic
+        }
+        Some(place) => place.surface(),
+        None => Surface::OpenAi,
+    }
+}
+
 async fn dispatch<B>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     id: &str,
-    request: Request<B>,
+    place: Place<'_>,
+    (method, uri, headers): (&Method, &Uri, HeaderMap),
+    body: B,
 ) -> Result<Response<Body>, Fault>
 where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (head, body) = request.into_parts();
-    let path = head.uri.path();
-    let below = path.strip_prefix("/v1").unwrap_or("");
-    if let Some(operation) = Operation::ALL
-        .into_iter()
-        .find(|operation| operation.path() == below)
-    {
-        allow(&head.method, &Method::POST, "POST")?;
-        return gateway.call(id, operation, &head.headers, body).await;
-    }
-    if path.starts_with("/mcp") && matches!(path.as_bytes().get(4), None | Some(b'/')) {
-        return mcp::handle(gateway, id, &head, body).await;
-    }
-    let is_known = matches!(
-        path,
-        "/healthz" | "/readyz" | "/metrics" | "/v1/models" | "/v1/usage"
-    );
-    let model = path
-        .strip_prefix("/v1/models/")
-        .filter(|name| !name.is_empty());
-    if is_known || model.is_some() {
-        allow(&head.method, &Method::GET, "GET")?;
-    }
-    match path {
-        "/healthz" => Ok(encode::text(
-            StatusCode::OK,
-            "text/plain",
-            "ok\n".to_owned(),
-        )),
-        "/readyz" if gateway.is_ready() => Ok(encode::text(
-            StatusCode::OK,
-            "text/plain",
-            "ok\n".to_owned(),
-        )),
-        "/readyz" => Ok(encode::text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "text/plain",
-            "no snapshot yet\n".to_owned(),
-        )),
-        "/metrics" => Ok(encode::text(
+    let surface = surface_of(Some(&place), &headers);
+    match place {
+        Place::Call(operation, model) => {
+            let model = model.as_deref();
+            gateway
+                .call(id, Asked { operation, model }, headers, body)
+                .await
+        }
+        Place::Tools | Place::ResourceMetadata => {
+            let head = Head {
+                method,
+                uri,
+                headers: &headers,
+            };
+            match place {
+                Place::Tools => mcp::handle(gateway, id, head, body).await,
+                _ => gateway.resource_metadata(head),
+            }
+        }
+        Place::Models => gateway.list_models(&headers, surface),
+        Place::Model(name) => gateway.get_model(&headers, &name, surface),
+        Place::Usage => gateway.usage(&headers).await,
+        Place::Health => Ok(plain(StatusCode::OK, "ok\n")),
+        Place::Readiness if gateway.is_ready() => Ok(plain(StatusCode::OK, "ok\n")),
+        Place::Readiness => Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "no snapshot yet\n")),
+        Place::Metrics => Ok(encode::text(
             StatusCode::OK,
             telemetry::metrics::CONTENT_TYPE,
             gateway.render_metrics(),
         )),
-        "/v1/models" => gateway.list_models(&head.headers),
-        "/v1/usage" => gateway.usage(&head.headers).await,
-        _ if path.starts_with(mcp::METADATA) => gateway.resource_metadata(&head),
-        _ => match model {
-            Some(name) => gateway.get_model(&head.headers, name),
-            None => Err(Fault::new(
-                ErrorKind::NotFound,
-                format!("There is nothing at {} {path}.", head.method),
-            )),
-        },
     }
 }
 
-fn allow(method: &Method, allowed: &Method, name: &'static str) -> Result<(), Fault> {
-    if method == allowed {
+fn plain(status: StatusCode, text: &str) -> Response<Body> {
+    encode::text(status, "text/plain", text.to_owned())
+}
+
+fn allow(method: &Method, allowed: &'static str) -> Result<(), Fault> {
+    if method.as_str() == allowed {
         return Ok(());
     }
     let mut fault = Fault::new(
         ErrorKind::MethodNotAllowed,
-        format!("Use {name} here, not {method}."),
+        format!("Use {allowed} here, not {method}."),
     );
-    fault.allow = Some(name);
+    fault.allow = Some(allowed);
     Err(fault)
 }

@@ -15,7 +15,9 @@ use protocol::{
 use thiserror::Error;
 
 use crate::{
+    cache::{self, Cache},
     endpoint::{Caches, Endpoint, Endpoints},
+    fallback::Fallbacks,
     limits::{self, Registry, Rule},
     mcp::{Directory, ToolServers},
     metrics::TargetSeries,
@@ -32,6 +34,8 @@ pub(crate) struct Lasting {
     pub(crate) endpoints: Endpoints,
     /// What is used of limits.
     pub(crate) meters: Registry,
+    /// Answers that are given again.
+    pub(crate) caches: cache::Registry,
 }
 
 /// What requests are routed by.
@@ -88,6 +92,8 @@ pub(crate) struct Route {
     pub(crate) targets: Vec<Target>,
     /// Tries after the first.
     pub(crate) retries_max: u32,
+    /// What takes over when a target gives no answer.
+    pub(crate) fallbacks: Fallbacks,
     /// The wait before the first retry at the same endpoint; it doubles with each.
     pub(crate) backoff: Duration,
     /// How long to wait.
@@ -98,6 +104,8 @@ pub(crate) struct Route {
     pub(crate) budget: Arc<Budget>,
     /// What it gives its callers.
     pub(crate) rules: Vec<Rule>,
+    /// The answers that it gives again.
+    pub(crate) cache: Option<Arc<Cache>>,
     /// Its tool servers.
     pub(crate) mcp: Option<ToolServers>,
 }
@@ -121,6 +129,8 @@ pub(crate) struct Target {
     pub(crate) authorization: Option<HeaderValue>,
     /// What its tokens cost.
     pub(crate) prices: Prices,
+    /// `NAMESPACE/ROUTE/TARGET`, which the client is told.
+    pub(crate) shown: HeaderValue,
     /// Its series in the metrics.
     pub(crate) series: Arc<TargetSeries>,
 }
@@ -311,6 +321,9 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             priority: target.priority,
             authorization: authorization.transpose()?,
             prices: target.prices.unwrap_or_default(),
+            // Names of resources and targets are letters, digits and hyphens.
+            shown: HeaderValue::from_str(&format!("{id}/{}", target.name))
+                .unwrap_or(HeaderValue::from_static("")),
             series: Arc::default(),
         })
     });
@@ -319,6 +332,7 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         models,
         strategy: entry.strategy,
         retries_max: entry.retries.attempts,
+        fallbacks: Fallbacks::new(&entry.fallbacks),
         backoff: Duration::from_millis(entry.retries.backoff_millis),
         timeouts: entry.timeouts,
         access: match &entry.access {
@@ -328,6 +342,9 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         },
         budget: lasting.endpoints.budget(&id),
         rules: limits::rules(&id, &entry.limits, &entry.budgets, &lasting.meters),
+        cache: entry
+            .cache
+            .map(|settings| lasting.caches.cache(&id, settings)),
         mcp: entry
             .mcp
             .as_ref()

@@ -2,11 +2,14 @@
 
 mod affinity;
 mod anthropic;
+mod cache;
 mod failures;
+mod fallbacks;
 mod harness;
 mod keys;
 mod limits;
 mod streams;
+mod surfaces;
 mod swap;
 
 use serde_json::json;

@@ -1,5 +1,7 @@
 //! The client for upstreams: one connection pool per endpoint, HTTP/1.1 for `http`, HTTP/2 where `https` agrees on it.
 
+mod patience;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -10,11 +12,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-/// The client for upstreams.
-pub(crate) type Upstream = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+use self::patience::Patient;
+pub(crate) use self::patience::{connecting_within, is_connect_timeout};
 
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The client for upstreams.
+pub(crate) type Upstream = Client<Patient<HttpsConnector<HttpConnector>>, Full<Bytes>>;
+
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Idle connections kept for each endpoint.
@@ -23,7 +26,6 @@ const IDLE_MAX: usize = 128;
 /// A client that trusts the system's certificates; without any, `https` upstreams cannot be reached.
 pub(crate) fn client() -> Upstream {
     let mut http = HttpConnector::new();
-    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
     http.set_nodelay(true);
     http.enforce_http(false);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -51,5 +53,5 @@ pub(crate) fn client() -> Upstream {
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_MAX)
-        .build(connector)
+        .build(Patient::new(connector))
 }

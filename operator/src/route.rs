@@ -1,9 +1,11 @@
 //! Route: compiled into the gateway's snapshot; has no children.
 
 mod build;
+mod cache;
 mod dereference;
 mod limits;
 mod patterns;
+mod resilience;
 mod status;
 mod validate;
 

@@ -73,8 +73,9 @@ impl Contestant {
                 let mut command = apart::command_on(CORE, program)?;
                 let ports = Ports {
                     listen: port,
-                    upstream: place.upstream,
+                    upstreams: &[place.upstream],
                     metrics: free_port()?,
+                    policy: "round_robin",
                 };
                 peer.configure(&mut command, ports, &folder)?;
                 (command, peer.ready_path())

@@ -15,17 +15,17 @@ const KNOWN_PTH: &str = "distutils-precedence.pth";
 
 /// A gateway that can be installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Peer {
+pub(crate) enum Peer {
     VllmRouter,
     Smg,
     LiteLlm,
 }
 
 impl Peer {
-    pub(super) const ALL: [Self; 3] = [Self::VllmRouter, Self::Smg, Self::LiteLlm];
+    pub(crate) const ALL: [Self; 3] = [Self::VllmRouter, Self::Smg, Self::LiteLlm];
 
     /// Its name in the results.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::VllmRouter => "vllm-router 0.1.17",
             Self::Smg => "smg 1.13.0",
@@ -52,7 +52,7 @@ impl Peer {
     }
 
     /// Installs it below a folder, unless it is there; gives its program.
-    pub(super) fn install(self, folder: &Path) -> Result<PathBuf> {
+    pub(crate) fn install(self, folder: &Path) -> Result<PathBuf> {
         let place = folder.join(self.program());
         let program = place.join("bin").join(self.program());
         let stamp = place.join("installed.txt");
@@ -72,23 +72,25 @@ impl Peer {
     }
 
     /// Its words on the command line.
-    pub(super) fn configure(
+    pub(crate) fn configure(
         self,
         command: &mut Command,
-        ports: Ports,
+        ports: Ports<'_>,
         folder: &Path,
     ) -> Result<()> {
         let Ports {
             listen,
-            upstream,
+            upstreams,
             metrics,
+            policy,
         } = ports;
-        let workers = format!("http://127.0.0.1:{upstream}");
+        let workers = upstreams
+            .iter()
+            .map(|port| format!("http://127.0.0.1:{port}"));
+        let workers: Vec<String> = workers.collect();
         let router = [
-            "--worker-urls",
-            &workers,
             "--policy",
-            "round_robin",
+            policy,
             "--worker-startup-check-interval",
             "1",
             "--prometheus-host",
@@ -98,15 +100,17 @@ impl Peer {
         ];
         match self {
             Self::VllmRouter => {
+                command.arg("--worker-urls").args(workers);
                 command.args(router).args(["--log-level", "error"]);
             }
             Self::Smg => {
-                command.arg("launch").args(router);
+                command.args(["launch", "--worker-urls"]).args(workers);
+                command.args(router);
                 command.args(["--log-level", "error", "--disable-tokenizer-autoload"]);
             }
             Self::LiteLlm => {
                 let config = folder.join("litellm.yaml");
-                fs::write(&config, litellm_config(upstream)).context("writing a configuration")?;
+                fs::write(&config, litellm_config(upstreams)).context("writing a configuration")?;
                 command.arg("--config").arg(config);
                 command.args(["--num_workers", "1", "--telemetry", "False"]);
                 command.env("LITELLM_MASTER_KEY", super::script::KEY);
@@ -119,7 +123,7 @@ impl Peer {
     }
 
     /// The path that says 200 when it is ready.
-    pub(super) const fn ready_path(self) -> &'static str {
+    pub(crate) const fn ready_path(self) -> &'static str {
         match self {
             Self::VllmRouter | Self::Smg => "/health",
             Self::LiteLlm => "/health/liveliness",
@@ -127,15 +131,18 @@ impl Peer {
     }
 }
 
-/// Ports of the loopback interface.
+/// Where a peer listens, and to whom it forwards: ports of the loopback interface.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ports {
-    pub(super) listen: u16,
-    pub(super) upstream: u16,
-    pub(super) metrics: u16,
+pub(crate) struct Ports<'a> {
+    pub(crate) listen: u16,
+    pub(crate) upstreams: &'a [u16],
+    pub(crate) metrics: u16,
+    /// How a router picks; LiteLLM has one upstream only.
+    pub(crate) policy: &'static str,
 }
 
-fn litellm_config(upstream: u16) -> String {
+fn litellm_config(upstreams: &[u16]) -> String {
+    let upstream = upstreams.first().copied().unwrap_or_default();
     let model = super::script::MODEL;
     format!(
         "model_list:\n  - model_name: {model}\n    litellm_params:\n      model: openai/{model}\n      \

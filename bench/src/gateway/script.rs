@@ -12,7 +12,7 @@ use super::http::chunk;
 /// The model's name, of the clients and of the upstream.
 pub(super) const MODEL: &str = "bench";
 /// The clients' key.
-pub(super) const KEY: &str = "sk-bench-3f9c2b7d5a1e4860";
+pub(crate) const KEY: &str = "sk-bench-3f9c2b7d5a1e4860";
 
 /// Events of a stream that carry a choice: the last one ends it without content.
 const EVENTS: usize = 35;

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, ops::Range};
 
+use bytes::Bytes;
 use protocol::openai::ErrorKind;
 use serde::{
     Deserialize, Deserializer,
@@ -9,6 +10,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::splice::{Edit, splice};
 use crate::fault::Fault;
 
 /// Bytes of a model's name: routes with patterns take any, and each is in the ledger.
@@ -45,10 +47,7 @@ pub(crate) struct StreamOptions {
 /// # Errors
 /// The body is not a JSON object, has no model, or says something twice that must be said once.
 pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
-    let raw: RawFields<'_> = serde_json::from_slice(body).map_err(|error| {
-        let message = format!("The request's body is not valid: {error}.");
-        Fault::new(ErrorKind::InvalidRequest, message)
-    })?;
+    let raw = parse(body)?;
     let model = raw
         .model
         .ok_or_else(|| invalid("model", "The parameter `model` is missing."))?;
@@ -75,17 +74,13 @@ pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
         let include_usage = options.is_some_and(|options| options.include_usage);
         Ok(StreamOptions { range: range_in(body, raw), include_usage })
     });
-    let first_field = body
-        .iter()
-        .position(|byte| *byte == b'{')
-        .map_or(0, |brace| brace + 1);
     Ok(Fields {
         model: name,
         model_range: range_in(body, model),
         stream,
         stream_options: stream_options.transpose()?,
         output_max: output_max(&raw),
-        first_field,
+        first_field: first_field(body),
     })
 }
 
@@ -99,6 +94,55 @@ fn output_max(raw: &RawFields<'_>) -> Option<u64> {
     ];
     let each = limits.into_iter().find_map(number)?;
     Some(each.saturating_mul(number(raw.n).unwrap_or(1)))
+}
+
+/// The body with the model of the path, or with the default one if it names none.
+///
+/// # Errors
+/// The body is not a JSON object, or names its model twice.
+pub(super) fn name_model(
+    body: &Bytes,
+    of_path: Option<&str>,
+    default: Option<&str>,
+) -> Result<Bytes, Fault> {
+    let raw = parse(body)?;
+    let named = raw.model.filter(|model| model.get() != "null");
+    let name = match (of_path, named) {
+        (Some(name), _) => name,
+        (None, Some(_)) => return Ok(body.clone()),
+        (None, None) => default.unwrap_or_default(),
+    };
+    let name = serde_json::Value::from(name);
+    let edit = match raw.model {
+        Some(model) => Edit {
+            range: range_in(body, model),
+            replacement: name.to_string(),
+        },
+        None => {
+            let at = first_field(body);
+            let rest = body.get(at..).unwrap_or_default();
+            let is_empty = rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
+            let comma = if is_empty { "" } else { "," };
+            Edit {
+                range: at..at,
+                replacement: format!("\"model\":{name}{comma}"),
+            }
+        }
+    };
+    Ok(splice(body, vec![edit]))
+}
+
+fn parse(body: &[u8]) -> Result<RawFields<'_>, Fault> {
+    serde_json::from_slice(body).map_err(|error| {
+        let message = format!("The request's body is not valid: {error}.");
+        Fault::new(ErrorKind::InvalidRequest, message)
+    })
+}
+
+/// Where the first field begins.
+fn first_field(body: &[u8]) -> usize {
+    let brace = body.iter().position(|byte| *byte == b'{');
+    brace.map_or(0, |brace| brace + 1)
 }
 
 fn invalid(param: &'static str, message: &str) -> Fault {
@@ -171,9 +215,10 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use protocol::openai::ErrorKind;
 
-    use super::find;
+    use super::{find, name_model};
 
     #[track_caller]
     fn check(body: &str, model: &str, stream: bool, include_usage: Option<bool>) {
@@ -272,6 +317,26 @@ mod tests {
         let body = |length: usize| format!(r#"{{"model":"{}"}}"#, "m".repeat(length));
         assert!(find(body(1024).as_bytes()).is_ok());
         check_refused(&body(1025), Some("model"), "longer than 1024 bytes");
+    }
+
+    #[track_caller]
+    fn check_named(body: &'static str, of_path: Option<&str>, expected: &str) {
+        let body = Bytes::from_static(body.as_bytes());
+        let named = name_model(&body, of_path, Some("de\"fault")).unwrap();
+        assert_eq!(named, expected);
+        find(&named).unwrap();
+    }
+
+    #[test]
+    fn a_model_is_put_in_where_there_is_none_or_where_the_path_names_another() {
+        check_named("{}", None, r#"{"model":"de\"fault"}"#);
+        check_named(" { }", Some("x"), r#" {"model":"x" }"#);
+        check_named(r#"{"a":1}"#, None, r#"{"model":"de\"fault","a":1}"#);
+        check_named(r#"{"model":null}"#, None, r#"{"model":"de\"fault"}"#);
+        check_named(r#"{"model": "a"}"#, None, r#"{"model": "a"}"#);
+        check_named(r#"{"model": "a"}"#, Some("x"), r#"{"model": "x"}"#);
+        let twice = Bytes::from_static(br#"{"model":"a","model":"b"}"#);
+        assert!(name_model(&twice, Some("x"), None).is_err());
     }
 
     #[test]

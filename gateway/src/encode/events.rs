@@ -12,6 +12,16 @@ use crate::{
 /// Bytes of one event that are accepted.
 const EVENT_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes of one event that holds an image.
+const IMAGE_BYTES_MAX: usize = 64 << 20;
+
+const fn event_bytes_max(operation: Operation) -> usize {
+    match operation {
+        Operation::ImageGeneration | Operation::ImageEdit => IMAGE_BYTES_MAX,
+        _ => EVENT_BYTES_MAX,
+    }
+}
+
 /// The state of one stream.
 #[derive(Debug)]
 pub(super) struct Events {
@@ -32,6 +42,8 @@ pub(crate) struct Tally {
     pub(crate) tokens: Option<Tokens>,
     /// Whether the stream said that it ended.
     pub(crate) is_done: bool,
+    /// Whether a part of the answer is complete, and the stream may end or go on with another part.
+    pub(crate) may_end: bool,
     /// Whether the stream carried an error.
     pub(crate) is_error: bool,
 }
@@ -70,10 +82,9 @@ impl Events {
                 shown.extend_from_slice(&event);
             }
         }
-        if EVENT_BYTES_MAX < self.buffer.len() {
-            return Err(InvalidStream::EventTooLong {
-                limit: EVENT_BYTES_MAX,
-            });
+        let limit = event_bytes_max(self.operation);
+        if limit < self.buffer.len() {
+            return Err(InvalidStream::EventTooLong { limit });
         }
         Ok(shown.freeze())
     }
@@ -126,6 +137,7 @@ impl Events {
         };
         let facts = openai::decode_event(data, self.operation);
         self.tally.is_done |= facts.is_done;
+        self.tally.may_end |= facts.may_end;
         self.tally.is_error |= facts.is_error;
         if let Some(tokens) = facts.tokens {
             self.tally.tokens = Some(self.tally.tokens.unwrap_or_default().merge(tokens));
@@ -197,7 +209,7 @@ mod tests {
             pieces: 2,
             tokens,
             is_done: true,
-            is_error: false,
+            ..Tally::default()
         };
         let pieces = "data: {\"choices\":[{}]}\n\n: ping\n\ndata:{\"grüße\":1}\n\n";
         let done = "data: [DONE]\n\n";

@@ -1,7 +1,6 @@
 //! Passes a stream on as it comes; what goes wrong after the first bytes becomes an honest error event.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -9,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use protocol::{
     openai::ErrorKind,
@@ -19,9 +18,10 @@ use serde::Serialize;
 use tokio::{sync::OwnedSemaphorePermit, time::Sleep};
 use tracing::warn;
 
-use super::{Body, events::Events};
+use super::{Body, Cut, events::Events};
 use crate::{
     account::{Accounting, Ending},
+    cache::Recorder,
     call::{Operation, Surface},
     endpoint::Lease,
     fault::Fault,
@@ -38,6 +38,8 @@ pub(crate) struct Streaming {
     pub(crate) lease: Lease,
     /// The account of the request.
     pub(crate) accounting: Accounting,
+    /// Records the stream for requests that ask for the same.
+    pub(crate) recorder: Option<Recorder>,
     /// What was asked for.
     pub(crate) operation: Operation,
     /// Whether the client asked for the usage.
@@ -82,9 +84,21 @@ pub(crate) fn stream(streaming: Streaming) -> Response<Body> {
     };
     let frames = stream::unfold(state, |state| async move {
         let (bytes, state) = step(state).await?;
-        Some((Ok::<_, Infallible>(Frame::data(bytes)), state))
+        Some((Ok::<_, Cut>(Frame::data(bytes)), state))
     });
-    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    head(StreamBody::new(frames).boxed_unsync())
+}
+
+/// The answer that carries a stream that was given before.
+pub(crate) fn replay(operation: Operation, shows_usage: bool, body: &Bytes) -> Response<Body> {
+    // What was passed on once can be passed on again.
+    let shown = Events::new(operation, shows_usage).push(body.clone());
+    let body = Full::new(shown.unwrap_or_default()).map_err(|never| match never {});
+    head(body.boxed_unsync())
+}
+
+fn head(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(
@@ -108,7 +122,7 @@ async fn step(mut state: State) -> Option<(Bytes, State)> {
             Ok(None) => {
                 state.is_over = true;
                 let tally = state.events.tally();
-                if tally.is_done || tally.is_error {
+                if tally.is_done || tally.may_end || tally.is_error {
                     end(&mut state, Ending::Complete).await;
                     return None;
                 }
@@ -153,6 +167,9 @@ async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
     } else {
         std::mem::take(&mut state.streaming.first)
     };
+    if let Some(recorder) = &mut state.streaming.recorder {
+        recorder.push(&data);
+    }
     state.events.push(data).map(Some).map_err(|error| Break {
         kind: ErrorKind::UpstreamFailed,
         message: format!("The model's server sent a stream that cannot be passed on: {error}."),
@@ -247,6 +264,11 @@ async fn end(state: &mut State, ending: Ending) {
     if let Err(error) = state.streaming.accounting.finish(ending).await {
         // The row was there before the first byte; the ledger goes on trying to complete it.
         warn!(%error, "the end of a stream is not in the ledger yet");
+    }
+    if let Some(recorder) = state.streaming.recorder.take()
+        && ending == Ending::Complete
+    {
+        recorder.keep_stream(tally);
     }
 }
 

@@ -13,9 +13,10 @@ use tokio::time::timeout_at;
 
 use super::{Answer, Failure, Forward, UpstreamError};
 use crate::{
-    call::Surface,
-    endpoint::{Endpoint, Lease},
+    call::{Operation, Surface},
+    endpoint::Endpoint,
     table::Target,
+    upstream::{connecting_within, is_connect_timeout},
 };
 
 /// Bytes of a complete answer that are accepted.
@@ -45,10 +46,17 @@ pub(super) async fn attempt(
     let first_byte_by = deadline.min(Instant::now() + limit);
     let lease = endpoint.begin(Instant::now());
     let request = request(forward, target, endpoint, body)?;
-    let response = timeout_at(first_byte_by.into(), forward.upstream.request(request))
+    let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
+    let asking = connecting_within(connect, forward.upstream.request(request));
+    let response = timeout_at(first_byte_by.into(), asking)
         .await
         .map_err(|_| Failure::Timeout("answer", limit))?
-        .map_err(|error| Failure::Broken(chain(&error)))?;
+        .map_err(|error| {
+            if error.is_connect() && is_connect_timeout(&error) {
+                return Failure::Timeout("connection", connect);
+            }
+            Failure::Broken(chain(&error))
+        })?;
     let status = response.status();
     if !status.is_success() {
         return Err(read_error(response).await);
@@ -58,7 +66,17 @@ pub(super) async fn attempt(
         .as_bytes()
         .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
     {
-        return begin_stream(response, lease, first_byte_by, limit).await;
+        let (first, rest) = begin_stream(response, first_byte_by, limit).await?;
+        return Ok(Answer::Stream { first, rest, lease });
+    }
+    if forward.call.operation == Operation::Speech && !is_json(&content_type) {
+        let (first, rest) = begin_stream(response, first_byte_by, limit).await?;
+        return Ok(Answer::Raw {
+            content_type,
+            first,
+            rest,
+            lease,
+        });
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
     let body = read_whole(response.into_body(), deadline, limit.max(idle)).await?;
@@ -102,13 +120,16 @@ fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
         .unwrap_or(JSON)
 }
 
+fn is_json(content_type: &HeaderValue) -> bool {
+    content_type.as_bytes().starts_with(JSON.as_bytes())
+}
+
 /// Waits for the first bytes: a stream that breaks before them can still be tried elsewhere.
 async fn begin_stream(
     response: Response<Incoming>,
-    lease: Lease,
     first_byte_by: Instant,
     limit: Duration,
-) -> Result<Answer, Failure> {
+) -> Result<(Bytes, Incoming), Failure> {
     let mut rest = response.into_body();
     loop {
         let frame = timeout_at(first_byte_by.into(), rest.frame())
@@ -119,7 +140,7 @@ async fn begin_stream(
         if let Ok(first) = frame.into_data()
             && !first.is_empty()
         {
-            return Ok(Answer::Stream { first, rest, lease });
+            return Ok((first, rest));
         }
     }
 }

@@ -41,7 +41,7 @@ impl Prompt<'_> {
             Operation::Completion => COMPLETION,
             Operation::Response => RESPONSE,
             Operation::Message => MESSAGE,
-            Operation::Embedding | Operation::TokenCount | Operation::ToolCall => return None,
+            _ => return None,
         };
         let hash = || chain(&self.decoded.body, fields, Seed::new(route, None, ""));
         Some(self.chain.get_or_init(hash))
@@ -105,6 +105,14 @@ impl<'a> Candidates<'a> {
         })
     }
 
+    /// Leaves the target that was tried last: its other replicas would fail alike.
+    pub(super) fn leave_target(&mut self) {
+        if !self.targets.is_empty() {
+            self.targets.remove(0);
+        }
+        self.has_begun = false;
+    }
+
     fn pick(&mut self, now: Instant, random: &mut impl Rng) -> Option<Next> {
         while let Some(target) = self.targets.first().copied() {
             let picked = self.pick_by_prefix(target, now, random);
@@ -136,6 +144,7 @@ impl<'a> Candidates<'a> {
     ) -> Option<(Arc<Endpoint>, Option<Prediction>)> {
         let target = &self.route.targets[target];
         let caches = target.caches.as_ref()?;
+        let started = Instant::now();
         // Each target has an index of its own, so that one seed does for all of a request's.
         let chain = self.prompt.chain(&self.route.id)?;
         let replicas = target.endpoints.iter().zip(&caches.seats);
@@ -151,7 +160,8 @@ impl<'a> Candidates<'a> {
                 (endpoint, load)
             })
             .unzip();
-        let (picked, prediction) = caches.picker.pick(chain.clone(), &loads, random)?;
+        let (picked, mut prediction) = caches.picker.pick(chain.clone(), &loads, random)?;
+        prediction.note_decision(started.elapsed());
         Some((Arc::clone(endpoints[picked]), Some(prediction)))
     }
 }

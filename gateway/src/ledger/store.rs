@@ -10,7 +10,7 @@ use super::{Entry, LedgerError, Outcome, Total, journal::Position};
 use crate::{cost::Cost, provider::Tokens};
 
 /// What makes the file of each version from that of the version before.
-pub(super) const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     // One row a request; totals of what has ended, by key and model, kept in the same transactions.
     "
     CREATE TABLE IF NOT EXISTS requests (
@@ -65,6 +65,10 @@ pub(super) const MIGRATIONS: [&str; 2] = [
         sum(completion_tokens), 0, 0 FROM requests WHERE outcome != 'open' GROUP BY 1, 2, 3, 4;
     DROP TABLE totals;
     ",
+    // Answers that were given again.
+    "
+    ALTER TABLE requests ADD COLUMN is_kept INTEGER NOT NULL DEFAULT 0;
+    ",
 ];
 
 /// What a crash left open has ended: it is counted, with the tokens that are known of it.
@@ -82,12 +86,13 @@ const CLOSE_INTERRUPTED: &str = "
 
 /// A row that has ended is never changed, so that a repeated write counts nothing twice.
 const WRITE: &str = "
-    INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+    INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
     ON CONFLICT DO UPDATE SET target = excluded.target, status = excluded.status, outcome = excluded.outcome,
         prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
         is_estimated = excluded.is_estimated, is_streamed = excluded.is_streamed,
         first_byte_millis = excluded.first_byte_millis, duration_millis = excluded.duration_millis,
-        cached_tokens = excluded.cached_tokens, cost_nanos = excluded.cost_nanos
+        cached_tokens = excluded.cached_tokens, cost_nanos = excluded.cost_nanos,
+        is_kept = excluded.is_kept
     WHERE requests.outcome = 'open'
 ";
 
@@ -299,6 +304,7 @@ fn write_one(write: &mut Statement<'_>, entry: &Entry) -> rusqlite::Result<bool>
         integer(entry.duration_millis),
         integer(entry.tokens.cached.unwrap_or(0)),
         integer(entry.cost.nanos()),
+        entry.is_kept,
     ])?;
     Ok(0 < changed)
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
-use super::{directory::Seat, empty};
+use super::{Head, directory::Seat, empty};
 use crate::{
     call::Surface,
     encode::{self, Body},
@@ -98,7 +98,7 @@ pub(super) fn issuers(seats: &[Seat]) -> Vec<String> {
 }
 
 /// What a client without a key is told: where it gets a token, if that is anywhere.
-pub(super) fn unauthorized(fault: &Fault, head: &Parts, issuers: &[String]) -> Response<Body> {
+pub(super) fn unauthorized(fault: &Fault, head: Head<'_>, issuers: &[String]) -> Response<Body> {
     let mut response = encode::fault(fault, Surface::OpenAi);
     let challenge = match base_url(head) {
         Some(base) if !issuers.is_empty() => {
@@ -118,7 +118,7 @@ pub(super) fn unauthorized(fault: &Fault, head: &Parts, issuers: &[String]) -> R
 }
 
 /// The metadata of the resource behind a path, if tokens are issued for it.
-pub(crate) fn metadata(table: &Table, head: &Parts) -> Option<Response<Body>> {
+pub(crate) fn metadata(table: &Table, head: Head<'_>) -> Option<Response<Body>> {
     let path = head.uri.path().strip_prefix(METADATA)?;
     let issuers = issuers(&seats(table, path));
     let base = base_url(head).filter(|_| !issuers.is_empty())?;
@@ -131,7 +131,7 @@ pub(crate) fn metadata(table: &Table, head: &Parts) -> Option<Response<Body>> {
 }
 
 /// The URL by which the client knows the gateway.
-pub(crate) fn base_url(head: &Parts) -> Option<String> {
+pub(crate) fn base_url(head: Head<'_>) -> Option<String> {
     const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-proto");
     let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
     let authority = head.uri.authority().map(|host| host.as_str().as_bytes());

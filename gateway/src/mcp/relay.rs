@@ -2,7 +2,6 @@
 //! before it answers.
 
 use std::{
-    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,7 +26,7 @@ use super::{
     session::Session,
     transport::{Answer, Events, is_to},
 };
-use crate::encode::Body;
+use crate::encode::{Body, Cut};
 
 /// How often a stream shows that it is alive.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -356,7 +355,7 @@ enum Step {
 }
 
 /// Bytes as a body carries them.
-pub(super) fn frame(data: Bytes) -> Result<Frame<Bytes>, Infallible> {
+pub(super) fn frame(data: Bytes) -> Result<Frame<Bytes>, Cut> {
     Ok(Frame::data(data))
 }
 

@@ -14,8 +14,8 @@
 //!
 //! What two prompts share is known in whole blocks, so a prompt under one block has an empty chain.
 
-use crate::prefix::{
-    blocks::{BLOCKS_MAX, Blocks, fold, hash},
+use crate::{
+    prefix::blocks::{BLOCKS_MAX, Blocks, fold, hash},
     scan::Scanner,
 };
 

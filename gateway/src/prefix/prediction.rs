@@ -15,6 +15,7 @@ pub(crate) struct Prediction {
     expected: Expected,
     is_read: bool,
     is_answered: bool,
+    decided_in: Duration,
 }
 
 /// What a replica was taken for.
@@ -57,6 +58,7 @@ impl Prediction {
             expected,
             is_read: false,
             is_answered: false,
+            decided_in: Duration::ZERO,
         };
         let Self { pool, seat, .. } = &prediction;
         seat.begin(expected.prompt_tokens, prediction.missed_tokens());
@@ -67,6 +69,16 @@ impl Prediction {
     /// Share of the prompt that the replica should have cached.
     pub(crate) fn hit_ratio(&self) -> f64 {
         self.expected.matched_tokens as f64 / self.expected.prompt_tokens.max(1) as f64
+    }
+
+    /// Notes how long the decision took, from the body to the replica.
+    pub(crate) fn note_decision(&mut self, decided_in: Duration) {
+        self.decided_in = decided_in;
+    }
+
+    /// How long the decision took.
+    pub(crate) const fn decision_time(&self) -> Duration {
+        self.decided_in
     }
 
     /// How long the first token should take, for tests: the reading that waits before this prompt, and its own.

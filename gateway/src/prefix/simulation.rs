@@ -8,12 +8,12 @@
 mod engine;
 mod fleet;
 mod policy;
-mod workload;
+
+use testkit::traffic::{self, Workload};
 
 use self::{
     fleet::{Report, run},
     policy::Policy,
-    workload::Workload,
 };
 
 /// How uneven the work may be: the busiest engine against the mean.
@@ -53,15 +53,15 @@ fn is_better(ours: &Report, other: &Report) -> bool {
 
 #[test]
 fn conversations_of_many_turns_stay_where_they_are_cached() {
-    check(&workload::conversations());
+    check(&traffic::conversations());
 }
 
 #[test]
 fn agents_with_long_prompts_stay_where_they_are_cached() {
-    check(&workload::agents());
+    check(&traffic::agents());
 }
 
 #[test]
 fn questions_go_where_their_document_is_cached() {
-    check(&workload::documents());
+    check(&traffic::documents());
 }

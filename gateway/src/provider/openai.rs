@@ -65,7 +65,8 @@ fn usage_edit(decoded: &Decoded) -> Option<Edit> {
 /// What a complete answer used.
 pub(crate) fn decode_response(body: &[u8]) -> Option<Tokens> {
     let facts: Facts<'_> = serde_json::from_slice(body).ok()?;
-    facts.usage.map(Into::into)
+    let billed = || facts.meta?.billed_units;
+    facts.usage.or_else(billed).map(Into::into)
 }
 
 /// What one event of a stream says.
@@ -73,6 +74,8 @@ pub(crate) fn decode_response(body: &[u8]) -> Option<Tokens> {
 pub(crate) struct EventFacts {
     /// The stream ends here.
     pub(crate) is_done: bool,
+    /// A part of the answer is complete: the stream may end or go on with another one.
+    pub(crate) may_end: bool,
     /// It carries a piece of the answer.
     pub(crate) is_piece: bool,
     /// It carries nothing but the usage, which clients of chats must ask for.
@@ -95,7 +98,7 @@ pub(crate) fn decode_event(data: &[u8], operation: Operation) -> EventFacts {
         is_piece: true,
         ..EventFacts::default()
     };
-    let is_typed = matches!(operation, Operation::Response | Operation::Message);
+    let is_typed = is_typed(operation, data);
     let says = |word: &[u8]| memmem::find(data, word).is_some();
     if !is_typed && !says(b"\"usage\"") && !says(b"\"error\"") {
         return piece;
@@ -115,9 +118,17 @@ pub(crate) fn decode_event(data: &[u8], operation: Operation) -> EventFacts {
         kind,
         "message_stop" | "response.completed" | "response.incomplete" | "response.failed"
     );
+    let may_end = matches!(
+        kind,
+        "image_generation.completed"
+            | "image_edit.completed"
+            | "speech.audio.done"
+            | "transcript.text.done"
+    );
     let is_usage_only = tokens.is_some() && facts.choices.is_some_and(|choices| choices.is_empty());
     EventFacts {
         is_done,
+        may_end,
         is_error,
         is_usage_only,
         is_piece: match is_typed {
@@ -125,6 +136,20 @@ pub(crate) fn decode_event(data: &[u8], operation: Operation) -> EventFacts {
             false => !is_usage_only && !is_error,
         },
         tokens,
+    }
+}
+
+/// Whether the events of an operation name their type. Those of transcriptions are OpenAI's or, from vLLM, like those
+/// of chats.
+fn is_typed(operation: Operation, data: &[u8]) -> bool {
+    match operation {
+        Operation::Response
+        | Operation::Message
+        | Operation::ImageGeneration
+        | Operation::ImageEdit
+        | Operation::Speech => true,
+        Operation::Transcription => memmem::find(data, b"\"transcript.").is_some(),
+        _ => false,
     }
 }
 
@@ -146,6 +171,15 @@ struct Facts<'a> {
     /// The message so far, in the first event of `/v1/messages`; a text in errors of `/v1/responses`.
     #[serde(default, borrow)]
     message: Option<&'a RawValue>,
+    /// What Cohere's API says in place of the usage.
+    #[serde(default)]
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    #[serde(default)]
+    billed_units: Option<RawUsage>,
 }
 
 #[derive(Deserialize)]
@@ -162,6 +196,8 @@ struct RawUsage {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
     prompt_tokens_details: Option<Details>,
+    /// All that there is of it, in the words of reranking.
+    total_tokens: Option<u64>,
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     input_tokens_details: Option<Details>,
@@ -190,10 +226,13 @@ impl From<RawUsage> for Tokens {
                 .fold(input, u64::saturating_add)
         };
         let input = usage.input_tokens.map(add);
+        let completion = usage.completion_tokens.or(usage.output_tokens);
+        let all = usage.total_tokens.filter(|_| completion.is_none());
+        let prompt = usage.prompt_tokens.or(input).or(all);
         let details = usage.prompt_tokens_details.or(usage.input_tokens_details);
         Self {
-            prompt: usage.prompt_tokens.or(input).unwrap_or(0),
-            completion: usage.completion_tokens.or(usage.output_tokens).unwrap_or(0),
+            prompt: prompt.unwrap_or(0),
+            completion: completion.unwrap_or(0),
             cached: details
                 .and_then(|details| details.cached_tokens)
                 .or(usage.cache_read_input_tokens),
@@ -283,6 +322,13 @@ mod tests {
             decode_response(br#"{"usage":{"prompt_tokens":3}}"#),
             Some(embedding)
         );
+        let jina = br#"{"results":[],"usage":{"total_tokens":3}}"#;
+        assert_eq!(decode_response(jina), Some(embedding));
+        let cohere =
+            br#"{"results":[],"meta":{"billed_units":{"search_units":1,"input_tokens":3}}}"#;
+        assert_eq!(decode_response(cohere), Some(embedding));
+        let image = br#"{"data":[],"usage":{"total_tokens":7,"input_tokens":3,"output_tokens":4,"input_tokens_details":{"text_tokens":3,"image_tokens":0}}}"#;
+        assert_eq!(decode_response(image), Some(tokens));
         assert_eq!(decode_response(br#"{"usage":null}"#), None);
         assert_eq!(decode_response(b"<html>"), None);
     }
@@ -294,6 +340,7 @@ mod tests {
 
     const NOTHING: EventFacts = EventFacts {
         is_done: false,
+        may_end: false,
         is_piece: false,
         is_usage_only: false,
         is_error: false,
@@ -367,6 +414,46 @@ mod tests {
             r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#,
             ERROR,
         );
+    }
+
+    #[test]
+    fn events_of_images_and_sounds_say_when_they_may_end_and_count() {
+        let usage = r#""usage":{"input_tokens":5,"output_tokens":6}"#;
+        let end = EventFacts {
+            may_end: true,
+            tokens: tokens(5, 6, None),
+            ..NOTHING
+        };
+        for (operation, piece, done) in [
+            (
+                Operation::ImageGeneration,
+                "image_generation.partial_image",
+                "image_generation.completed",
+            ),
+            (
+                Operation::ImageEdit,
+                "image_edit.partial_image",
+                "image_edit.completed",
+            ),
+            (Operation::Speech, "speech.audio.delta", "speech.audio.done"),
+            (
+                Operation::Transcription,
+                "transcript.text.delta",
+                "transcript.text.done",
+            ),
+        ] {
+            let is_piece = piece.ends_with("delta");
+            let data = format!(r#"{{"type":"{piece}"}}"#);
+            let expected = EventFacts {
+                is_piece,
+                ..NOTHING
+            };
+            check_event(operation, &data, expected);
+            let data = format!(r#"{{"type":"{done}",{usage}}}"#);
+            check_event(operation, &data, end);
+        }
+        let vllm = r#"{"object":"transcription.chunk","choices":[{"delta":{"content":"x"}}]}"#;
+        check_event(Operation::Transcription, vllm, PIECE);
     }
 
     #[test]

@@ -64,4 +64,6 @@ async fn a_conversation_goes_on_at_the_replica_that_has_read_it() {
     let metrics = harness.get("/metrics", None).await.text_body();
     let observed = r#"gateway_prefix_hit_ratio_count{route="ns/m"} 10"#;
     assert!(metrics.contains(observed), "{metrics}");
+    let timed = r#"gateway_prefix_decision_seconds_count{route="ns/m"} 10"#;
+    assert!(metrics.contains(timed), "{metrics}");
 }

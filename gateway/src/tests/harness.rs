@@ -108,6 +108,21 @@ impl Harness {
         collect(response).await
     }
 
+    pub(super) async fn post_with(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut request = Request::builder().method("POST").uri(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::from(body.to_owned()));
+        let request = request.body(body).unwrap();
+        collect(self.client.request(request).await.unwrap()).await
+    }
+
     pub(super) async fn get(&self, path: &str, key: Option<&str>) -> Answer {
         let response = self.send("GET", path, key, "").await;
         collect(response).await
@@ -162,13 +177,20 @@ impl Harness {
 
     /// Waits until no request is in progress.
     pub(super) async fn idle(&self) {
-        while !self
-            .gateway
-            .render_metrics()
-            .contains("gateway_requests_in_flight 0")
-        {
+        self.in_flight(0).await;
+    }
+
+    /// Waits until so many requests are in progress.
+    pub(super) async fn in_flight(&self, count: usize) {
+        let line = format!("gateway_requests_in_flight {count}\n");
+        while !self.gateway.render_metrics().contains(&line) {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Where the ledger lies.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Waits for the end of a gateway that was shut down.

@@ -6,6 +6,7 @@ mod block;
 mod error;
 mod event;
 mod message;
+mod model;
 
 pub use block::{Block, BlockContent, ImageSource};
 pub use error::{ErrorBody, ErrorDetail};
@@ -14,3 +15,4 @@ pub use message::{
     CountRequest, CountResponse, InputMessage, Message, MessageUsage, MessagesRequest, StopReason,
     Thinking, Tool, ToolChoice,
 };
+pub use model::{Model, ModelList};

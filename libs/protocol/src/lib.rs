@@ -10,6 +10,7 @@ pub mod key;
 pub mod kv_events;
 pub mod load;
 pub mod openai;
+pub mod routing;
 pub mod runs;
 pub mod secret;
 pub mod snapshot;

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 pub use self::tools::{
     A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
 };
-use crate::{agent::Definition, key::hex, secret::SecretString};
+use crate::{agent::Definition, key::hex, routing::Fallback, secret::SecretString};
 
 /// The audience of the tokens that data planes show to the operator.
 pub const AUDIENCE: &str = "quarterdeck";
@@ -122,6 +122,9 @@ pub struct RouteEntry {
     /// How failures are retried.
     #[serde(default)]
     pub retries: Retries,
+    /// What takes over for a target that gave no answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<Fallback>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -134,12 +137,28 @@ pub struct RouteEntry {
     /// What its callers may spend.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<Budget>,
+    /// The answers that it gives again; none if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
     /// Its tool servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mcp: Option<Mcp>,
     /// Its agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub a2a: Option<A2a>,
+}
+
+/// Answers that are given again to equal requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// How long an answer is given again, in milliseconds.
+    pub ttl_millis: u64,
+    /// Bytes of answers that a gateway keeps; the least recently given ones go first.
+    pub bytes_max: u64,
+    /// Whose answers are given to whom.
+    #[serde(default)]
+    pub per: Per,
 }
 
 /// What a route gives in a time, and at once.
@@ -293,16 +312,28 @@ impl Default for Retries {
 pub struct Timeouts {
     /// For the whole request, in milliseconds.
     pub request_millis: u64,
-    /// For the first byte of the answer, in milliseconds.
+    /// For a connection to a target, in milliseconds.
+    #[serde(skip_serializing_if = "is_connect_default")]
+    pub connect_millis: u64,
+    /// For the first token of a stream, or the beginning of another answer, in milliseconds.
     pub first_byte_millis: u64,
     /// Between two chunks of a stream, in milliseconds.
     pub stream_idle_millis: u64,
+}
+
+/// How long a connection may take to come about, in milliseconds, if nothing else is said.
+pub const CONNECT_MILLIS: u64 = 5000;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_connect_default(millis: &u64) -> bool {
+    *millis == CONNECT_MILLIS
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
             request_millis: 600_000,
+            connect_millis: CONNECT_MILLIS,
             first_byte_millis: 120_000,
             stream_idle_millis: 60_000,
         }

@@ -3,6 +3,7 @@
 //! Answers are used up in order; the last one repeats. With an empty script the model echoes the last message.
 
 mod answer;
+mod surface;
 mod wire;
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
@@ -10,7 +11,7 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{HeaderMap, Uri},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -24,6 +25,22 @@ pub use self::answer::{Answer, Call};
 
 /// The name under which the model lists itself.
 pub const MODEL: &str = "scripted";
+
+/// The surfaces beside chats.
+const SURFACES: [&str; 12] = [
+    "/v1/rerank",
+    "/v1/moderations",
+    "/tokenize",
+    "/detokenize",
+    "/v1/responses/input_tokens",
+    "/v1/responses/compact",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/images/variations",
+    "/v1/audio/speech",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+];
 
 /// A running scripted model; it stops when dropped.
 #[derive(Debug)]
@@ -98,8 +115,11 @@ impl ScriptedModel {
             recorded: Mutex::default(),
             abandoned: watch::Sender::new(0),
         });
-        let router = Router::new()
-            .route("/v1/models", get(list))
+        let mut router = Router::new().route("/v1/models", get(list));
+        for path in SURFACES {
+            router = router.route(path, post(answer));
+        }
+        let router = router
             .route("/v1/chat/completions", post(answer))
             .route("/v1/completions", post(answer))
             .route("/v1/embeddings", post(answer))
@@ -107,6 +127,7 @@ impl ScriptedModel {
             .route("/v1/responses", post(answer))
             .route("/v1/messages", post(answer))
             .route("/v1/messages/count_tokens", post(answer))
+            .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&shared));
         let mut server = JoinSet::new();
         server.spawn(async move {
@@ -183,10 +204,21 @@ async fn answer(
         body,
     };
     let request = recorded.json();
-    shared.recorded.lock().push(recorded);
+    shared.recorded.lock().push(recorded.clone());
     if uri.path().ends_with("/embeddings") {
         return Json(wire::embedding(&request)).into_response();
     }
     let answer = shared.next(&request);
+    if let Answer::Cut { text, events } = &answer
+        && uri.path().ends_with("/audio/speech")
+    {
+        return surface::speech_cut(text, *events);
+    }
+    if let Answer::Text(text) = &answer
+        && let Some(response) =
+            surface::respond(uri.path(), &recorded.headers, &recorded.body, text)
+    {
+        return response;
+    }
     answer::respond(answer, &request, &shared.abandoned).await
 }

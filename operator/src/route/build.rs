@@ -82,12 +82,15 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             },
             timeouts: Timeouts {
                 request_millis: millis(route.request),
+                connect_millis: millis(route.connect),
                 first_byte_millis: millis(route.first_token),
                 stream_idle_millis: millis(route.stream_idle),
             },
             access: route.access.clone(),
             limits: route.limits.clone(),
             budgets: route.budgets.clone(),
+            cache: route.cache,
+            fallbacks: route.fallbacks.clone(),
         },
     }
 }

@@ -92,7 +92,7 @@ fn dollars(path: impl Fn() -> String, value: &str) -> Result<u64, InvalidRoute> 
     })
 }
 
-fn per(per: Option<route::Per>) -> Per {
+pub(super) fn per(per: Option<route::Per>) -> Per {
     match per {
         None | Some(route::Per::Key) => Per::Key,
         Some(route::Per::Route) => Per::Route,

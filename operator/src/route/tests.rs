@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::{Route, condition::Reason};
 use jiff::Timestamp;
-use protocol::snapshot::{Access, Prices};
+use protocol::snapshot::{Access, Cache, Per, Prices};
 use serde_json::{Value, json};
 
 use super::{
@@ -99,6 +99,64 @@ fn an_entry_has_addresses_names_and_limits() {
         ),
         (60_000, 5_000, 500)
     );
+}
+
+/// Checks the first example of a page: a Route to the Model `chat`.
+#[track_caller]
+fn check_example(page: &str) {
+    let (_, rest) = page.split_once("```yaml\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let mut route: Route = serde_norway::from_str(example).expect("a route");
+    route.metadata.uid = Some("u".to_owned());
+    let mut world = world();
+    let model = world.models.remove("m").expect("a model");
+    world.models.insert("chat".to_owned(), model);
+    assert_eq!(build(&validate(&route, &world).expect("valid")).len(), 1);
+}
+
+#[test]
+fn the_examples_in_the_documentation_are_valid() {
+    check_example(include_str!("../../../docs/concepts/gateway-cache.md"));
+}
+
+#[test]
+fn a_cache_reaches_the_gateway_in_its_units() {
+    let check = |cache: Value, expected: Cache| {
+        let route = route("r", 1, &["chat"], &json!({ "cache": cache }));
+        let entries = in_order(build(&validate(&route, &world()).expect("valid")));
+        assert_eq!(entries[0].cache, Some(expected));
+    };
+    let expected = Cache {
+        ttl_millis: 600_000,
+        bytes_max: 64 << 20,
+        per: Per::Key,
+    };
+    check(json!({"ttl": "10m"}), expected);
+    let expected = Cache {
+        ttl_millis: 1500,
+        bytes_max: 1 << 20,
+        per: Per::Route,
+    };
+    check(
+        json!({"ttl": "1s500ms", "maxBytes": 1 << 20, "per": "Route"}),
+        expected,
+    );
+    let route = route("r", 1, &["chat"], &json!({"cache": {"ttl": "0s"}}));
+    let fault = validate(&route, &world()).expect_err("a fault").to_string();
+    assert!(fault.contains("spec.cache.ttl"), "{fault}");
+}
+
+#[test]
+fn what_takes_over_reaches_the_gateway() {
+    let extra = json!({
+        "fallbacks": [{"on": ["ContextWindow", "ColdStart"], "model": "big"}, {"on": ["Error"]}],
+        "timeouts": {"connect": "250ms"},
+    });
+    let route = route("r", 1, &["chat"], &extra);
+    let entries = in_order(build(&validate(&route, &world()).expect("valid")));
+    let told = json!([{"on": ["ContextWindow", "ColdStart"], "model": "big"}, {"on": ["Error"]}]);
+    assert_eq!(json!(entries[0].fallbacks), told);
+    assert_eq!(entries[0].timeouts.connect_millis, 250);
 }
 
 #[test]

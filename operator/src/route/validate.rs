@@ -9,14 +9,16 @@ use crds::{
 };
 use jiff::Timestamp;
 use protocol::{
+    routing::Fallback,
     secret::SecretString,
-    snapshot::{Access, Budget, Limit, Prices},
+    snapshot::{Access, Budget, Cache, Limit, Prices},
 };
 use thiserror::Error;
 
 use super::{
+    cache,
     dereference::{FoundModel, World},
-    limits,
+    limits, resilience,
 };
 use crate::{
     model::{self, ValidEngine},
@@ -63,11 +65,14 @@ pub(crate) struct ValidRoute {
     pub(super) attempts: u32,
     pub(super) backoff: Duration,
     pub(super) request: Duration,
+    pub(super) connect: Duration,
     pub(super) first_token: Duration,
     pub(super) stream_idle: Duration,
     pub(super) access: Access,
     pub(super) limits: Vec<Limit>,
     pub(super) budgets: Vec<Budget>,
+    pub(super) cache: Option<Cache>,
+    pub(super) fallbacks: Vec<Fallback>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -124,11 +129,14 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         attempts: spec.retries.attempts,
         backoff: parse("spec.retries.backoff", &spec.retries.backoff)?,
         request: parse("spec.timeouts.request", &spec.timeouts.request)?,
+        connect: parse("spec.timeouts.connect", &spec.timeouts.connect)?,
         first_token: parse("spec.timeouts.firstToken", &spec.timeouts.first_token)?,
         stream_idle: parse("spec.timeouts.streamIdle", &spec.timeouts.stream_idle)?,
         access: access(spec.auth.as_ref(), world),
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
+        cache: cache::cache(spec.cache.as_ref())?,
+        fallbacks: resilience::fallbacks(&spec.fallbacks),
         unresolved,
     })
 }

@@ -1,9 +1,7 @@
 //! A fake engine: reads prompts one after the other, and skips what its block cache holds.
 
-use std::collections::{HashMap, VecDeque};
+use testkit::block_cache::{BLOCK_TOKENS, BlockCache};
 
-/// Tokens in a block of the cache.
-pub(super) const BLOCK_TOKENS: usize = 16;
 /// Seconds to read a token; not the gateway's default, which has to find out.
 const SECONDS_PER_TOKEN: f64 = 80e-6;
 /// Seconds that every request takes at least.
@@ -37,7 +35,7 @@ impl Engine {
     /// An idle engine whose cache holds so many tokens.
     pub(super) fn new(cache_tokens: usize) -> Self {
         Self {
-            cache: BlockCache::new(cache_tokens / BLOCK_TOKENS),
+            cache: BlockCache::new(cache_tokens),
             free_at: 0.0,
             busy: 0.0,
             tokens: 0,
@@ -57,49 +55,5 @@ impl Engine {
             first_token_at: self.free_at,
             ends_at: self.free_at + answered_tokens as f64 * SECONDS_PER_ANSWERED_TOKEN,
         }
-    }
-}
-
-/// Blocks by the hash of their prefix; the one that was not used for longest makes room.
-#[derive(Debug)]
-struct BlockCache {
-    capacity: usize,
-    last_used: HashMap<u64, u64>,
-    /// Uses in order; all but the last of a block are void.
-    uses: VecDeque<(u64, u64)>,
-    clock: u64,
-}
-
-impl BlockCache {
-    fn new(capacity: usize) -> Self {
-        Self {
-            capacity,
-            last_used: HashMap::new(),
-            uses: VecDeque::new(),
-            clock: 0,
-        }
-    }
-
-    /// Blocks of the prompt's beginning that are there; afterwards all of it is.
-    fn read(&mut self, prompt: &[u64]) -> usize {
-        let cached = prompt
-            .iter()
-            .take_while(|block| self.last_used.contains_key(block));
-        let cached = cached.count();
-        // The end goes first: without the beginning it is of no use.
-        for block in prompt.iter().rev() {
-            self.clock += 1;
-            self.last_used.insert(*block, self.clock);
-            self.uses.push_back((*block, self.clock));
-        }
-        while self.capacity < self.last_used.len() {
-            let Some((block, used)) = self.uses.pop_front() else {
-                break;
-            };
-            if self.last_used.get(&block) == Some(&used) {
-                self.last_used.remove(&block);
-            }
-        }
-        cached
     }
 }

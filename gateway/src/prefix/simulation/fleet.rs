@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
+use testkit::{block_cache::BLOCK_TOKENS, traffic::Workload};
+
 use crate::prefix::{
     Answered, Prediction,
     simulation::{
-        engine::{BLOCK_TOKENS, Engine, Served},
+        engine::{Engine, Served},
         policy::Policy,
-        workload::Workload,
     },
 };
 
@@ -115,9 +116,11 @@ impl Run<'_> {
     }
 
     fn ask(&mut self, now: f64, session: usize, turn: usize) {
-        let asked = &self.workload.sessions[session].turns[turn];
-        let (engine, prediction) = self.policy.pick(asked, &self.in_flight);
-        let served = self.engines[engine].serve(now, &asked.blocks, asked.answered_tokens);
+        let asking = &self.workload.sessions[session];
+        let asked = &asking.turns[turn];
+        let (engine, prediction) = self.policy.pick(asking, asked, &self.in_flight);
+        let blocks = asking.blocks(asked);
+        let served = self.engines[engine].serve(now, blocks, asked.answered_tokens);
         let first_token = served.first_token_at - now;
         // Under that, what every request takes outweighs its reading.
         if let Some(prediction) = prediction.as_ref().filter(|_| 0.1 < first_token) {
@@ -148,11 +151,12 @@ impl Run<'_> {
     fn end(&mut self, now: f64, session: usize, turn: usize) {
         let flight = self.flights.remove(&(session, turn)).unwrap();
         self.in_flight[flight.engine] -= 1;
-        let turns = &self.workload.sessions[session].turns;
+        let ended = &self.workload.sessions[session];
+        let turns = &ended.turns;
         if let Some(prediction) = flight.prediction {
             let first_token = flight.served.first_token_at - flight.asked_at;
             prediction.finish(Answered {
-                prompt_tokens: Some((turns[turn].blocks.len() * BLOCK_TOKENS) as u64),
+                prompt_tokens: Some((ended.blocks(&turns[turn]).len() * BLOCK_TOKENS) as u64),
                 cached_tokens: Some(flight.served.cached_tokens as u64),
                 first_token: Some(Duration::from_secs_f64(first_token)),
             });

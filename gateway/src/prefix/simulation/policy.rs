@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rand::{SeedableRng, rngs::StdRng, seq::index};
 
-use crate::prefix::{ENTRIES_DEFAULT, Load, Picker, Prediction, Seat, simulation::workload::Turn};
+use testkit::traffic::{Session, Turn};
+
+use crate::prefix::{CHAT, ENTRIES_DEFAULT, Load, Picker, Prediction, Seat, Seed, chain};
 
 /// A way of picking.
 #[derive(Debug)]
@@ -44,7 +46,12 @@ impl Policy {
     }
 
     /// Picks an engine.
-    pub(super) fn pick(&mut self, turn: &Turn, in_flight: &[usize]) -> (usize, Option<Prediction>) {
+    pub(super) fn pick(
+        &mut self,
+        session: &Session,
+        turn: &Turn,
+        in_flight: &[usize],
+    ) -> (usize, Option<Prediction>) {
         let count = in_flight.len();
         match self {
             Self::RoundRobin(next) => {
@@ -58,7 +65,8 @@ impl Policy {
             }
             Self::FirstMessage => {
                 let weight = |engine: &usize| {
-                    (turn.first_message ^ *engine as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8
+                    (session.first_message() ^ *engine as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                        >> 8
                 };
                 ((0..count).max_by_key(weight).unwrap_or_default(), None)
             }
@@ -74,7 +82,9 @@ impl Policy {
                     is_usable: true,
                 });
                 let loads: Vec<Load<'_>> = loads.collect();
-                let (picked, prediction) = picker.pick(turn.chain.clone(), &loads, random).unwrap();
+                let body = session.body(turn);
+                let chain = chain(body.as_bytes(), CHAT, Seed::new("m", None, ""));
+                let (picked, prediction) = picker.pick(chain, &loads, random).unwrap();
                 (picked, Some(prediction))
             }
         }

@@ -12,19 +12,19 @@ const WINDOWS_MAX: usize = 16;
 
 /// A place in a JSON text.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
     /// At the beginning of a text.
-    pub(super) fn new(text: &'a [u8]) -> Self {
+    pub(crate) fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
     }
 
     /// The next byte that is not white space, without passing it.
-    pub(super) fn peek(&mut self) -> Option<u8> {
+    pub(crate) fn peek(&mut self) -> Option<u8> {
         while let Some(byte) = self.text.get(self.at) {
             if !is_space(*byte) {
                 return Some(*byte);
@@ -35,32 +35,32 @@ impl<'a> Scanner<'a> {
     }
 
     /// What was passed since the scanner was at `begin`.
-    pub(super) fn since(&self, begin: Self) -> &'a [u8] {
+    pub(crate) fn since(&self, begin: Self) -> &'a [u8] {
         let end = self.at.min(self.text.len());
         self.text.get(begin.at..end).unwrap_or_default()
     }
 
     /// Passes one byte.
-    pub(super) fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         self.at += 1;
     }
 
     /// Passes the next byte that is not white space if it is this one.
-    pub(super) fn pass_if(&mut self, byte: u8) -> bool {
+    pub(crate) fn pass_if(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         self.at += usize::from(is_next);
         is_next
     }
 
     /// Passes a string, whose opening quote is next; as it is written, with its quotes.
-    pub(super) fn string(&mut self) -> &'a [u8] {
+    pub(crate) fn string(&mut self) -> &'a [u8] {
         let begin = self.at;
         self.at = string_end(self.text, begin);
         &self.text[begin..self.at]
     }
 
     /// Passes a run of what is neither white space nor a string.
-    pub(super) fn run(&mut self) -> &'a [u8] {
+    pub(crate) fn run(&mut self) -> &'a [u8] {
         let rest = self.text.get(self.at..).unwrap_or_default();
         let ends = |byte: &u8| is_space(*byte) || *byte == b'"';
         let length = rest.iter().position(ends).unwrap_or(rest.len());
@@ -69,7 +69,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes a value and the white space before it; empty if what is next begins none.
-    pub(super) fn value(&mut self) -> &'a [u8] {
+    pub(crate) fn value(&mut self) -> &'a [u8] {
         match self.peek() {
             Some(b'"') => self.string(),
             Some(b'{' | b'[') => self.composite(),

@@ -1,0 +1,23 @@
+//! A Route's cache: answers that are given again to equal requests.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Per;
+use crate::schema::DURATION;
+
+/// Answers that are given again to equal requests, and equal requests at once that are sent only once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// How long an answer is given again, as 10m.
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
+    pub ttl: String,
+    /// Bytes of answers that each gateway keeps for this route, the least recently given ones go first; 64 MiB if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 65_536, max = 1_073_741_824))]
+    pub max_bytes: Option<i64>,
+    /// Who shares answers: the requests of one key, or all of the route; Key if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per: Option<Per>,
+}

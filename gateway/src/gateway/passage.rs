@@ -1,0 +1,199 @@
+//! The way of one request whose body is here: its route, its limits, the cache, the targets, other routes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderValue, Response};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::info;
+
+use super::{
+    Gateway,
+    answer::{Held, answer, answer_again, fail, unaccounted},
+};
+use crate::{
+    account::Accounting,
+    authorize::Caller,
+    cache::Found,
+    call::Call,
+    cost::cost,
+    decode::Decoded,
+    encode::{Body, CACHE},
+    fallback,
+    fault::Fault,
+    forward::{Failed, Forward, forward},
+    limits::{self, Need, Reservation},
+    provider::Tokens,
+    route::route,
+    table::{Route, Table},
+};
+
+/// Routes that a request may be passed on to after the first: no circle, and an end.
+const DETOURS_MAX: usize = 3;
+
+/// A request whose body is here.
+pub(super) struct Admitted {
+    /// The call.
+    pub(super) call: Call,
+    /// The table that it is routed by to its end.
+    pub(super) table: Arc<Table>,
+    /// Who calls.
+    pub(super) caller: Caller,
+    /// The client's headers.
+    pub(super) headers: HeaderMap,
+    /// The request.
+    pub(super) decoded: Decoded,
+    /// Its place in the gateway.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+impl Admitted {
+    /// The route that answers a model's name for the caller.
+    fn route(&self, model: &str) -> Result<Arc<Route>, Fault> {
+        route(&self.table, &self.caller, model).map(Arc::clone)
+    }
+}
+
+impl Gateway {
+    /// The way of a request whose body is here, from its route to its answer.
+    pub(super) async fn pass(self: Arc<Self>, admitted: Admitted) -> Result<Response<Body>, Fault> {
+        let route = admitted.route(&admitted.decoded.fields.model)?;
+        let mut accounting = self.open_account(&admitted, &route)?;
+        if !self.ledger.is_healthy() {
+            // Asked before the upstream is: an answer that could not be accounted for would be wasted.
+            accounting
+                .begin()
+                .await
+                .map_err(|error| unaccounted(&error))?;
+        }
+        let mut held = Held {
+            accounting,
+            lead: None,
+        };
+        let Some(cache) = &route.cache else {
+            return self.ask(admitted, route, held).await;
+        };
+        let until = admitted.call.started + Duration::from_millis(route.timeouts.first_byte_millis);
+        let found = cache
+            .find(
+                &admitted.caller,
+                &admitted.headers,
+                &admitted.decoded,
+                until,
+            )
+            .await;
+        let word = found.word();
+        self.metrics.count_cache(&route.id, word);
+        let mut response = match found {
+            Found::Kept(kept) => {
+                answer_again(&route, &admitted.decoded, &kept, held.accounting).await?
+            }
+            Found::Missing(lead) => {
+                held.lead = Some(lead);
+                self.ask(admitted, Arc::clone(&route), held).await?
+            }
+            Found::Bypass => self.ask(admitted, Arc::clone(&route), held).await?,
+        };
+        let word = HeaderValue::from_static(word);
+        response.headers_mut().insert(CACHE, word);
+        Ok(response)
+    }
+
+    /// Asks the route's targets, and other routes' where they fall back to them.
+    async fn ask(
+        &self,
+        admitted: Admitted,
+        mut route: Arc<Route>,
+        mut held: Held,
+    ) -> Result<Response<Body>, Fault> {
+        let mut left: Vec<Arc<Route>> = Vec::new();
+        loop {
+            let request = Forward {
+                upstream: &self.upstream,
+                metrics: &self.metrics,
+                route: &route,
+                call: &admitted.call,
+                decoded: &admitted.decoded,
+            };
+            let failed = match forward(request).await {
+                Ok(answered) => return answer(admitted, &route, answered, held).await,
+                Err(failed) => failed,
+            };
+            left.push(route);
+            match self.detour(&admitted, &left, &failed, &mut held) {
+                Some(next) => route = next,
+                None => return fail(&admitted.call, &left, failed, held.accounting).await,
+            }
+        }
+    }
+
+    /// The route whose model is asked after a failure; the account moves there, and its limits are reserved.
+    fn detour(
+        &self,
+        admitted: &Admitted,
+        left: &[Arc<Route>],
+        failed: &Failed,
+        held: &mut Held,
+    ) -> Option<Arc<Route>> {
+        let (route, class) = (left.last()?, failed.class?);
+        if DETOURS_MAX < left.len() {
+            return None;
+        }
+        route.fallbacks.models(class).find_map(|model| {
+            let next = admitted.route(model).ok()?;
+            let time = Duration::from_millis(next.timeouts.request_millis);
+            let is_over = admitted.call.started + time <= Instant::now();
+            if is_over || left.iter().any(|left| left.id == next.id) {
+                return None;
+            }
+            let (reservation, _) = self.reserve(admitted, &next).ok()?;
+            held.accounting.reroute(&next, reservation);
+            // What another model says is not kept for this one.
+            held.lead = None;
+            let class = fallback::name(class);
+            self.metrics.routing.count_fallback(&route.id, class);
+            let (request_id, route, next_route) = (&admitted.call.id, &route.id, &next.id);
+            info!(
+                request_id,
+                route, next_route, class, "another model is asked"
+            );
+            Some(next)
+        })
+    }
+
+    /// Reserves what the request may need of the route's limits, and opens its account.
+    fn open_account(&self, admitted: &Admitted, route: &Route) -> Result<Accounting, Fault> {
+        let (reservation, guess) = self.reserve(admitted, route)?;
+        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
+        let Admitted {
+            call,
+            caller,
+            decoded,
+            ..
+        } = admitted;
+        let mut accounting =
+            Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
+        accounting.hold(reservation, guess);
+        Ok(accounting)
+    }
+
+    /// Reserves what the request may need of the route's limits: a guess of its tokens.
+    fn reserve(&self, admitted: &Admitted, route: &Route) -> Result<(Reservation, Tokens), Fault> {
+        let guess = admitted.decoded.guess();
+        let costs = route
+            .targets
+            .iter()
+            .map(|target| cost(&target.prices, guess));
+        let need = Need {
+            tokens: guess.total(),
+            cost: costs.max().unwrap_or_default(),
+        };
+        let over = |reached: &limits::Reached| self.metrics.count_limit(&route.id, reached);
+        let (caller, now) = (&admitted.caller, admitted.call.started_at);
+        let reservation = limits::reserve(&route.rules, caller, need, now, over)
+            .map_err(|reached| reached.fault())?;
+        Ok((reservation, guess))
+    }
+}

@@ -1,0 +1,187 @@
+//! Paths: what a path asks for, in the spellings of OpenAI's, Azure's, Anthropic's and vLLM's clients. Pure.
+
+use std::borrow::Cow;
+
+use crate::{
+    call::{Operation, Surface},
+    mcp,
+};
+
+/// Where clients of Azure name a model in the path.
+const DEPLOYMENTS: &str = "/openai/deployments/";
+/// What may stand before the path of an operation. Cohere's clients call only its reranking by the second version.
+const PREFIXES: [&str; 2] = ["/v1", "/openai/v1"];
+/// Cohere's reranking.
+const RERANK_V2: &str = "/v2/rerank";
+
+/// What a path asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    /// An operation of a model, which the path may name.
+    Call(Operation, Option<Cow<'a, str>>),
+    /// The list of models.
+    Models,
+    /// One model.
+    Model(Cow<'a, str>),
+    /// What the caller's key used.
+    Usage,
+    /// What Prometheus reads.
+    Metrics,
+    /// Whether the gateway lives.
+    Health,
+    /// Whether the gateway has something to route by.
+    Readiness,
+    /// Tool servers.
+    Tools,
+    /// Where tokens are had for tools.
+    ResourceMetadata,
+}
+
+impl Place<'_> {
+    /// The method that it allows; none if it has its own rules.
+    pub(crate) const fn method(&self) -> Option<&'static str> {
+        match self {
+            Self::Tools => None,
+            Self::Call(..) => Some("POST"),
+            Self::ResourceMetadata
+            | Self::Models
+            | Self::Model(_)
+            | Self::Usage
+            | Self::Metrics
+            | Self::Health
+            | Self::Readiness => Some("GET"),
+        }
+    }
+
+    /// Whose API it belongs to.
+    pub(crate) const fn surface(&self) -> Surface {
+        match self {
+            Self::Call(operation, _) => operation.surface(),
+            _ => Surface::OpenAi,
+        }
+    }
+}
+
+/// What a path asks for; `None` if there is nothing.
+pub(crate) fn place(path: &str) -> Option<Place<'_>> {
+    if let Some(below) = path.strip_prefix(PREFIXES[0])
+        && let Some(operation) = operation(below)
+    {
+        return Some(Place::Call(operation, None));
+    }
+    match path {
+        "/healthz" => return Some(Place::Health),
+        "/readyz" => return Some(Place::Readiness),
+        "/metrics" => return Some(Place::Metrics),
+        "/v1/usage" => return Some(Place::Usage),
+        RERANK_V2 => return Some(Place::Call(Operation::Rerank, None)),
+        "/mcp" => return Some(Place::Tools),
+        _ if path.starts_with("/mcp/") => return Some(Place::Tools),
+        _ if path.starts_with(mcp::METADATA) => return Some(Place::ResourceMetadata),
+        _ => {}
+    }
+    if let Some(rest) = path.strip_prefix(DEPLOYMENTS) {
+        let (name, below) = rest.split_at(rest.find('/')?);
+        let operation = operation(below)?;
+        let name = decode_percent(name).filter(|name| !name.is_empty())?;
+        return Some(Place::Call(operation, Some(name)));
+    }
+    let below = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix));
+    let below = below.unwrap_or(path);
+    if let Some(operation) = operation(below) {
+        return Some(Place::Call(operation, None));
+    }
+    match below.strip_prefix("/models")? {
+        "" => Some(Place::Models),
+        rest => {
+            let name = rest.strip_prefix('/').filter(|name| !name.is_empty())?;
+            decode_percent(name).map(Place::Model)
+        }
+    }
+}
+
+/// The operation of a path below `/v1`.
+fn operation(below: &str) -> Option<Operation> {
+    let mut all = Operation::ALL.into_iter();
+    all.find(|operation| operation.path() == below)
+}
+
+/// A part of a path without its escapes; `None` if one is broken or the bytes are no text.
+fn decode_percent(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        let value = digit()? * 16 + digit()?;
+        decoded.push(u8::try_from(value).ok()?);
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Place, place};
+    use crate::call::Operation;
+
+    #[track_caller]
+    fn check(path: &str, expected: impl Into<Option<Place<'static>>>) {
+        assert_eq!(place(path), expected.into(), "{path}");
+    }
+
+    #[test]
+    fn an_operation_is_known_by_the_paths_of_all_clients() {
+        let call = |operation| Place::Call(operation, None);
+        for operation in Operation::ALL {
+            for prefix in ["", "/v1", "/openai/v1"] {
+                check(&format!("{prefix}{}", operation.path()), call(operation));
+            }
+            let azure = format!("/openai/deployments/a%2Fb{}", operation.path());
+            check(&azure, Some(Place::Call(operation, Some("a/b".into()))));
+        }
+        check("/v2/rerank", call(Operation::Rerank));
+    }
+
+    #[test]
+    fn lists_and_models_are_known() {
+        check("/v1/models", Some(Place::Models));
+        check("/models", Some(Place::Models));
+        check("/v1/models/a/b", Some(Place::Model("a/b".into())));
+        check("/v1/models/a%2Fb%3a", Some(Place::Model("a/b:".into())));
+        check("/v1/usage", Some(Place::Usage));
+        check("/healthz", Some(Place::Health));
+        check("/mcp", Some(Place::Tools));
+        check("/mcp/ns/route", Some(Place::Tools));
+        check("/mcpx", None);
+        let metadata = "/.well-known/oauth-protected-resource/mcp";
+        check(metadata, Some(Place::ResourceMetadata));
+    }
+
+    #[test]
+    fn anything_else_is_nothing() {
+        for path in [
+            "",
+            "/",
+            "/v1",
+            "/v2/chat/completions",
+            "/v1/chat/completions/",
+            "/v1/engines/a/completions",
+            "/v1/models/",
+            "/v1/models/%",
+            "/v1/models/%f",
+            "/v1/models/%ff",
+            "/v1/modelsa",
+            "/openai/deployments//chat/completions",
+            "/openai/deployments/a",
+            "/openai/deployments/a/nothing",
+        ] {
+            check(path, None);
+        }
+    }
+}
