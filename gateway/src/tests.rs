@@ -8,6 +8,7 @@ mod fallbacks;
 mod harness;
 mod keys;
 mod limits;
+mod mcp;
 mod streams;
 mod surfaces;
 mod swap;

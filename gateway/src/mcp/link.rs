@@ -239,11 +239,6 @@ impl Link {
                 .inspect_err(|_| hub.eras.forget(&self.server))?;
             match self.post(hub, &opened, id, ask).await {
                 Err(Failure::SessionLost) if !is_again => self.forget(&opened).await,
-                Err(Failure::Status(StatusCode::UNAUTHORIZED))
-                    if !is_again && self.server.auth.is_fetched() =>
-                {
-                    hub.tokens.forget(&self.server.auth);
-                }
                 Err(failure) => {
                     if opened.revision.is_stateless() {
                         // Perhaps another server is there now; the next who comes finds out.
@@ -371,14 +366,25 @@ impl Link {
         if let Some(session) = &opened.session {
             headers.insert(transport::SESSION_ID, session.clone());
         }
-        let shown = hub
-            .tokens
-            .show(&hub.client, &self.server.auth, &mut headers);
-        shown
-            .await
-            .map_err(|error| Failure::Token(error.to_string()))?;
-        let Server { uri, timeout, .. } = &*self.server;
-        let answered = transport::exchange(&hub.client, uri, method, headers, body, *timeout).await;
+        let Server {
+            uri, timeout, auth, ..
+        } = &*self.server;
+        let mut is_again = false;
+        let answered = loop {
+            let mut headers = headers.clone();
+            let shown = hub.tokens.show(&hub.client, auth, &mut headers).await;
+            shown.map_err(|error| Failure::Token(error.to_string()))?;
+            let (method, body) = (method.clone(), body.clone());
+            let sent = transport::exchange(&hub.client, uri, method, headers, body, *timeout);
+            let answered = sent.await;
+            let refused = Failure::Status(StatusCode::UNAUTHORIZED);
+            if answered.as_ref().err() != Some(&refused) || is_again || !auth.is_fetched() {
+                break answered;
+            }
+            // The token may have been taken back before its time.
+            hub.tokens.forget(auth);
+            is_again = true;
+        };
         let is_lost = match &answered {
             Ok(answered) => answered.status == StatusCode::NOT_FOUND,
             Err(failure) => *failure == Failure::Status(StatusCode::NOT_FOUND),

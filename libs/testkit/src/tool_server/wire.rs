@@ -75,7 +75,7 @@ pub(super) async fn post(
             }
             inbox.poll_recv(context)
         });
-        return events(messages);
+        return with_session(&shared, &body, events(messages));
     }
     let answer = answering.await.unwrap_or_default();
     let status = match answer["error"]["code"].as_i64() {
@@ -84,7 +84,12 @@ pub(super) async fn post(
         }
         _ => StatusCode::OK,
     };
-    let mut response = (status, axum::Json(answer)).into_response();
+    let response = (status, axum::Json(answer)).into_response();
+    with_session(&shared, &body, response)
+}
+
+/// Opens a session for whoever shakes hands.
+fn with_session(shared: &Shared, body: &Value, mut response: Response) -> Response {
     if body["method"] == "initialize" && shared.behaviour.revision == Revision::Sessions {
         let number = shared.sessions_made.fetch_add(1, Ordering::SeqCst);
         let id = format!("session-{number}");
