@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod condition;
 mod definition;
+pub mod external;
 pub mod model;
 pub mod names;
 pub mod reference;

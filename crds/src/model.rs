@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     condition::Condition,
-    reference::{NameRef, SecretKeyRef},
+    external::External,
+    reference::NameRef,
     resources::{Resources, Volume},
     schema::{MEBIBYTES, MODEL_NAME},
 };
@@ -311,28 +312,8 @@ pub enum EngineKind {
     /// Our engine, in Pods.
     #[default]
     Native,
-    /// A provider with an OpenAI-compatible API.
+    /// A model of a provider.
     External,
-}
-
-/// A model of a provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct External {
-    /// The base URL with its version, as https://llm.example/v1.
-    #[serde(rename = "baseURL")]
-    #[schemars(length(min = 8, max = 1024), extend("x-kubernetes-validations" = [{
-        "rule": "self.matches('^https?://[^/?#]+(/[^?#]*)?$')",
-        "message": "must be an http or https URL without query, as https://llm.example/v1"
-    }]))]
-    pub base_url: String,
-    /// The model's name there; the served name if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
-    pub model: Option<String>,
-    /// The Secret's key with the provider's token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials_ref: Option<SecretKeyRef>,
 }
 
 /// What the operator observed about a model.

@@ -16,7 +16,7 @@ use crate::{
     cost::cost,
     encode::Tally,
     ledger::{Entry, Ledger, LedgerError, Outcome},
-    limits::{Need, Reservation},
+    limits::{Asker, Need, Reservation},
     metrics::{Metrics, Observation, TargetSeries},
     prefix::{Answered, Prediction},
     provider::Tokens,
@@ -102,6 +102,16 @@ impl Accounting {
         }
     }
 
+    /// Notes whom the request is counted for, and whom the client says that it asks for.
+    pub(crate) fn attribute(&mut self, asker: &Asker<'_>, end_user: Option<&str>) {
+        asker.team.clone_into(&mut self.entry.team);
+        asker.user.clone_into(&mut self.entry.user);
+        asker.tags.clone_into(&mut self.entry.tags);
+        end_user
+            .unwrap_or_default()
+            .clone_into(&mut self.entry.end_user);
+    }
+
     /// Holds what the request has reserved for a guess of its tokens.
     pub(crate) fn hold(&mut self, reservation: Reservation, guess: Tokens) {
         self.reservation = reservation;
@@ -111,7 +121,7 @@ impl Accounting {
     /// Moves the account to another route, which answers in the place of the first one.
     pub(crate) fn reroute(&mut self, route: &Route, reservation: Reservation) {
         self.entry.route.clone_from(&route.id);
-        self.reservation = reservation;
+        self.reservation.move_to(reservation);
     }
 
     /// The headers that tell what is left of limits.

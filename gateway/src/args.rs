@@ -27,6 +27,9 @@ pub struct GatewayArgs {
     /// Folder for the ledger and the last good snapshot
     #[arg(long, value_name = "FOLDER", default_value = "quarterdeck-gateway")]
     pub data_dir: PathBuf,
+    /// File with the key of the admin API, of 32 random characters or more; without it there is no admin API
+    #[arg(long, value_name = "FILE")]
+    pub admin_key_file: Option<PathBuf>,
     /// Name of this replica, unique among the gateway's replicas
     #[arg(long, value_name = "NAME", default_value = "gateway")]
     pub node: String,

@@ -8,11 +8,12 @@ use protocol::{key::digest, openai::ErrorKind};
 
 use crate::{
     fault::Fault,
-    table::{Access, Key, Table},
+    people::{Key, People, Terms},
+    table::{Access, Route, Table},
 };
 
 /// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Caller {
     /// The holder of a key.
     Key(Arc<Key>),
@@ -29,6 +30,8 @@ pub(crate) enum Unauthorized {
     Wrong,
     /// A key whose time is over.
     Expired,
+    /// A key that is blocked, or whose team or user is.
+    Blocked,
 }
 
 impl Unauthorized {
@@ -40,33 +43,74 @@ impl Unauthorized {
             }
             Self::Wrong => "Incorrect API key provided. Check the key, or ask for a new one.",
             Self::Expired => "The API key has expired. Ask for a new one.",
+            Self::Blocked => {
+                "The API key is blocked, or its team or its user is. Ask who gave it to you."
+            }
         };
         Fault::new(ErrorKind::InvalidApiKey, message)
     }
 }
 
-/// Finds out who calls.
-pub(crate) fn authorize(table: &Table, headers: &HeaderMap, now: Timestamp) -> Caller {
+/// Finds out who calls: keys are declared in the table, or made at run time.
+pub(crate) fn authorize(
+    table: &Table,
+    people: &People,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Caller {
     let Some(secret) = bearer(headers) else {
         return Caller::Nobody(Unauthorized::Missing);
     };
-    let Some(key) = table.key(&digest(secret)) else {
+    let digest = digest(secret);
+    let declared = table.key(&digest).cloned();
+    let Some(key) = declared.or_else(|| people.key(&digest)) else {
         return Caller::Nobody(Unauthorized::Wrong);
     };
     if key.expires.is_some_and(|expires| expires <= now) {
         return Caller::Nobody(Unauthorized::Expired);
     }
-    Caller::Key(Arc::clone(key))
+    if key.terms.as_ref().is_some_and(|terms| terms.is_blocked()) {
+        return Caller::Nobody(Unauthorized::Blocked);
+    }
+    Caller::Key(key)
 }
 
 impl Caller {
-    /// Whether the caller may use what is accessible so.
-    pub(crate) fn may_use(&self, access: &Access) -> bool {
-        match (self, access) {
+    /// Whether the caller may use a route.
+    pub(crate) fn may_use(&self, route: &Route) -> bool {
+        match (self, &route.access) {
             (_, Access::Open) | (Self::Key(_), Access::AnyKey) => true,
-            (Self::Key(key), Access::Keys(ids)) => ids.contains(&*key.id),
+            (Self::Key(key), Access::Keys(ids)) => {
+                let opens = |terms: &Terms| terms.opens(&route.id);
+                ids.contains(&*key.id) || key.terms.as_deref().is_some_and(opens)
+            }
             (Self::Nobody(_), Access::AnyKey | Access::Keys(_)) => false,
         }
+    }
+
+    /// Whether the caller may ask for a model.
+    pub(crate) fn may_ask_for(&self, model: &str) -> bool {
+        self.terms().is_none_or(|terms| terms.allows(model))
+    }
+
+    /// What was said of the caller's key.
+    pub(crate) fn terms(&self) -> Option<&Terms> {
+        match self {
+            Self::Key(key) => key.terms.as_deref(),
+            Self::Nobody(_) => None,
+        }
+    }
+
+    /// The team that the caller's key belongs to.
+    pub(crate) fn team(&self) -> Option<&str> {
+        let team = self.terms().map(|terms| terms.team.as_str());
+        team.filter(|team| !team.is_empty())
+    }
+
+    /// The user whom the caller's key belongs to.
+    pub(crate) fn user(&self) -> Option<&str> {
+        let user = self.terms().map(|terms| terms.user.as_str());
+        user.filter(|user| !user.is_empty())
     }
 
     /// The account in the ledger.
@@ -79,7 +123,7 @@ impl Caller {
 }
 
 /// The bearer token, or the key in the header of Anthropic's clients or of Azure's; the scheme's case does not matter.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     if let Some(key) = headers.get("x-api-key") {
         return key.to_str().ok();
     }
@@ -101,7 +145,10 @@ mod tests {
     };
 
     use super::{Caller, Unauthorized, authorize};
-    use crate::table::{Lasting, Table};
+    use crate::{
+        people::People,
+        table::{Lasting, Table},
+    };
 
     #[track_caller]
     fn check(header: Option<&str>, expected: Result<&str, Unauthorized>) {
@@ -109,6 +156,7 @@ mod tests {
             id: id.to_owned(),
             hash: hash_key(secret),
             expires: expires.map(str::to_owned),
+            ..KeyEntry::default()
         };
         let keys = vec![
             key("ns/a", "qd-a", None),
@@ -124,7 +172,8 @@ mod tests {
                 HeaderValue::from_str(header).unwrap(),
             );
         }
-        match (authorize(&table, &headers, Timestamp::now()), expected) {
+        let caller = authorize(&table, &People::default(), &headers, Timestamp::now());
+        match (caller, expected) {
             (Caller::Key(key), Ok(id)) => assert_eq!(key.id, id),
             (Caller::Nobody(why), Err(expected)) => assert_eq!(why, expected),
             (caller, expected) => panic!("{caller:?} is not {expected:?}"),

@@ -150,8 +150,11 @@ impl Cache {
     ) -> Found {
         let control = Control::of(headers);
         let scope = match self.settings.per {
-            Per::Key => caller.account(),
             Per::Route => "",
+            Per::Team => caller.team().unwrap_or(caller.account()),
+            Per::User => caller.user().unwrap_or(caller.account()),
+            // Tags and models say nothing of who may see an answer.
+            Per::Key | Per::Tag | Per::Model => caller.account(),
         };
         let Some(key) = key(decoded, scope) else {
             return Found::Bypass;

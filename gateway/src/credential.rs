@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use parking_lot::Mutex;
 use protocol::{
+    address::{host_of, is_forbidden_host},
     secret::SecretString,
     snapshot::{ClientCredentials, UpstreamAuth},
 };
@@ -21,6 +22,7 @@ use thiserror::Error;
 use url::form_urlencoded;
 
 use crate::{
+    provider::InvalidProvider,
     table::{InvalidSnapshot, is_http},
     upstream::Upstream,
 };
@@ -107,9 +109,10 @@ impl Auth {
         Ok(match auth {
             UpstreamAuth::None => Self::None,
             UpstreamAuth::Header(header) => {
-                let invalid = || InvalidSnapshot::Credential {
+                let invalid = || InvalidSnapshot::Provider {
                     route: route.to_owned(),
                     target: name.to_owned(),
+                    source: InvalidProvider::Credential,
                 };
                 let header_name =
                     HeaderName::try_from(header.name.as_str()).map_err(|_| invalid())?;
@@ -134,7 +137,7 @@ impl Auth {
 /// A URL that requests can be sent to.
 ///
 /// # Errors
-/// [`InvalidSnapshot::Url`].
+/// [`InvalidSnapshot`]: the URL is none, or no request may go there.
 pub(crate) fn uri(route: &str, name: &str, url: &str) -> Result<Uri, InvalidSnapshot> {
     let invalid = || InvalidSnapshot::Url {
         route: route.to_owned(),
@@ -143,6 +146,13 @@ pub(crate) fn uri(route: &str, name: &str, url: &str) -> Result<Uri, InvalidSnap
     };
     if !is_http(url) {
         return Err(invalid());
+    }
+    if host_of(url).is_none_or(is_forbidden_host) {
+        return Err(InvalidSnapshot::Forbidden {
+            route: route.to_owned(),
+            target: name.to_owned(),
+            url: url.to_owned(),
+        });
     }
     url.parse().map_err(|_| invalid())
 }

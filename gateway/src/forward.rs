@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use protocol::{openai::ErrorKind, routing::FailureClass};
 use rand::Rng;
@@ -21,7 +21,7 @@ pub(crate) use self::failure::UpstreamError;
 use self::{candidates::Candidates, failure::Failure};
 use crate::{
     call::Call, decode::Decoded, endpoint::Lease, fault::Fault, metrics::Metrics,
-    prefix::Prediction, provider, retry, table::Route, upstream::Upstream,
+    prefix::Prediction, provider::Unsendable, retry, table::Route, upstream::Upstream,
 };
 
 /// What one request is forwarded with.
@@ -37,6 +37,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) call: &'a Call,
     /// The request.
     pub(crate) decoded: &'a Decoded,
+    /// The request's headers, of which providers may see a few.
+    pub(crate) headers: &'a HeaderMap,
 }
 
 /// An answer, and which of the route's targets gave it.
@@ -144,8 +146,16 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         }
         let target = &route.targets[candidate.target];
         let sent = Instant::now();
-        let body = provider::openai::encode_request(forward.decoded, &target.model);
-        match attempt::attempt(&forward, target, &candidate.endpoint, body, deadline).await {
+        let outgoing = target
+            .provider
+            .encode_request(call, forward.decoded, &target.model);
+        let outcome = match outgoing {
+            Ok(outgoing) => {
+                attempt::attempt(&forward, target, &candidate.endpoint, outgoing, deadline).await
+            }
+            Err(unsendable) => Err(Failure::Unsendable(unsendable)),
+        };
+        match outcome {
             Ok(answer) => {
                 candidate.endpoint.note_success();
                 return Ok(Answered {
@@ -177,6 +187,10 @@ fn note(
     endpoint: &Arc<crate::endpoint::Endpoint>,
     failure: &Failure,
 ) {
+    if matches!(failure, Failure::Unsendable(_)) {
+        // Nobody was asked: that says nothing of the endpoint.
+        return;
+    }
     let route = &forward.route.id;
     let name = &forward.route.targets[target].name;
     let upstream = endpoint.url();
@@ -249,6 +263,10 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
         Failure::Status(error) => Refusal::Upstream(error),
+        Failure::Unsendable(Unsendable::Unspoken) => {
+            let message = format!("The target `{name}` has no API that could answer this.");
+            Refusal::Fault(Fault::new(ErrorKind::InvalidRequest, message))
+        }
     };
     Failed {
         target: Some(target),

@@ -16,16 +16,19 @@ use tracing::info;
 
 use self::passage::Admitted;
 use crate::{
+    admin::AdminKey,
+    attribution::Attribution,
     authorize::{Caller, authorize},
     call::{Call, Surface},
     decode::{Asked, decode},
     encode::Body,
     fault::Fault,
     ledger::Ledger,
-    limits::Registry,
-    mcp::{self, Head, Hub},
+    limits::{Registry, Scope},
+    mcp::Hub,
     metrics::Metrics,
     models,
+    people::People,
     table::{InvalidSnapshot, Lasting, Table},
     upstream::{self, Upstream},
     usage,
@@ -40,12 +43,27 @@ pub(crate) struct Limits {
     pub(crate) requests_max: usize,
 }
 
+/// Who may use the gateway, and who says so.
+#[derive(Debug)]
+pub(crate) struct Governance {
+    /// What outlives tables.
+    pub(crate) lasting: Arc<Lasting>,
+    /// Keys, teams, users and tags that are made at run time.
+    pub(crate) people: Arc<People>,
+    /// The key of the admin API; without one there is none.
+    pub(crate) admin: Option<AdminKey>,
+}
+
 /// The gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway {
     /// `None` until the first snapshot came.
     table: RwLock<Option<Arc<Table>>>,
-    lasting: Lasting,
+    lasting: Arc<Lasting>,
+    /// Keys, teams, users and tags that are made at run time.
+    pub(crate) people: Arc<People>,
+    /// The key of the admin API, if there is one.
+    pub(crate) admin: Option<AdminKey>,
     upstream: Upstream,
     ledger: Arc<Ledger>,
     /// The metrics.
@@ -59,25 +77,25 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// A gateway that knows no routes yet.
-    pub(crate) fn new(ledger: Arc<Ledger>, limits: Limits) -> Self {
-        let spent = Arc::clone(&ledger);
-        let lasting = Lasting {
-            meters: Registry::new(Box::new(move |route, per, since| {
-                spent.spent(route, per, since)
-            })),
-            ..Lasting::default()
-        };
+    pub(crate) fn new(ledger: Arc<Ledger>, governance: Governance, limits: Limits) -> Self {
+        let Governance {
+            lasting,
+            people,
+            admin,
+        } = governance;
         let upstream = upstream::client();
         let metrics: Arc<Metrics> = Arc::default();
         Self {
             table: RwLock::new(None),
-            lasting,
             mcp: Arc::new(Hub::new(
                 upstream.clone(),
                 Arc::default(),
                 Arc::clone(&metrics),
-                Arc::clone(&ledger),
+                (Arc::clone(&ledger), Arc::clone(&lasting)),
             )),
+            lasting,
+            people,
+            admin,
             upstream,
             ledger,
             metrics,
@@ -140,7 +158,7 @@ impl Gateway {
         surface: Surface,
     ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        let caller = authorize(&table, headers, Timestamp::now());
+        let caller = self.authorize(&table, headers);
         models::list(&table, &caller, surface)
     }
 
@@ -155,7 +173,7 @@ impl Gateway {
         surface: Surface,
     ) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        let caller = authorize(&table, headers, Timestamp::now());
+        let caller = self.authorize(&table, headers);
         models::get(&table, &caller, name, surface)
     }
 
@@ -165,18 +183,7 @@ impl Gateway {
     /// What the caller is told in place of the totals.
     pub(crate) async fn usage(&self, headers: &HeaderMap) -> Result<Response<Body>, Fault> {
         let table = self.table()?;
-        usage::usage(&self.ledger, &authorize(&table, headers, Timestamp::now())).await
-    }
-
-    /// `GET /.well-known/oauth-protected-resource/PATH`: where tokens are had for the tools below a path.
-    ///
-    /// # Errors
-    /// No tokens are issued for the path.
-    pub(crate) fn resource_metadata(&self, head: Head<'_>) -> Result<Response<Body>, Fault> {
-        mcp::metadata(&*self.table()?, head).ok_or_else(|| {
-            let message = "No tokens are issued for this path.";
-            Fault::new(ErrorKind::NotFound, message)
-        })
+        usage::usage(&self.ledger, &self.authorize(&table, headers)).await
     }
 
     /// One call of a model, step by step.
@@ -197,7 +204,7 @@ impl Gateway {
         let call = Call::new(id.to_owned(), asked.operation);
         let permit = self.admit()?;
         let table = self.table()?;
-        let caller = authorize(&table, &headers, Timestamp::now());
+        let caller = self.authorize(&table, &headers);
         if let Caller::Nobody(why) = &caller
             && !table.has_open_route
         {
@@ -205,7 +212,9 @@ impl Gateway {
             return Err(why.fault());
         }
         let decoded = decode(asked, body, self.limits.body_bytes_max).await?;
+        let attribution = Attribution::of(&caller, &headers, &decoded.fields)?;
         let admitted = Admitted {
+            attribution,
             call,
             table,
             caller,
@@ -214,6 +223,11 @@ impl Gateway {
             permit,
         };
         Arc::clone(self).pass(admitted).await
+    }
+
+    /// Who calls.
+    pub(crate) fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
+        authorize(table, &self.people, headers, Timestamp::now())
     }
 
     /// A place among the requests in progress.
@@ -226,6 +240,18 @@ impl Gateway {
                 ErrorKind::Unavailable,
                 "The gateway has too many requests in progress. Try again later.",
             )
+        })
+    }
+}
+
+impl Lasting {
+    /// What outlives tables, with limits that begin with what the ledger knows.
+    pub(crate) fn new(ledger: &Arc<Ledger>) -> Arc<Self> {
+        let spent = Arc::clone(ledger);
+        let spent = move |scope: &Scope, per, since| spent.spent(scope, per, since);
+        Arc::new(Self {
+            meters: Registry::new(Box::new(spent)),
+            ..Self::default()
         })
     }
 }

@@ -8,6 +8,7 @@
 
 mod journal;
 mod keeper;
+mod migrations;
 mod store;
 mod writer;
 
@@ -41,7 +42,9 @@ use self::{
 use crate::{
     call::Operation,
     cost::{Cost, dollars},
+    limits::Scope,
     provider::Tokens,
+    table::Pattern,
 };
 
 /// The ledger's file in the data folder.
@@ -84,6 +87,18 @@ pub(crate) struct Entry {
     pub(crate) first_byte_millis: Option<u64>,
     /// Milliseconds to the end.
     pub(crate) duration_millis: u64,
+    /// The team's id; empty without one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) team: String,
+    /// The user's; empty without one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) user: String,
+    /// Whom the client said that it asks for; empty if it did not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) end_user: String,
+    /// The tags of the key and of the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tags: Vec<String>,
 }
 
 /// How a request ended.
@@ -149,6 +164,8 @@ pub(crate) struct Ledger {
     commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
     is_healthy: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// A connection for questions that the keeper is not asked.
+    reading: Mutex<Option<Store>>,
 }
 
 impl Ledger {
@@ -205,6 +222,7 @@ impl Ledger {
             commands: Mutex::new(Some(sender)),
             is_healthy,
             threads: Mutex::new(vec![writing, keeping]),
+            reading: Mutex::default(),
         })
     }
 
@@ -248,13 +266,44 @@ impl Ledger {
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 
-    /// What was spent of a route since then, in nano-dollars, by key or together; blocks. Not all of the last second.
-    pub(crate) fn spent(&self, route: &str, per: Per, since: Timestamp) -> HashMap<String, u64> {
-        let spent = Store::open(&self.file).and_then(|store| store.spent(route, per, since));
+    /// What was spent in a scope since then, in nano-dollars, by account; blocks. Not all of the last second.
+    pub(crate) fn spent(&self, scope: &Scope, per: Per, since: Timestamp) -> HashMap<String, u64> {
+        let spent = self.read(|store| match scope {
+            Scope::Route(route) => store.spent(route, per, since),
+            Scope::Party { kind, id, model } => {
+                let pattern = model.as_ref().and_then(|model| Pattern::parse(model).ok());
+                let counts = |model: &str| pattern.as_ref().is_none_or(|only| only.matches(model));
+                let by_model = store.spent_by(*kind, id, since)?.into_iter();
+                let counted = by_model.filter(|(model, _)| counts(model));
+                let sum = counted
+                    .map(|(_, amount)| amount)
+                    .fold(0, u64::saturating_add);
+                Ok(HashMap::from([(String::new(), sum)]))
+            }
+        });
         spent.unwrap_or_else(|error| {
-            error!(route, %error, "what was spent of a budget cannot be read, it counts from now on");
+            error!(?scope, %error, "what was spent of a budget cannot be read, it counts from now on");
             HashMap::new()
         })
+    }
+
+    /// Reads the file, beside the keeper; blocks.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        let mut reading = self.reading.lock();
+        let store = match reading.take() {
+            Some(store) => store,
+            None => Store::open(&self.file)?,
+        };
+        let read = work(&store);
+        // A connection that failed is not used again.
+        *reading = read.is_ok().then_some(store);
+        read
     }
 
     /// Writes what is left and closes the file; blocks.

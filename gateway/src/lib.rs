@@ -4,7 +4,9 @@
 //! swapped whole when a new snapshot comes; requests in progress keep the table that they started with.
 
 mod account;
+mod admin;
 mod args;
+mod attribution;
 mod authorize;
 mod cache;
 mod call;
@@ -23,6 +25,7 @@ mod mcp;
 mod metrics;
 mod models;
 mod paths;
+mod people;
 mod policy;
 mod prefix;
 mod provider;

@@ -1,29 +1,31 @@
-//! Limits: what a route gives each key, or all its callers together: requests and tokens in a time, requests at once,
-//! money in a time.
+//! Limits: what a route gives its callers, and what keys, teams, users and tags have: requests and tokens in a time,
+//! requests at once, money in a time.
 //!
 //! Before it is sent a request reserves what it may need, and settles what it did need when it ends. So requests that
 //! run beside each other go over a limit by no more than one of them needs beyond its reservation.
 
 mod meter;
+mod reached;
 mod registry;
+mod rule;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use protocol::{
-    openai::ErrorKind,
-    snapshot::{Budget, Limit, Mode, Per},
-};
+use protocol::snapshot::{Mode, Per};
 use tracing::warn;
 
 use self::meter::{Capacity, Meter};
-pub(crate) use self::registry::Registry;
-use crate::{
-    authorize::Caller,
-    cost::{Cost, dollars},
-    fault::Fault,
+pub(crate) use self::{
+    reached::Reached,
+    registry::{Registry, Scope},
+    rule::{InvalidRules, Rule, allowed, rules},
 };
+use crate::cost::Cost;
+
+/// Names the soft limits of a key, a team, a user or a tag that the request is over.
+const OVER: HeaderName = HeaderName::from_static("x-quarterdeck-soft-limit");
 
 /// What a request may need, or what it needed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,18 +69,22 @@ impl Resource {
     }
 }
 
-/// One limit of a route.
-#[derive(Debug)]
-pub(crate) struct Rule {
-    name: String,
-    per: Per,
-    mode: Mode,
-    resource: Resource,
-    capacity: Capacity,
-    meters: Arc<registry::Meters>,
+/// Whom a request is counted for; empty names stand for nobody.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Asker<'a> {
+    /// The key's id.
+    pub(crate) key: &'a str,
+    /// The team's.
+    pub(crate) team: &'a str,
+    /// The user's.
+    pub(crate) user: &'a str,
+    /// The request's tags.
+    pub(crate) tags: &'a [String],
+    /// The model that is asked for.
+    pub(crate) model: &'a str,
 }
 
-/// What a request holds of its route's limits; what is not settled is given back.
+/// What a request holds of limits; what is not settled is given back.
 #[derive(Debug, Default)]
 pub(crate) struct Reservation {
     held: Vec<Held>,
@@ -92,116 +98,91 @@ struct Held {
     resource: Resource,
     capacity: Capacity,
     amount: u64,
+    /// Whether it is of somebody's limit, not of the route's.
+    is_personal: bool,
 }
 
-/// A limit that is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reached {
-    /// The limit's name in the route.
-    pub(crate) name: String,
-    /// What is limited.
-    pub(crate) resource: Resource,
-    capacity: Capacity,
-    per: Per,
-    retry_after: Duration,
-}
-
-/// The rules of a route.
-pub(crate) fn rules(
-    route: &str,
-    limits: &[Limit],
-    budgets: &[Budget],
-    registry: &Registry,
-) -> Vec<Rule> {
-    let rule = |name: &str, per: Per, mode: Mode, resource: Resource, capacity: Capacity| Rule {
-        name: name.to_owned(),
-        per,
-        mode,
-        resource,
-        capacity,
-        meters: registry.meters(route, name, resource, per, capacity),
-    };
-    let mut rules = Vec::new();
-    for limit in limits {
-        let Limit {
-            name, per, mode, ..
-        } = limit;
-        let rates = [
-            (Resource::Requests, limit.requests),
-            (Resource::Tokens, limit.tokens),
-        ];
-        for (resource, rate) in rates {
-            let Some(rate) = rate else { continue };
-            let window = Duration::from_millis(rate.window_millis.max(1));
-            let capacity = Capacity::refill(rate.limit, window);
-            rules.push(rule(name, *per, *mode, resource, capacity));
+impl Reservation {
+    /// Reserves what a request may need of some limits, besides what it holds. `over` hears of each limit that is
+    /// reached, also of those that only watch.
+    ///
+    /// # Errors
+    /// A limit is reached; whoever drops the reservation then gives back what it held of others.
+    pub(crate) fn take(
+        &mut self,
+        rules: &[Rule],
+        asker: &Asker<'_>,
+        need: Need,
+        now: Timestamp,
+        over: &mut impl FnMut(&Reached),
+    ) -> Result<(), Reached> {
+        for rule in rules.iter().filter(|rule| rule.is_about(asker.model)) {
+            match rule.per {
+                Per::Tag if !asker.tags.is_empty() => {
+                    for tag in asker.tags {
+                        self.take_one(rule, tag, need, now, over)?;
+                    }
+                }
+                per => self.take_one(rule, asker.account(per), need, now, over)?,
+            }
         }
-        if let Some(count) = limit.concurrency {
-            let capacity = Capacity::at_once(count.into());
-            rules.push(rule(name, *per, *mode, Resource::Concurrency, capacity));
-        }
+        Ok(())
     }
-    for budget in budgets {
-        let window = Duration::from_millis(budget.window_millis.max(1));
-        let capacity = Capacity::window(budget.amount_nanos, window);
-        let Budget {
-            name, per, mode, ..
-        } = budget;
-        rules.push(rule(name, *per, *mode, Resource::Cost, capacity));
-    }
-    rules
-}
 
-/// Reserves what a request may need. `over` hears of limits that only watch.
-///
-/// # Errors
-/// A limit is reached; nothing is reserved then.
-pub(crate) fn reserve(
-    rules: &[Rule],
-    caller: &Caller,
-    need: Need,
-    now: Timestamp,
-    mut over: impl FnMut(&Reached),
-) -> Result<Reservation, Reached> {
-    let mut reservation = Reservation::default();
-    for rule in rules {
-        let meter = rule.meters.of(match rule.per {
-            Per::Key => caller.account(),
-            Per::Route => "",
-        });
+    fn take_one(
+        &mut self,
+        rule: &Rule,
+        account: &str,
+        need: Need,
+        now: Timestamp,
+        over: &mut impl FnMut(&Reached),
+    ) -> Result<(), Reached> {
+        let meter = rule.meters.of(account);
         let amount = rule.resource.of(need);
         match meter.reserve(rule.capacity, amount, now) {
             Ok(left) => {
-                reservation.tell(rule, left);
-                reservation.held.push(Held {
+                self.tell(rule, left);
+                self.held.push(Held {
                     meter,
                     resource: rule.resource,
                     capacity: rule.capacity,
                     amount,
+                    is_personal: matches!(*rule.scope, Scope::Party { .. }),
                 });
+                Ok(())
             }
             Err(retry_after) => {
-                let reached = Reached {
-                    name: rule.name.clone(),
-                    resource: rule.resource,
-                    capacity: rule.capacity,
-                    per: rule.per,
-                    retry_after,
-                };
+                let reached = Reached::new(rule, retry_after);
                 over(&reached);
                 match rule.mode {
-                    Mode::Enforce => return Err(reached),
+                    Mode::Enforce => Err(reached),
                     Mode::Shadow => {
                         warn!(limit = rule.name, %reached, "a limit that only watches is reached");
+                        if let (Scope::Party { .. }, Ok(name)) =
+                            (&*rule.scope, HeaderValue::from_str(&rule.name))
+                        {
+                            self.headers.append(OVER, name);
+                        }
+                        Ok(())
                     }
                 }
             }
         }
     }
-    Ok(reservation)
-}
 
-impl Reservation {
+    /// Takes what is held of another route's limits in the place of what is held of this one's. What the key and others
+    /// who are accountable have reserved stays.
+    pub(crate) fn move_to(&mut self, mut other: Self) {
+        // What is left behind moves there, and is given back when it is dropped.
+        let (personal, left) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|held| held.is_personal);
+        self.held = personal;
+        self.held.append(&mut other.held);
+        self.headers.extend(std::mem::take(&mut other.headers));
+        other.held = left;
+    }
+
     /// Puts what was needed in the place of what was reserved.
     pub(crate) fn settle(&mut self, need: Need, now: Timestamp) {
         for held in self.held.drain(..) {
@@ -255,41 +236,15 @@ impl Drop for Reservation {
     }
 }
 
-impl fmt::Display for Reached {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whose = match self.per {
-            Per::Key => "this key",
-            Per::Route => "this route",
-        };
-        let (limit, window) = (self.capacity.limit(), self.capacity.describe_window());
-        write!(
-            formatter,
-            "The limit `{}` of {whose} is reached: ",
-            self.name
-        )?;
-        match self.resource {
-            Resource::Requests => write!(formatter, "{limit} requests{window}."),
-            Resource::Tokens => write!(formatter, "{limit} tokens{window}."),
-            Resource::Concurrency => write!(formatter, "{limit} requests at once."),
-            Resource::Cost => {
-                let amount = dollars(limit);
-                write!(formatter, "{amount} US dollars{window}.")
-            }
-        }
-    }
-}
-
-impl Reached {
-    /// What the caller is told.
-    pub(crate) fn fault(&self) -> Fault {
-        let kind = match self.resource {
-            Resource::Cost => ErrorKind::QuotaExceeded,
-            _ => ErrorKind::RateLimited,
-        };
-        let seconds = self.retry_after.as_secs_f64().ceil().max(1.0) as u64;
-        Fault {
-            retry_after: Some(seconds),
-            ..Fault::new(kind, format!("{self} Try again in {seconds} s."))
+impl<'a> Asker<'a> {
+    /// The account of a limit whose requests count together so.
+    fn account(&self, per: Per) -> &'a str {
+        match per {
+            Per::Key => self.key,
+            Per::Team => self.team,
+            Per::User => self.user,
+            Per::Model => self.model,
+            Per::Tag | Per::Route => "",
         }
     }
 }

@@ -27,22 +27,19 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Body as HttpBody;
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 
+pub(crate) use self::directory::{Directory, ToolServers};
 use self::{
-    directory::Seat, eras::Eras, metrics::ToolMetrics, session::Session, session::Sessions,
-};
-pub(crate) use self::{
-    directory::{Directory, ToolServers},
-    places::{METADATA, metadata},
+    directory::Seat, eras::Eras, metrics::ToolMetrics, places::METADATA, session::Session,
+    session::Sessions,
 };
 use crate::{
-    authorize::{Caller, authorize},
+    authorize::Caller,
     credential::Tokens,
     decode::read_body,
     encode::{self, Body},
@@ -50,7 +47,7 @@ use crate::{
     gateway::Gateway,
     ledger::Ledger,
     metrics::Metrics,
-    table::Table,
+    table::{Lasting, Table},
     upstream::Upstream,
 };
 
@@ -80,6 +77,7 @@ pub(crate) struct Hub {
     metrics: Arc<Metrics>,
     series: ToolMetrics,
     ledger: Arc<Ledger>,
+    lasting: Arc<Lasting>,
     listeners: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -103,7 +101,7 @@ impl Hub {
         client: Upstream,
         tokens: Arc<Tokens>,
         metrics: Arc<Metrics>,
-        ledger: Arc<Ledger>,
+        (ledger, lasting): (Arc<Ledger>, Arc<Lasting>),
     ) -> Self {
         let series = ToolMetrics::default();
         metrics.register_part(|registry| series.register(registry));
@@ -115,6 +113,7 @@ impl Hub {
             metrics,
             series,
             ledger,
+            lasting,
             listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
             tasks: Mutex::default(),
         }
@@ -142,12 +141,17 @@ impl Hub {
     }
 }
 
-/// Answers a request below `/mcp`.
+/// Whether a path is one of tools'.
+pub(crate) fn owns(path: &str) -> bool {
+    path == "/mcp" || path.starts_with("/mcp/") || path.starts_with(METADATA)
+}
+
+/// Answers a request for tools.
 ///
 /// # Errors
 /// What the caller is told who is not let in at all.
 pub(crate) async fn handle<B>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     request_id: &str,
     head: Head<'_>,
     body: B,
@@ -159,6 +163,9 @@ where
     let permit = gateway.admit()?;
     let table = gateway.table()?;
     let path = head.uri.path().trim_end_matches('/');
+    if path.starts_with(METADATA) {
+        return Ok(places::metadata(&table, head));
+    }
     let seats = places::seats(&table, path);
     if seats.is_empty() {
         return Ok(refuse(
@@ -188,7 +195,7 @@ where
 }
 
 async fn enter<B>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     table: &Table,
     (request_id, head, body): (&str, Head<'_>, B),
     (seats, path, permit): (Vec<Seat>, &str, OwnedSemaphorePermit),
@@ -197,11 +204,11 @@ where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let caller = authorize(table, head.headers, Timestamp::now());
+    let caller = gateway.authorize(table, head.headers);
     let issuers = places::issuers(&seats);
     let (usable, _): (Vec<Seat>, Vec<Seat>) = seats
         .into_iter()
-        .partition(|seat| caller.may_use(&seat.route.access));
+        .partition(|seat| caller.may_use(&seat.route));
     if usable.is_empty() {
         return match &caller {
             Caller::Nobody(why) => places::unauthorized(&why.fault(), head, &issuers),

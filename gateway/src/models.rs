@@ -69,13 +69,11 @@ pub(crate) fn get(
 
 fn visible(table: &Table, caller: &Caller) -> BTreeMap<String, Model> {
     let mut models = BTreeMap::new();
-    for route in table
-        .routes
-        .iter()
-        .filter(|route| caller.may_use(&route.access))
-    {
+    for route in table.routes.iter().filter(|route| caller.may_use(route)) {
         for pattern in &route.models {
-            if let Pattern::Exact(name) = pattern {
+            if let Pattern::Exact(name) = pattern
+                && caller.may_ask_for(name)
+            {
                 let model = || Model::new(name, table.created.as_second(), &route.id);
                 models.entry(name.clone()).or_insert_with(model);
             }

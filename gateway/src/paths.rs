@@ -2,10 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::{
-    call::{Operation, Surface},
-    mcp,
-};
+use crate::call::{Operation, Surface};
 
 /// Where clients of Azure name a model in the path.
 const DEPLOYMENTS: &str = "/openai/deployments/";
@@ -31,25 +28,19 @@ pub(crate) enum Place<'a> {
     Health,
     /// Whether the gateway has something to route by.
     Readiness,
-    /// Tool servers.
-    Tools,
-    /// Where tokens are had for tools.
-    ResourceMetadata,
 }
 
 impl Place<'_> {
-    /// The method that it allows; none if it has its own rules.
-    pub(crate) const fn method(&self) -> Option<&'static str> {
+    /// The method that it allows.
+    pub(crate) const fn method(&self) -> &'static str {
         match self {
-            Self::Tools => None,
-            Self::Call(..) => Some("POST"),
-            Self::ResourceMetadata
-            | Self::Models
+            Self::Call(..) => "POST",
+            Self::Models
             | Self::Model(_)
             | Self::Usage
             | Self::Metrics
             | Self::Health
-            | Self::Readiness => Some("GET"),
+            | Self::Readiness => "GET",
         }
     }
 
@@ -75,9 +66,6 @@ pub(crate) fn place(path: &str) -> Option<Place<'_>> {
         "/metrics" => return Some(Place::Metrics),
         "/v1/usage" => return Some(Place::Usage),
         RERANK_V2 => return Some(Place::Call(Operation::Rerank, None)),
-        "/mcp" => return Some(Place::Tools),
-        _ if path.starts_with("/mcp/") => return Some(Place::Tools),
-        _ if path.starts_with(mcp::METADATA) => return Some(Place::ResourceMetadata),
         _ => {}
     }
     if let Some(rest) = path.strip_prefix(DEPLOYMENTS) {
@@ -107,7 +95,7 @@ fn operation(below: &str) -> Option<Operation> {
 }
 
 /// A part of a path without its escapes; `None` if one is broken or the bytes are no text.
-fn decode_percent(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn decode_percent(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }
@@ -156,11 +144,6 @@ mod tests {
         check("/v1/models/a%2Fb%3a", Some(Place::Model("a/b:".into())));
         check("/v1/usage", Some(Place::Usage));
         check("/healthz", Some(Place::Health));
-        check("/mcp", Some(Place::Tools));
-        check("/mcp/ns/route", Some(Place::Tools));
-        check("/mcpx", None);
-        let metadata = "/.well-known/oauth-protected-resource/mcp";
-        check(metadata, Some(Place::ResourceMetadata));
     }
 
     #[test]

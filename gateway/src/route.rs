@@ -23,7 +23,8 @@ pub(crate) fn route<'a>(
 ) -> Result<&'a Arc<Route>, Fault> {
     let allowed = table
         .answering(model)
-        .find(|route| caller.may_use(&route.access));
+        .find(|route| caller.may_use(route))
+        .filter(|_| caller.may_ask_for(model));
     allowed.ok_or_else(|| match caller {
         Caller::Nobody(why) => why.fault(),
         Caller::Key(_) => Fault::model_not_found(model),
@@ -59,7 +60,8 @@ mod tests {
     use super::route;
     use crate::{
         authorize::{Caller, Unauthorized},
-        table::{Key, Lasting, Table},
+        people::Key,
+        table::{Lasting, Table},
     };
 
     fn entry(name: &str, model: &str, access: Access) -> RouteEntry {
@@ -101,7 +103,7 @@ mod tests {
         let key = |id: &str| {
             Caller::Key(Arc::new(Key {
                 id: id.to_owned(),
-                expires: None,
+                ..Key::default()
             }))
         };
         let nobody = Caller::Nobody(Unauthorized::Wrong);

@@ -1,6 +1,11 @@
 //! Starts the gateway and stops it when everything in progress has ended.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -9,10 +14,13 @@ use tracing::info;
 
 use crate::{
     GatewayArgs,
-    gateway::{Gateway, Limits},
+    admin::AdminKey,
+    gateway::{Gateway, Governance, Limits},
     ledger::Ledger,
+    people::People,
     server,
     source::{self, Source},
+    table::Lasting,
 };
 
 /// Why the gateway cannot run.
@@ -29,6 +37,22 @@ pub enum GatewayError {
     /// The ledger cannot be opened; without it nothing is answered.
     #[error("opening the ledger in {folder}: {reason}")]
     Ledger {
+        /// The data folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The admin key is weak, or cannot be read.
+    #[error("using the admin key in {path}: {reason}")]
+    AdminKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The file of keys and teams cannot be used.
+    #[error("opening the keys and teams in {folder}: {reason}")]
+    People {
         /// The data folder.
         folder: PathBuf,
         /// Why.
@@ -69,6 +93,7 @@ pub async fn serve(
         token_file,
         config,
         data_dir,
+        admin_key_file,
         node,
         body_bytes_max,
         requests_max,
@@ -78,8 +103,10 @@ pub async fn serve(
         reason: error.to_string(),
     })?;
     let ledger = Arc::new(ledger);
+    let governance = governance(&ledger, &data_dir, admin_key_file.as_deref())?;
     let gateway = Arc::new(Gateway::new(
         Arc::clone(&ledger),
+        governance,
         Limits {
             body_bytes_max,
             requests_max,
@@ -118,6 +145,31 @@ pub async fn serve(
         Some(Ok(Err(source))) => Err(GatewayError::Signals(source)),
         _ => Ok(()),
     }
+}
+
+fn governance(
+    ledger: &Arc<Ledger>,
+    data_dir: &Path,
+    admin_key_file: Option<&Path>,
+) -> Result<Governance, GatewayError> {
+    let admin = admin_key_file.map(|path| {
+        AdminKey::read(path).map_err(|reason| GatewayError::AdminKey {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        })
+    });
+    let admin = admin.transpose()?;
+    let lasting = Lasting::new(ledger);
+    let people = People::open(data_dir, admin.is_some(), Arc::clone(&lasting));
+    let people = people.map_err(|reason| GatewayError::People {
+        folder: data_dir.to_owned(),
+        reason,
+    })?;
+    Ok(Governance {
+        lasting,
+        people: Arc::new(people),
+        admin,
+    })
 }
 
 fn with_cause(error: &dyn std::error::Error) -> String {

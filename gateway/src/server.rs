@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use hyper::{body::Body as HttpBody, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
+    admin,
     call::{Surface, request_id},
     decode::Asked,
     encode::{self, Body, REQUEST_ID},
@@ -117,19 +118,26 @@ where
     } = head;
     let place = place(uri.path());
     let surface = surface_of(place.as_ref(), &headers);
-    let allowed = match place {
-        Some(place) => match place.method() {
-            Some(allowed) => allow(&method, allowed).map(|()| place),
-            None => Ok(place),
+    let answer = match place {
+        Some(place) => match allow(&method, place.method()) {
+            Ok(()) => dispatch(gateway, &id, place, headers, body).await,
+            Err(fault) => Err(fault),
         },
+        None if admin::owns(uri.path()) => {
+            admin::handle(gateway, (&method, &uri, &headers), body).await
+        }
+        None if mcp::owns(uri.path()) => {
+            let head = Head {
+                method: &method,
+                uri: &uri,
+                headers: &headers,
+            };
+            mcp::handle(gateway, &id, head, body).await
+        }
         None => {
             let message = format!("There is nothing at {method} {}.", uri.path());
             Err(Fault::new(ErrorKind::NotFound, message))
         }
-    };
-    let answer = match allowed {
-        Ok(place) => dispatch(gateway, &id, place, (&method, &uri, headers), body).await,
-        Err(fault) => Err(fault),
     };
     let mut response = answer.unwrap_or_else(|fault| {
         gateway.metrics.count_fault(fault.kind.code());
@@ -163,7 +171,7 @@ async fn dispatch<B>(
     gateway: &Arc<Gateway>,
     id: &str,
     place: Place<'_>,
-    (method, uri, headers): (&Method, &Uri, HeaderMap),
+    headers: HeaderMap,
     body: B,
 ) -> Result<Response<Body>, Fault>
 where
@@ -177,17 +185,6 @@ where
             gateway
                 .call(id, Asked { operation, model }, headers, body)
                 .await
-        }
-        Place::Tools | Place::ResourceMetadata => {
-            let head = Head {
-                method,
-                uri,
-                headers: &headers,
-            };
-            match place {
-                Place::Tools => mcp::handle(gateway, id, head, body).await,
-                _ => gateway.resource_metadata(head),
-            }
         }
         Place::Models => gateway.list_models(&headers, surface),
         Place::Model(name) => gateway.get_model(&headers, &name, surface),

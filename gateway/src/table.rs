@@ -1,26 +1,29 @@
 //! The immutable table that requests are routed by, compiled from a snapshot.
 
+mod target;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use http::{HeaderValue, Uri};
 use jiff::Timestamp;
 use protocol::{
     key::parse_hash,
-    snapshot::{self, Affinity, GatewaySnapshot, KeyEntry, Prices, RouteEntry, Strategy, Timeouts},
+    snapshot::{self, GatewaySnapshot, KeyEntry, RouteEntry, Strategy, Timeouts},
 };
 use thiserror::Error;
 
+pub(crate) use self::target::{Target, is_http};
 use crate::{
     cache::{self, Cache},
-    endpoint::{Caches, Endpoint, Endpoints},
+    endpoint::Endpoints,
     fallback::Fallbacks,
     limits::{self, Registry, Rule},
     mcp::{Directory, ToolServers},
-    metrics::TargetSeries,
+    people::{InvalidAllowance, Key, Parties, Said, Terms},
+    provider::InvalidProvider,
     retry::Budget,
 };
 
@@ -34,6 +37,8 @@ pub(crate) struct Lasting {
     pub(crate) endpoints: Endpoints,
     /// What is used of limits.
     pub(crate) meters: Registry,
+    /// Teams, users and tags.
+    pub(crate) parties: Parties,
     /// Answers that are given again.
     pub(crate) caches: cache::Registry,
 }
@@ -70,15 +75,6 @@ pub(crate) enum Access {
     Open,
 }
 
-/// A key.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Key {
-    /// The ledger's account.
-    pub(crate) id: String,
-    /// When it ends.
-    pub(crate) expires: Option<Timestamp>,
-}
-
 /// A route.
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -110,31 +106,6 @@ pub(crate) struct Route {
     pub(crate) mcp: Option<ToolServers>,
 }
 
-/// A place that answers requests.
-#[derive(Debug)]
-pub(crate) struct Target {
-    /// Its name in the route.
-    pub(crate) name: String,
-    /// The model's name there.
-    pub(crate) model: String,
-    /// Its replicas.
-    pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    /// What is known of their caches, if replicas are picked by it.
-    pub(crate) caches: Option<Caches>,
-    /// Its share of the traffic.
-    pub(crate) weight: u32,
-    /// Its place in the order of failover.
-    pub(crate) priority: u32,
-    /// The value of the `Authorization` header for its endpoints.
-    pub(crate) authorization: Option<HeaderValue>,
-    /// What its tokens cost.
-    pub(crate) prices: Prices,
-    /// `NAMESPACE/ROUTE/TARGET`, which the client is told.
-    pub(crate) shown: HeaderValue,
-    /// Its series in the metrics.
-    pub(crate) series: Arc<TargetSeries>,
-}
-
 /// A model name, or all that begin or end alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pattern {
@@ -144,6 +115,21 @@ pub(crate) enum Pattern {
     Prefix(String),
     /// Every name that ends so.
     Suffix(String),
+}
+
+/// A text that is no pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{0}` has a `*` elsewhere than at its beginning or its end")]
+pub(crate) struct InvalidPattern(String);
+
+impl InvalidPattern {
+    /// The same, of a route.
+    pub(crate) fn of(self, route: &str) -> InvalidSnapshot {
+        InvalidSnapshot::Pattern {
+            route: route.to_owned(),
+            pattern: self.0,
+        }
+    }
 }
 
 /// What is wrong with a snapshot; the operator shows it in the route's status.
@@ -167,15 +153,33 @@ pub(crate) enum InvalidSnapshot {
         /// The pattern.
         pattern: String,
     },
-    /// A credential that no header can carry.
-    #[error(
-        "route {route}: target {target}: the credential holds characters that no header can carry"
-    )]
-    Credential {
+    /// A URL of a metadata service, or of what is only on the same wire.
+    #[error("route {route}: target {target}: no request may go to `{url}`")]
+    Forbidden {
         /// The route.
         route: String,
         /// The target.
         target: String,
+        /// The URL.
+        url: String,
+    },
+    /// A provider that no request can be sent to.
+    #[error("route {route}: target {target}: {source}")]
+    Provider {
+        /// The route.
+        route: String,
+        /// The target.
+        target: String,
+        /// Why.
+        source: InvalidProvider,
+    },
+    /// An allowance that contradicts itself.
+    #[error("key {key}: {reason}")]
+    Allowance {
+        /// The key.
+        key: String,
+        /// Why.
+        reason: InvalidAllowance,
     },
     /// A time that is not RFC 3339.
     #[error("key {key}: `{expires}` is not an RFC 3339 time")]
@@ -199,7 +203,7 @@ impl Table {
         let keys = snapshot
             .keys
             .iter()
-            .map(compile_key)
+            .map(|key| compile_key(key, lasting))
             .collect::<Result<Vec<_>, _>>()?;
         let routes = snapshot
             .routes
@@ -262,71 +266,53 @@ impl Table {
 }
 
 /// A key, by its hash; nobody can have one whose hash is none.
-fn compile_key(entry: &KeyEntry) -> Result<Option<(Digest, Arc<Key>)>, InvalidSnapshot> {
+fn compile_key(
+    entry: &KeyEntry,
+    lasting: &Lasting,
+) -> Result<Option<(Digest, Arc<Key>)>, InvalidSnapshot> {
     let expires = entry.expires.as_ref().map(|text| {
         text.parse().map_err(|_| InvalidSnapshot::Expiry {
             key: entry.id.clone(),
             expires: text.clone(),
         })
     });
+    let says_more = entry.team.is_some()
+        || entry.user.is_some()
+        || !entry.tags.is_empty()
+        || !entry.allowance.is_empty();
+    let said = says_more.then_some(Said {
+        id: &entry.id,
+        team: entry.team.as_deref(),
+        user: entry.user.as_deref(),
+        tags: &entry.tags,
+        routes: &[],
+        allowance: &entry.allowance,
+        is_blocked: false,
+    });
+    let terms = said.map(|said| {
+        let terms = Terms::compile(said, &lasting.parties, &lasting.meters);
+        terms.map_err(|reason| InvalidSnapshot::Allowance {
+            key: entry.id.clone(),
+            reason,
+        })
+    });
     let key = Arc::new(Key {
         id: entry.id.clone(),
         expires: expires.transpose()?,
+        terms: terms.transpose()?.map(Box::new),
     });
     Ok(parse_hash(&entry.hash).map(|hash| (hash, key)))
 }
 
 fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, InvalidSnapshot> {
     let id = format!("{}/{}", entry.namespace, entry.name);
-    let models = entry
-        .models
-        .iter()
-        .map(|pattern| Pattern::parse(pattern, &id));
+    let parsed = entry.models.iter().map(|pattern| Pattern::parse(pattern));
+    let models = parsed.map(|parsed| parsed.map_err(|invalid| invalid.of(&id)));
     let models = models.collect::<Result<Vec<_>, _>>()?;
-    let targets = entry.targets.iter().map(|target| {
-        let context = |url: &str| InvalidSnapshot::Url {
-            route: id.clone(),
-            target: target.name.clone(),
-            url: url.to_owned(),
-        };
-        let compiled = target.endpoints.iter().map(|url| {
-            if !is_http(url) {
-                return Err(context(url));
-            }
-            lasting.endpoints.get(url).ok_or_else(|| context(url))
-        });
-        let authorization = target.credential.as_ref().map(|credential| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", credential.expose()))
-                .map_err(|_| InvalidSnapshot::Credential {
-                    route: id.clone(),
-                    target: target.name.clone(),
-                })?;
-            value.set_sensitive(true);
-            Ok(value)
-        });
-        let endpoints: Vec<Arc<Endpoint>> = compiled.collect::<Result<_, _>>()?;
-        let caches = match entry.affinity {
-            Affinity::Prefix if 1 < endpoints.len() => {
-                let name = format!("{id}/{}", target.name);
-                lasting.endpoints.caches(&name, &endpoints)
-            }
-            _ => None,
-        };
-        Ok(Target {
-            name: target.name.clone(),
-            model: target.model.clone(),
-            endpoints,
-            caches,
-            weight: target.weight,
-            priority: target.priority,
-            authorization: authorization.transpose()?,
-            prices: target.prices.unwrap_or_default(),
-            // Names of resources and targets are letters, digits and hyphens.
-            shown: HeaderValue::from_str(&format!("{id}/{}", target.name))
-                .unwrap_or(HeaderValue::from_static("")),
-            series: Arc::default(),
-        })
-    });
+    let targets = entry
+        .targets
+        .iter()
+        .map(|target| Target::compile(&id, target, entry.affinity, lasting));
     Ok(Route {
         targets: targets.collect::<Result<_, _>>()?,
         models,
@@ -354,21 +340,12 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
     })
 }
 
-/// Whether requests can be sent to a URL.
-pub(crate) fn is_http(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else {
-        return false;
-    };
-    matches!(uri.scheme_str(), Some("http" | "https"))
-        && uri.host().is_some_and(|host| !host.is_empty())
-}
-
 impl Pattern {
-    /// A pattern of a route.
+    /// Reads a pattern.
     ///
     /// # Errors
-    /// A `*` elsewhere than at one end.
-    pub(crate) fn parse(text: &str, route: &str) -> Result<Self, InvalidSnapshot> {
+    /// A star is elsewhere than at one end.
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let pattern = match (text.strip_prefix('*'), text.strip_suffix('*')) {
             (_, Some(prefix)) => Self::Prefix(prefix.to_owned()),
             (Some(suffix), None) => Self::Suffix(suffix.to_owned()),
@@ -376,10 +353,7 @@ impl Pattern {
         };
         let (Self::Exact(rest) | Self::Prefix(rest) | Self::Suffix(rest)) = &pattern;
         if rest.contains('*') {
-            return Err(InvalidSnapshot::Pattern {
-                route: route.to_owned(),
-                pattern: text.to_owned(),
-            });
+            return Err(InvalidPattern(text.to_owned()));
         }
         Ok(pattern)
     }
@@ -396,12 +370,12 @@ impl Pattern {
 
 #[cfg(test)]
 mod tests {
-    use super::{InvalidSnapshot, Pattern};
+    use super::{InvalidPattern, Pattern};
 
     #[track_caller]
     fn check(pattern: &str, model: &str, expected: bool) {
         assert_eq!(
-            Pattern::parse(pattern, "ns/r").unwrap().matches(model),
+            Pattern::parse(pattern).unwrap().matches(model),
             expected,
             "{pattern} on {model}"
         );
@@ -417,13 +391,9 @@ mod tests {
         check("*-mini", "gpt-mini", true);
         check("*-mini", "mini", false);
         check("*", "anything", true);
-        let refused = |pattern: &str| Pattern::parse(pattern, "ns/r");
         for pattern in ["a*b", "*a*", "**"] {
-            let expected = InvalidSnapshot::Pattern {
-                route: "ns/r".to_owned(),
-                pattern: pattern.to_owned(),
-            };
-            assert_eq!(refused(pattern), Err(expected));
+            let expected = InvalidPattern(pattern.to_owned());
+            assert_eq!(Pattern::parse(pattern), Err(expected));
         }
     }
 }

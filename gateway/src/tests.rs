@@ -9,6 +9,8 @@ mod harness;
 mod keys;
 mod limits;
 mod mcp;
+mod people;
+mod providers;
 mod streams;
 mod surfaces;
 mod swap;

@@ -1,5 +1,6 @@
 //! The client for upstreams: one connection pool per endpoint, HTTP/1.1 for `http`, HTTP/2 where `https` agrees on it.
 
+mod guard;
 mod patience;
 
 use std::{sync::Arc, time::Duration};
@@ -12,11 +13,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
+use self::guard::Guarded;
 use self::patience::Patient;
 pub(crate) use self::patience::{connecting_within, is_connect_timeout};
 
-/// The client for upstreams.
-pub(crate) type Upstream = Client<Patient<HttpsConnector<HttpConnector>>, Full<Bytes>>;
+/// The client for upstreams. It follows no redirects, which could lead a credential anywhere.
+pub(crate) type Upstream = Client<Patient<HttpsConnector<HttpConnector<Guarded>>>, Full<Bytes>>;
 
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,7 +27,7 @@ const IDLE_MAX: usize = 128;
 
 /// A client that trusts the system's certificates; without any, `https` upstreams cannot be reached.
 pub(crate) fn client() -> Upstream {
-    let mut http = HttpConnector::new();
+    let mut http = HttpConnector::new_with_resolver(Guarded::new());
     http.set_nodelay(true);
     http.enforce_http(false);
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -2,6 +2,7 @@
 
 mod build;
 mod dereference;
+mod external;
 mod status;
 mod tuning;
 mod validate;
@@ -20,6 +21,7 @@ use self::{build::Children, dereference::World, status::Observed};
 pub(crate) use self::{
     build::{container_security, pod_ip, probe, runtime_default},
     dereference::secrets,
+    external::ExternalEngine,
     status::refused,
     validate::{ENGINE_PORT, Secrets, ValidEngine, credential, validate},
 };

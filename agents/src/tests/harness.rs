@@ -116,7 +116,7 @@ impl Runtime {
         let key = |id: &str, key: &str| KeyEntry {
             id: id.to_owned(),
             hash: hash_key(key),
-            expires: None,
+            ..KeyEntry::default()
         };
         let mut expired = key("team/old", "qd-old-key");
         expired.expires = Some("2020-01-01T00:00:00Z".to_owned());

@@ -45,7 +45,7 @@ fn key() -> KeyEntry {
     KeyEntry {
         id: "team/main".to_owned(),
         hash: hash_key(KEY),
-        expires: None,
+        ..KeyEntry::default()
     }
 }
 

@@ -143,6 +143,8 @@ impl Drop for Driver {
 
 /// Serves the engines, tells their ports, and sends the traffic once it is told where to.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    // The client needs a provider, even where it speaks plain HTTP.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -448,3 +448,81 @@ fn a_limit_limits_something() {
         check("Route", &spec, expected);
     }
 }
+
+#[track_caller]
+fn check_external(external: &Value, expected: Option<&str>) {
+    check(
+        "Model",
+        &json!({"engine": {"type": "External", "external": external}}),
+        expected,
+    );
+}
+
+#[test]
+fn a_provider_says_where_it_is_and_only_what_belongs_to_it() {
+    let secret = json!({"name": "s"});
+    let bedrock = json!({"region": "us-east-1"});
+    let vertex = json!({"project": "p", "location": "global"});
+    check_external(&json!({"vendor": "groq"}), None);
+    check_external(&json!({}), Some("baseURL"));
+    check_external(&json!({"provider": "Ollama"}), Some("baseURL"));
+    check_external(&json!({"provider": "AzureOpenAI"}), Some("baseURL"));
+    check_external(&json!({"provider": "Anthropic"}), None);
+    check_external(
+        &json!({"provider": "Gemini", "vendor": "groq"}),
+        Some("remove vendor"),
+    );
+    check_external(
+        &json!({"provider": "Gemini", "apis": ["Chat"]}),
+        Some("remove apis"),
+    );
+    check_external(
+        &json!({"vendor": "groq", "azure": {}}),
+        Some("belongs to provider AzureOpenAI"),
+    );
+    let azure = json!({"provider": "AzureOpenAI", "baseURL": "https://x.example", "azure": {"apiVersion": "2024-10-21"}});
+    check_external(&azure, None);
+    check_external(
+        &json!({"provider": "Bedrock", "credentialsRef": secret}),
+        Some("needs its region"),
+    );
+    check_external(
+        &json!({"provider": "Bedrock", "bedrock": bedrock}),
+        Some("credentialsRef"),
+    );
+    check_external(
+        &json!({"provider": "Bedrock", "bedrock": bedrock, "credentialsRef": secret}),
+        None,
+    );
+    check_external(
+        &json!({"provider": "VertexAI", "credentialsRef": secret}),
+        Some("needs its project"),
+    );
+    check_external(
+        &json!({"provider": "VertexAI", "vertex": vertex, "credentialsRef": secret}),
+        None,
+    );
+    check_external(
+        &json!({"vendor": "groq", "vertex": vertex}),
+        Some("belongs to provider VertexAI"),
+    );
+}
+
+#[test]
+fn a_provider_is_no_metadata_service_and_holds_no_password() {
+    let url = |url: &str| json!({"baseURL": url});
+    check_external(&url("http://169.254.169.254/v1"), Some("metadata service"));
+    check_external(
+        &url("http://metadata.google.internal/v1"),
+        Some("metadata service"),
+    );
+    check_external(&url("http://[fe80::1]/v1"), Some("link-local"));
+    check_external(
+        &url("https://user:pass@llm.example/v1"),
+        Some("must not hold a password"),
+    );
+    check_external(&url("http://127.0.0.1:8000/v1"), None);
+    let header = |name: &str| json!({"vendor": "groq", "headers": [{"name": name, "value": "v"}]});
+    check_external(&header("OpenAI-Organization"), None);
+    check_external(&header("Host"), Some("belongs to the gateway"));
+}

@@ -15,6 +15,8 @@ use crate::fault::Fault;
 
 /// Bytes of a model's name: routes with patterns take any, and each is in the ledger.
 const MODEL_BYTES_MAX: usize = 1024;
+/// Bytes of an end user's name: it is in the ledger.
+const USER_BYTES_MAX: usize = 256;
 
 /// What the gateway acts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,10 @@ pub(crate) struct Fields {
     pub(crate) stream_options: Option<StreamOptions>,
     /// Tokens that the answer may have at most, over all its choices, if the request says so.
     pub(crate) output_max: Option<u64>,
+    /// Whom the client says that it asks for.
+    pub(crate) user: Option<String>,
+    /// `metadata.tags`: a list, or a text with commas.
+    pub(crate) tags: Vec<String>,
     /// Where the first field begins: right after the opening brace.
     pub(crate) first_field: usize,
 }
@@ -80,6 +86,8 @@ pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
         stream,
         stream_options: stream_options.transpose()?,
         output_max: output_max(&raw),
+        user: raw.user.and_then(end_user),
+        tags: raw.metadata.map(tags).unwrap_or_default(),
         first_field: first_field(body),
     })
 }
@@ -94,6 +102,35 @@ fn output_max(raw: &RawFields<'_>) -> Option<u64> {
     ];
     let each = limits.into_iter().find_map(number)?;
     Some(each.saturating_mul(number(raw.n).unwrap_or(1)))
+}
+
+/// What is no text, or too long for the ledger, is left to the upstream.
+fn end_user(raw: &RawValue) -> Option<String> {
+    let user = serde_json::from_str::<String>(raw.get()).ok()?;
+    (user.len() <= USER_BYTES_MAX).then_some(user)
+}
+
+/// The tags of a request. What is in another shape is somebody else's.
+fn tags(raw: &RawValue) -> Vec<String> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Tags {
+        List(Vec<String>),
+        Text(String),
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        tags: Tags,
+    }
+    match serde_json::from_str(raw.get()) {
+        Ok(Metadata {
+            tags: Tags::List(tags),
+        }) => tags,
+        Ok(Metadata {
+            tags: Tags::Text(tags),
+        }) => tags.split(',').map(|tag| tag.trim().to_owned()).collect(),
+        Err(_) => Vec::new(),
+    }
 }
 
 /// The body with the model of the path, or with the default one if it names none.
@@ -165,6 +202,8 @@ struct RawFields<'a> {
     max_completion_tokens: Option<&'a RawValue>,
     max_output_tokens: Option<&'a RawValue>,
     n: Option<&'a RawValue>,
+    user: Option<&'a RawValue>,
+    metadata: Option<&'a RawValue>,
 }
 
 impl<'de> Deserialize<'de> for RawFields<'de> {
@@ -193,6 +232,8 @@ impl<'de> Visitor<'de> for FieldVisitor {
                 "max_completion_tokens" => &mut fields.max_completion_tokens,
                 "max_output_tokens" => &mut fields.max_output_tokens,
                 "n" => &mut fields.n,
+                "user" => &mut fields.user,
+                "metadata" => &mut fields.metadata,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -310,6 +351,28 @@ mod tests {
         check_output(r#""max_tokens":7,"n":3"#, Some(21));
         check_output(r#""max_tokens":18446744073709551615,"n":2"#, Some(u64::MAX));
         check_output(r#""max_tokens":-1"#, None);
+    }
+
+    #[track_caller]
+    fn check_tags(metadata: &str, expected: &[&str]) {
+        let body = format!(r#"{{"model":"a","user":"ann","metadata":{metadata}}}"#);
+        let fields = find(body.as_bytes()).unwrap();
+        assert_eq!(
+            (fields.tags, fields.user.as_deref()),
+            (
+                expected.iter().map(|tag| (*tag).to_owned()).collect(),
+                Some("ann")
+            )
+        );
+    }
+
+    #[test]
+    fn tags_are_found_in_the_metadata_in_either_shape() {
+        check_tags(r#"{"tags":["a","b"],"x":1}"#, &["a", "b"]);
+        check_tags(r#"{"x":"1","tags":"a, b"}"#, &["a", "b"]);
+        check_tags(r#"{"tags":{"a":1}}"#, &[]);
+        check_tags("null", &[]);
+        check_tags("7", &[]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use super::{Answer, Failure, Forward, UpstreamError};
 use crate::{
-    call::{Operation, Surface},
+    call::Operation,
     endpoint::Endpoint,
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
@@ -27,9 +27,6 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
 /// The content type of answers that name none.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// The version of Anthropic's API that all servers of it know.
-const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
 /// Sends the request to one endpoint.
 ///
@@ -93,23 +90,25 @@ fn request(
     endpoint: &Endpoint,
     body: Bytes,
 ) -> Result<Request<Full<Bytes>>, Failure> {
-    let mut builder = Request::builder()
+    let operation = forward.call.operation;
+    let uri = target
+        .provider
+        .uri(endpoint, operation, &target.model)
+        .ok_or_else(|| Failure::Broken("the model's name makes no URL".to_owned()))?;
+    let mut request = Request::builder()
         .method(Method::POST)
-        .uri(endpoint.uri(forward.call.operation).clone())
+        .uri(uri)
         .header(header::CONTENT_TYPE, JSON)
         // A compressed answer could not be read for its usage, nor passed on event by event.
         .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
         .header(header::USER_AGENT, HeaderValue::from_static(concat!("quarterdeck-gateway/", env!("CARGO_PKG_VERSION"))))
-        .header("x-request-id", &forward.call.id);
-    if forward.call.operation.surface() == Surface::Anthropic {
-        builder = builder.header("anthropic-version", ANTHROPIC_VERSION);
-    }
-    if let Some(authorization) = &target.authorization {
-        builder = builder.header(header::AUTHORIZATION, authorization.clone());
-    }
-    builder
+        .header("x-request-id", &forward.call.id)
         .body(Full::new(body))
-        .map_err(|error| Failure::Broken(error.to_string()))
+        .map_err(|error| Failure::Broken(error.to_string()))?;
+    target
+        .provider
+        .authorize(operation, forward.headers, request.headers_mut());
+    Ok(request)
 }
 
 fn content_type_of(response: &Response<Incoming>) -> HeaderValue {

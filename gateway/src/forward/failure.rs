@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode};
 use protocol::routing::FailureClass;
 
 use super::recognise::recognise;
+use crate::provider::Unsendable;
 
 /// Why an attempt gave no answer that the client can have.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) enum Failure {
     TooLong,
     /// An error of the upstream's.
     Status(UpstreamError),
+    /// The upstream was not asked, since it does not speak of this.
+    Unsendable(Unsendable),
 }
 
 /// An upstream's own words.
@@ -62,7 +65,7 @@ impl Failure {
     /// Its class; `None` for what nobody else would answer better either.
     pub(super) fn class(&self) -> Option<FailureClass> {
         match self {
-            Self::Broken(_) => Some(FailureClass::Error),
+            Self::Broken(_) | Self::Unsendable(Unsendable::Unspoken) => Some(FailureClass::Error),
             Self::Timeout(..) => Some(FailureClass::Timeout),
             Self::TooLong => None,
             Self::Status(error) => error.class(),
@@ -80,6 +83,7 @@ impl Failure {
                         Some(FailureClass::ContextWindow | FailureClass::ContentPolicy)
                     )
             }
+            Self::Unsendable(_) => true,
             Self::Broken(_) | Self::Timeout(..) | Self::TooLong => false,
         }
     }
@@ -94,7 +98,7 @@ impl Failure {
     pub(super) fn is_harmful(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Timeout(..) => true,
-            Self::TooLong => false,
+            Self::TooLong | Self::Unsendable(_) => false,
             Self::Status(error) => error.status.is_server_error(),
         }
     }
@@ -106,6 +110,7 @@ impl Failure {
             Self::Timeout(what, limit) => format!("no {what} within {limit:?}"),
             Self::TooLong => "the answer is over the limit".to_owned(),
             Self::Status(error) => format!("status {}", error.status),
+            Self::Unsendable(Unsendable::Unspoken) => "the target has no such API".to_owned(),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     account::Accounting,
+    attribution::Attribution,
     authorize::Caller,
     cache::Found,
     call::Call,
@@ -24,7 +25,7 @@ use crate::{
     fallback,
     fault::Fault,
     forward::{Failed, Forward, forward},
-    limits::{self, Need, Reservation},
+    limits::{Asker, Need, Reached, Reservation},
     provider::Tokens,
     route::route,
     table::{Route, Table},
@@ -45,6 +46,8 @@ pub(super) struct Admitted {
     pub(super) headers: HeaderMap,
     /// The request.
     pub(super) decoded: Decoded,
+    /// Whom it is counted for.
+    pub(super) attribution: Attribution,
     /// Its place in the gateway.
     pub(super) permit: OwnedSemaphorePermit,
 }
@@ -53,6 +56,26 @@ impl Admitted {
     /// The route that answers a model's name for the caller.
     fn route(&self, model: &str) -> Result<Arc<Route>, Fault> {
         route(&self.table, &self.caller, model).map(Arc::clone)
+    }
+
+    /// Who asks.
+    fn asker(&self) -> Asker<'_> {
+        self.attribution
+            .asker(&self.caller, &self.decoded.fields.model)
+    }
+
+    /// What the request may need: a guess of its tokens, at the dearest of the route's targets.
+    fn need(&self, route: &Route) -> (Need, Tokens) {
+        let guess = self.decoded.guess();
+        let costs = route
+            .targets
+            .iter()
+            .map(|target| cost(&target.prices, guess));
+        let need = Need {
+            tokens: guess.total(),
+            cost: costs.max().unwrap_or_default(),
+        };
+        (need, guess)
     }
 }
 
@@ -116,6 +139,7 @@ impl Gateway {
                 route: &route,
                 call: &admitted.call,
                 decoded: &admitted.decoded,
+                headers: &admitted.headers,
             };
             let failed = match forward(request).await {
                 Ok(answered) => return answer(admitted, &route, answered, held).await,
@@ -148,7 +172,8 @@ impl Gateway {
             if is_over || left.iter().any(|left| left.id == next.id) {
                 return None;
             }
-            let (reservation, _) = self.reserve(admitted, &next).ok()?;
+            let (need, _) = admitted.need(&next);
+            let reservation = self.reserve(admitted, &next, need).ok()?;
             held.accounting.reroute(&next, reservation);
             // What another model says is not kept for this one.
             held.lead = None;
@@ -163,37 +188,45 @@ impl Gateway {
         })
     }
 
-    /// Reserves what the request may need of the route's limits, and opens its account.
+    /// Reserves what the request may need of all limits, and opens its account.
     fn open_account(&self, admitted: &Admitted, route: &Route) -> Result<Accounting, Fault> {
-        let (reservation, guess) = self.reserve(admitted, route)?;
-        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
+        let (need, guess) = admitted.need(route);
+        // All or nothing: what is held of some limits is given back where one refuses.
+        let mut reservation = self.reserve(admitted, route, need)?;
         let Admitted {
             call,
             caller,
             decoded,
+            attribution,
             ..
         } = admitted;
+        let asker = admitted.asker();
+        let mut over = |reached: &Reached| self.metrics.count_limit(&route.id, reached);
+        let (request, parties) = ((&asker, need, call.started_at), &self.lasting.parties);
+        attribution
+            .reserve(caller, parties, &mut reservation, request, &mut over)
+            .map_err(|reached| reached.fault())?;
+        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
         let mut accounting =
             Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
+        accounting.attribute(&asker, decoded.fields.user.as_deref());
         accounting.hold(reservation, guess);
         Ok(accounting)
     }
 
-    /// Reserves what the request may need of the route's limits: a guess of its tokens.
-    fn reserve(&self, admitted: &Admitted, route: &Route) -> Result<(Reservation, Tokens), Fault> {
-        let guess = admitted.decoded.guess();
-        let costs = route
-            .targets
-            .iter()
-            .map(|target| cost(&target.prices, guess));
-        let need = Need {
-            tokens: guess.total(),
-            cost: costs.max().unwrap_or_default(),
-        };
-        let over = |reached: &limits::Reached| self.metrics.count_limit(&route.id, reached);
-        let (caller, now) = (&admitted.caller, admitted.call.started_at);
-        let reservation = limits::reserve(&route.rules, caller, need, now, over)
+    /// Reserves what the request may need of the route's limits.
+    fn reserve(
+        &self,
+        admitted: &Admitted,
+        route: &Route,
+        need: Need,
+    ) -> Result<Reservation, Fault> {
+        let mut over = |reached: &Reached| self.metrics.count_limit(&route.id, reached);
+        let (asker, now) = (admitted.asker(), admitted.call.started_at);
+        let mut reservation = Reservation::default();
+        reservation
+            .take(&route.rules, &asker, need, now, &mut over)
             .map_err(|reached| reached.fault())?;
-        Ok((reservation, guess))
+        Ok(reservation)
     }
 }

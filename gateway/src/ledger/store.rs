@@ -1,92 +1,39 @@
 //! The ledger's file: its schema and its statements.
 
-use std::{collections::HashMap, path::Path};
+use std::{borrow::Cow, collections::HashMap, path::Path};
 
 use jiff::Timestamp;
 use protocol::snapshot::Per;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
-use super::{Entry, LedgerError, Outcome, Total, journal::Position};
-use crate::{cost::Cost, provider::Tokens};
-
-/// What makes the file of each version from that of the version before.
-pub(super) const MIGRATIONS: [&str; 3] = [
-    // One row a request; totals of what has ended, by key and model, kept in the same transactions.
-    "
-    CREATE TABLE IF NOT EXISTS requests (
-        id TEXT PRIMARY KEY,
-        key TEXT NOT NULL,
-        route TEXT NOT NULL,
-        model TEXT NOT NULL,
-        target TEXT NOT NULL,
-        operation TEXT NOT NULL,
-        status INTEGER NOT NULL,
-        outcome TEXT NOT NULL,
-        prompt_tokens INTEGER NOT NULL,
-        completion_tokens INTEGER NOT NULL,
-        is_estimated INTEGER NOT NULL,
-        is_streamed INTEGER NOT NULL,
-        started_at_millis INTEGER NOT NULL,
-        first_byte_millis INTEGER,
-        duration_millis INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS requests_open ON requests (id) WHERE outcome = 'open';
-    CREATE TABLE IF NOT EXISTS totals (
-        key TEXT NOT NULL,
-        model TEXT NOT NULL,
-        requests INTEGER NOT NULL,
-        prompt_tokens INTEGER NOT NULL,
-        completion_tokens INTEGER NOT NULL,
-        PRIMARY KEY (key, model)
-    ) STRICT, WITHOUT ROWID;
-    ",
-    // How far the journal was taken; costs; totals by the hour.
-    "
-    CREATE TABLE journal (
-        id INTEGER PRIMARY KEY CHECK (id = 1),
-        segment INTEGER NOT NULL,
-        position INTEGER NOT NULL
-    ) STRICT;
-    ALTER TABLE requests ADD COLUMN cached_tokens INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE requests ADD COLUMN cost_nanos INTEGER NOT NULL DEFAULT 0;
-    CREATE TABLE usage (
-        hour INTEGER NOT NULL,
-        route TEXT NOT NULL,
-        key TEXT NOT NULL,
-        model TEXT NOT NULL,
-        requests INTEGER NOT NULL,
-        prompt_tokens INTEGER NOT NULL,
-        completion_tokens INTEGER NOT NULL,
-        cached_tokens INTEGER NOT NULL,
-        cost_nanos INTEGER NOT NULL,
-        PRIMARY KEY (key, model, route, hour)
-    ) STRICT, WITHOUT ROWID;
-    INSERT INTO usage SELECT started_at_millis / 3600000, route, key, model, count(*), sum(prompt_tokens),
-        sum(completion_tokens), 0, 0 FROM requests WHERE outcome != 'open' GROUP BY 1, 2, 3, 4;
-    DROP TABLE totals;
-    ",
-    // Answers that were given again.
-    "
-    ALTER TABLE requests ADD COLUMN is_kept INTEGER NOT NULL DEFAULT 0;
-    ",
-];
+use super::{Entry, LedgerError, Outcome, Total, journal::Position, migrations::MIGRATIONS};
+use crate::{cost::Cost, people::Kind, provider::Tokens};
 
 /// What a crash left open has ended: it is counted, with the tokens that are known of it.
 const CLOSE_INTERRUPTED: &str = "
-    INSERT INTO usage SELECT started_at_millis / 3600000, route, key, model, count(*), sum(prompt_tokens),
+    INSERT INTO usage SELECT started_at_millis / 3600000, route, key, model, team, user, count(*), sum(prompt_tokens),
             sum(completion_tokens), sum(cached_tokens), sum(cost_nanos)
-        FROM requests WHERE outcome = 'open' GROUP BY 1, 2, 3, 4
+        FROM requests WHERE outcome = 'open' GROUP BY 1, 2, 3, 4, 5, 6
         ON CONFLICT DO UPDATE SET requests = usage.requests + excluded.requests,
             prompt_tokens = usage.prompt_tokens + excluded.prompt_tokens,
             completion_tokens = usage.completion_tokens + excluded.completion_tokens,
             cached_tokens = usage.cached_tokens + excluded.cached_tokens,
             cost_nanos = usage.cost_nanos + excluded.cost_nanos;
+    INSERT INTO tag_usage SELECT started_at_millis / 3600000, route, tag.value, model, count(*), sum(prompt_tokens),
+            sum(completion_tokens), sum(cached_tokens), sum(cost_nanos)
+        FROM requests, json_each(requests.tags) AS tag WHERE outcome = 'open' GROUP BY 1, 2, 3, 4
+        ON CONFLICT DO UPDATE SET requests = tag_usage.requests + excluded.requests,
+            prompt_tokens = tag_usage.prompt_tokens + excluded.prompt_tokens,
+            completion_tokens = tag_usage.completion_tokens + excluded.completion_tokens,
+            cached_tokens = tag_usage.cached_tokens + excluded.cached_tokens,
+            cost_nanos = tag_usage.cost_nanos + excluded.cost_nanos;
     UPDATE requests SET outcome = 'interrupted' WHERE outcome = 'open';
 ";
 
 /// A row that has ended is never changed, so that a repeated write counts nothing twice.
 const WRITE: &str = "
-    INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+    INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+        ?18, ?19, ?20, ?21, ?22)
     ON CONFLICT DO UPDATE SET target = excluded.target, status = excluded.status, outcome = excluded.outcome,
         prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
         is_estimated = excluded.is_estimated, is_streamed = excluded.is_streamed,
@@ -97,7 +44,13 @@ const WRITE: &str = "
 ";
 
 const ADD: &str = "
-    INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+    ON CONFLICT DO UPDATE SET requests = requests + ?7, prompt_tokens = prompt_tokens + ?8,
+        completion_tokens = completion_tokens + ?9, cached_tokens = cached_tokens + ?10, cost_nanos = cost_nanos + ?11
+";
+
+const ADD_TAG: &str = "
+    INSERT INTO tag_usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
     ON CONFLICT DO UPDATE SET requests = requests + ?5, prompt_tokens = prompt_tokens + ?6,
         completion_tokens = completion_tokens + ?7, cached_tokens = cached_tokens + ?8, cost_nanos = cost_nanos + ?9
 ";
@@ -110,9 +63,47 @@ const TOTALS: &str = "
     FROM usage WHERE key = ?1 GROUP BY model ORDER BY model
 ";
 
-const SPENT: &str = "
-    SELECT CASE WHEN ?3 THEN key ELSE '' END, sum(cost_nanos) FROM usage WHERE route = ?1 AND ?2 <= hour GROUP BY 1
-";
+/// What was spent of a route, by who is counted.
+fn spent_query(per: Per) -> &'static str {
+    match per {
+        Per::Key => {
+            "SELECT key, sum(cost_nanos) FROM usage WHERE route = ?1 AND ?2 <= hour GROUP BY key"
+        }
+        Per::Team => {
+            "SELECT team, sum(cost_nanos) FROM usage WHERE route = ?1 AND ?2 <= hour GROUP BY team"
+        }
+        Per::User => {
+            "SELECT user, sum(cost_nanos) FROM usage WHERE route = ?1 AND ?2 <= hour GROUP BY user"
+        }
+        Per::Model => {
+            "SELECT model, sum(cost_nanos) FROM usage WHERE route = ?1 AND ?2 <= hour GROUP BY model"
+        }
+        Per::Tag => {
+            "SELECT tag, sum(cost_nanos) FROM tag_usage WHERE route = ?1 AND ?2 <= hour GROUP BY tag"
+        }
+        Per::Route => {
+            "SELECT '', sum(cost_nanos) FROM usage WHERE route = ?1 AND ?2 <= hour GROUP BY 1"
+        }
+    }
+}
+
+/// What somebody spent, by model.
+fn spent_by_query(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Key => {
+            "SELECT model, sum(cost_nanos) FROM usage WHERE key = ?1 AND ?2 <= hour GROUP BY model"
+        }
+        Kind::Team => {
+            "SELECT model, sum(cost_nanos) FROM usage WHERE team = ?1 AND team != '' AND ?2 <= hour GROUP BY model"
+        }
+        Kind::User => {
+            "SELECT model, sum(cost_nanos) FROM usage WHERE user = ?1 AND user != '' AND ?2 <= hour GROUP BY model"
+        }
+        Kind::Tag => {
+            "SELECT model, sum(cost_nanos) FROM tag_usage WHERE tag = ?1 AND ?2 <= hour GROUP BY model"
+        }
+    }
+}
 
 /// Milliseconds of an hour.
 const HOUR: i64 = 3_600_000;
@@ -181,27 +172,48 @@ impl Store {
 
     fn try_write(&mut self, entries: &[Entry], end: Position) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
-        let mut sums: HashMap<(i64, &str, &str, &str), Sum> = HashMap::new();
+        let mut sums: HashMap<Place<'_>, Sum> = HashMap::new();
+        let mut tag_sums: HashMap<(i64, &str, &str, &str), Sum> = HashMap::new();
         let mut write = transaction.prepare_cached(WRITE)?;
         for entry in entries {
             if write_one(&mut write, entry)? && entry.outcome != Outcome::Open {
                 let hour = entry.started_at.as_millisecond() / HOUR;
-                let place = (hour, &*entry.route, &*entry.key, &*entry.model);
+                let place = Place {
+                    hour,
+                    route: &entry.route,
+                    key: &entry.key,
+                    model: &entry.model,
+                    team: &entry.team,
+                    user: &entry.user,
+                };
                 sums.entry(place).or_default().add(entry);
+                for tag in &entry.tags {
+                    let place = (hour, &*entry.route, &**tag, &*entry.model);
+                    tag_sums.entry(place).or_default().add(entry);
+                }
             }
         }
         drop(write);
-        for ((hour, route, key, model), sum) in sums {
-            transaction.prepare_cached(ADD)?.execute(params![
+        for (place, sum) in sums {
+            add(&transaction, &place, &sum)?;
+        }
+        for ((hour, route, tag, model), sum) in tag_sums {
+            let Sum {
+                requests,
+                tokens,
+                cached,
+                cost,
+            } = sum;
+            transaction.prepare_cached(ADD_TAG)?.execute(params![
                 hour,
                 route,
-                key,
+                tag,
                 model,
-                integer(sum.requests),
-                integer(sum.tokens.prompt),
-                integer(sum.tokens.completion),
-                integer(sum.cached),
-                integer(sum.cost.nanos())
+                integer(requests),
+                integer(tokens.prompt),
+                integer(tokens.completion),
+                integer(cached),
+                integer(cost.nanos())
             ])?;
         }
         let place = [integer(end.segment), integer(end.offset)];
@@ -232,7 +244,7 @@ impl Store {
         rows.collect()
     }
 
-    /// What was spent of a route from the hour of `since` on, by key or together.
+    /// What was spent of a route from the hour of `since` on, by account.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -251,13 +263,61 @@ impl Store {
         per: Per,
         since: Timestamp,
     ) -> rusqlite::Result<HashMap<String, u64>> {
-        let mut statement = self.connection.prepare_cached(SPENT)?;
+        let mut statement = self.connection.prepare_cached(spent_query(per))?;
         let hour = since.as_millisecond() / HOUR;
-        let rows = statement.query_map(params![route, hour, per == Per::Key], |row| {
+        let rows = statement.query_map(params![route, hour], |row| {
             Ok((row.get(0)?, count(row.get(1)?)))
         })?;
         rows.collect()
     }
+
+    /// What somebody spent from the hour of `since` on, by model.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn spent_by(
+        &self,
+        kind: Kind,
+        id: &str,
+        since: Timestamp,
+    ) -> Result<HashMap<String, u64>, LedgerError> {
+        let query = || {
+            let mut statement = self.connection.prepare_cached(spent_by_query(kind))?;
+            let hour = since.as_millisecond() / HOUR;
+            let rows = statement.query_map(params![id, hour], |row| {
+                Ok((row.get(0)?, count(row.get(1)?)))
+            })?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
+        query().map_err(storage)
+    }
+}
+
+/// What totals are kept by.
+#[derive(PartialEq, Eq, Hash)]
+struct Place<'a> {
+    hour: i64,
+    route: &'a str,
+    key: &'a str,
+    model: &'a str,
+    team: &'a str,
+    user: &'a str,
+}
+
+fn add(connection: &Connection, place: &Place<'_>, sum: &Sum) -> rusqlite::Result<usize> {
+    connection.prepare_cached(ADD)?.execute(params![
+        place.hour,
+        place.route,
+        place.key,
+        place.model,
+        place.team,
+        place.user,
+        integer(sum.requests),
+        integer(sum.tokens.prompt),
+        integer(sum.tokens.completion),
+        integer(sum.cached),
+        integer(sum.cost.nanos())
+    ])
 }
 
 /// What some requests used.
@@ -286,6 +346,11 @@ impl Sum {
 
 /// Writes a row; whether that changed anything.
 fn write_one(write: &mut Statement<'_>, entry: &Entry) -> rusqlite::Result<bool> {
+    let tags = match entry.tags.is_empty() {
+        true => Cow::Borrowed("[]"),
+        // A list of texts serialises without fail.
+        false => Cow::Owned(serde_json::to_string(&entry.tags).unwrap_or_default()),
+    };
     let changed = write.execute(params![
         entry.id,
         entry.key,
@@ -305,6 +370,10 @@ fn write_one(write: &mut Statement<'_>, entry: &Entry) -> rusqlite::Result<bool>
         integer(entry.tokens.cached.unwrap_or(0)),
         integer(entry.cost.nanos()),
         entry.is_kept,
+        entry.team,
+        entry.user,
+        entry.end_user,
+        tags,
     ])?;
     Ok(0 < changed)
 }

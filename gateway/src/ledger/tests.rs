@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::{
     Entry, FILE, Journal, Ledger, LedgerError, Outcome, Position, Reader, Total, create_file,
-    disk::Disk, store::MIGRATIONS,
+    disk::Disk, migrations::MIGRATIONS,
 };
 use crate::{cost::Cost, provider::Tokens};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, ToSpan, Zoned, tz::TimeZone};
 use parking_lot::Mutex;
 
 /// How much there is, and when it comes back.
@@ -12,12 +12,20 @@ pub(crate) struct Capacity {
     renewal: Renewal,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Renewal {
+/// The wait for what never comes back.
+pub(super) const NEVER: Duration = Duration::MAX;
+
+/// When what was used comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Renewal {
     /// Evenly, all of it within this time.
     Even(Duration),
     /// All at once, at the multiples of this time since 1970.
     Window(Duration),
+    /// All at once, at the first of each month, UTC.
+    Month,
+    /// Never.
+    Never,
     /// When requests end.
     None,
 }
@@ -69,6 +77,22 @@ impl Capacity {
         }
     }
 
+    /// So many in each calendar month, UTC.
+    pub(super) const fn month(limit: u64) -> Self {
+        Self {
+            limit,
+            renewal: Renewal::Month,
+        }
+    }
+
+    /// So many for ever.
+    pub(super) const fn once(limit: u64) -> Self {
+        Self {
+            limit,
+            renewal: Renewal::Never,
+        }
+    }
+
     /// So many at once.
     pub(super) const fn at_once(limit: u64) -> Self {
         Self {
@@ -86,19 +110,24 @@ impl Capacity {
     pub(super) fn describe_window(self) -> String {
         match self.renewal {
             Renewal::Even(time) | Renewal::Window(time) => format!(" in {time:?}"),
+            Renewal::Month => " in a month".to_owned(),
+            Renewal::Never => " in all".to_owned(),
             Renewal::None => String::new(),
         }
     }
 
-    /// Whether it comes back in the same way, so that what was used counts on.
-    pub(super) fn is_renewed_as(self, other: Self) -> bool {
-        self.renewal == other.renewal
+    /// When it comes back.
+    pub(super) const fn renewal(self) -> Renewal {
+        self.renewal
     }
 
     /// When the window of this time began.
     pub(super) fn window_start(self, now: Timestamp) -> Option<Timestamp> {
-        let Renewal::Window(length) = self.renewal else {
-            return None;
+        let length = match self.renewal {
+            Renewal::Window(length) => length,
+            Renewal::Month => return Some(month_start(now)?.timestamp()),
+            Renewal::Never => return Some(Timestamp::UNIX_EPOCH),
+            Renewal::Even(_) | Renewal::None => return None,
         };
         let length = i64::try_from(length.as_millis()).unwrap_or(i64::MAX).max(1);
         let start = now.as_millisecond().div_euclid(length) * length;
@@ -113,7 +142,8 @@ impl Capacity {
                 let back = self.limit as f64 * passed / time.as_secs_f64();
                 state.used = (state.used - back).max(0.0);
             }
-            Renewal::Window(_) => {
+            Renewal::Never => {}
+            Renewal::Window(_) | Renewal::Month => {
                 if self.window_start(state.at) != self.window_start(now) {
                     state.used = 0.0;
                 }
@@ -136,6 +166,12 @@ impl Capacity {
                 let passed = Duration::from_secs_f64(seconds_between(start, now));
                 length.saturating_sub(passed)
             }
+            Renewal::Month => {
+                let next = month_start(now).and_then(|start| start.checked_add(1.month()).ok());
+                let next = next.map_or(now, |next| next.timestamp());
+                Duration::from_secs_f64(seconds_between(now, next))
+            }
+            Renewal::Never => NEVER,
             Renewal::None => Duration::from_secs(1),
         }
     }
@@ -196,6 +232,11 @@ impl Meter {
         capacity.decay(&mut state, now);
         state.reserved == 0 && state.used < 1.0
     }
+}
+
+fn month_start(now: Timestamp) -> Option<Zoned> {
+    let first = now.to_zoned(TimeZone::UTC).first_of_month().ok()?;
+    first.start_of_day().ok()
 }
 
 fn seconds_between(earlier: Timestamp, later: Timestamp) -> f64 {

@@ -11,28 +11,53 @@ use protocol::snapshot::Per;
 
 use super::{
     Resource,
-    meter::{Capacity, Meter},
+    meter::{Capacity, Meter, Renewal},
 };
+use crate::people::Kind;
 
 /// Meters of one limit from which on idle ones are forgotten.
 const METERS_KEPT: usize = 1024;
 
-/// What was spent of a route's budgets: by whom, since when. An empty account means all of the route's.
-pub(crate) type Spent = dyn Fn(&str, Per, Timestamp) -> HashMap<String, u64> + Send + Sync;
+/// What was spent of the budgets of this scope: by whom, since when. An empty account means all of it.
+pub(crate) type Spent = dyn Fn(&Scope, Per, Timestamp) -> HashMap<String, u64> + Send + Sync;
+
+/// Who has a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Scope {
+    /// The route `NAMESPACE/NAME`.
+    Route(String),
+    /// Somebody who is accountable.
+    Party {
+        /// What it is.
+        kind: Kind,
+        /// Which one.
+        id: String,
+        /// The models that count, a name or a pattern, if not all.
+        model: Option<String>,
+    },
+}
 
 /// The meters of all limits in use.
 pub(crate) struct Registry {
-    meters: Mutex<HashMap<Id, Weak<Meters>>>,
+    meters: Mutex<Known>,
     spent: Box<Spent>,
 }
 
-/// A limit: its route, its name, and what it limits.
+#[derive(Debug, Default)]
+struct Known {
+    by_id: HashMap<MeterId, Weak<Meters>>,
+    /// How many there may be before those that nobody uses are forgotten.
+    sweep_at: usize,
+}
+
+/// A limit: whose, its name, what it limits and when that comes back.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Id {
-    route: String,
-    name: String,
-    resource: Resource,
-    per: Per,
+pub(super) struct MeterId {
+    pub(super) scope: Arc<Scope>,
+    pub(super) name: String,
+    pub(super) resource: Resource,
+    pub(super) per: Per,
+    pub(super) renewal: Renewal,
 }
 
 /// The meters of one limit, by account.
@@ -63,40 +88,30 @@ impl Registry {
         }
     }
 
-    /// The meters of a limit: those that are there, as long as what is limited is the same.
-    pub(super) fn meters(
-        &self,
-        route: &str,
-        name: &str,
-        resource: Resource,
-        per: Per,
-        capacity: Capacity,
-    ) -> Arc<Meters> {
-        let id = Id {
-            route: route.to_owned(),
-            name: name.to_owned(),
-            resource,
-            per,
-        };
-        let mut meters = self.meters.lock();
-        meters.retain(|_, meters| 0 < meters.strong_count());
-        let known = meters.get(&id).and_then(Weak::upgrade);
-        if let Some(known) = known
-            && known.capacity.is_renewed_as(capacity)
-        {
-            return known;
+    /// The meters of a limit: those that are there, as long as what is limited comes back alike.
+    pub(super) fn meters(&self, id: MeterId, capacity: Capacity) -> Arc<Meters> {
+        let mut known = self.meters.lock();
+        if let Some(meters) = known.by_id.get(&id).and_then(Weak::upgrade) {
+            return meters;
+        }
+        if known.sweep_at <= known.by_id.len() {
+            known.by_id.retain(|_, meters| 0 < meters.strong_count());
+            known.sweep_at = 2 * known.by_id.len().max(METERS_KEPT);
         }
         let now = Timestamp::now();
-        let spent = capacity
-            .window_start(now)
-            .map(|start| (self.spent)(route, per, start))
+        let spent = match id.resource {
+            Resource::Cost => capacity.window_start(now),
+            Resource::Requests | Resource::Tokens | Resource::Concurrency => None,
+        };
+        let spent = spent
+            .map(|start| (self.spent)(&id.scope, id.per, start))
             .unwrap_or_default();
         let meter = |(account, amount)| (account, Arc::new(Meter::with(amount, now)));
         let made = Arc::new(Meters {
             by_account: Mutex::new(spent.into_iter().map(meter).collect()),
             capacity,
         });
-        meters.insert(id, Arc::downgrade(&made));
+        known.by_id.insert(id, Arc::downgrade(&made));
         made
     }
 }

@@ -3,17 +3,17 @@
 use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
-use protocol::snapshot::{Budget, Limit, Mode, Per, Rate};
+use protocol::{
+    allowance::{self, Allowance, Dollars, Window},
+    snapshot::{Budget, Limit, Mode, Per, Rate},
+};
 
 use super::{
-    Need, Reached, Registry, Reservation, Resource, Rule,
-    meter::{Capacity, Meter},
-    reserve, rules,
+    Asker, InvalidRules, Need, Reached, Registry, Reservation, Resource, Rule, Scope, allowed,
+    meter::{Capacity, Meter, NEVER},
+    rules,
 };
-use crate::{
-    authorize::{Caller, Unauthorized},
-    cost::Cost,
-};
+use crate::{cost::Cost, people::Kind};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -106,8 +106,9 @@ const NEED: Need = Need {
 };
 
 fn take(rules: &[Rule]) -> Result<Reservation, Reached> {
-    let caller = Caller::Nobody(Unauthorized::Missing);
-    reserve(rules, &caller, NEED, at(0), |_| {})
+    let mut reservation = Reservation::default();
+    reservation.take(rules, &Asker::default(), NEED, at(0), &mut |_| {})?;
+    Ok(reservation)
 }
 
 #[test]
@@ -146,25 +147,21 @@ fn a_limit_that_only_watches_refuses_nobody() {
         ..limit("watch", Per::Route, Mode::Shadow)
     };
     let rules = rules("r", &[watching], &[], &registry);
-    let caller = Caller::Nobody(Unauthorized::Missing);
     let mut over = Vec::new();
-    let held: Vec<Reservation> = (0..3)
-        .map(|_| {
-            reserve(&rules, &caller, NEED, at(0), |reached| {
-                over.push(reached.to_string());
-            })
-        })
-        .collect::<Result<_, _>>()
-        .unwrap();
-    assert_eq!(held.len(), 3);
+    let mut held = Reservation::default();
+    for _ in 0..3 {
+        let mut tell = |reached: &Reached| over.push(reached.to_string());
+        held.take(&rules, &Asker::default(), NEED, at(0), &mut tell)
+            .unwrap();
+    }
     let told = "The limit `watch` of this route is reached: 1 requests at once.";
     assert_eq!(over, [told, told]);
 }
 
 #[test]
 fn a_budget_begins_with_what_was_spent() {
-    let registry = Registry::new(Box::new(|route, per, _| {
-        assert_eq!((route, per), ("r", Per::Key));
+    let registry = Registry::new(Box::new(|scope, per, _| {
+        assert_eq!((scope, per), (&Scope::Route("r".to_owned()), Per::Key));
         HashMap::from([(String::new(), 95)])
     }));
     let budget = Budget {
@@ -175,11 +172,14 @@ fn a_budget_begins_with_what_was_spent() {
         mode: Mode::Enforce,
     };
     let rules = rules("r", &[], &[budget], &registry);
-    let caller = Caller::Nobody(Unauthorized::Missing);
     let now = Timestamp::now();
-    let mut alone = reserve(&rules, &caller, NEED, now, |_| {}).unwrap();
-    alone.settle(NEED, now);
-    let reached = reserve(&rules, &caller, NEED, now, |_| {}).unwrap_err();
+    let take = || {
+        let mut reservation = Reservation::default();
+        let taken = reservation.take(&rules, &Asker::default(), NEED, now, &mut |_| {});
+        taken.map(|()| reservation)
+    };
+    take().unwrap().settle(NEED, now);
+    let reached = take().unwrap_err();
     let fault = reached.fault();
     assert!(
         fault.message.contains("0.0000001 US dollars in 86400s"),
@@ -187,4 +187,131 @@ fn a_budget_begins_with_what_was_spent() {
         fault.message
     );
     assert!(fault.retry_after.is_some_and(|seconds| seconds <= 86_400));
+}
+
+#[test]
+fn a_month_begins_on_its_first_day_and_what_is_given_once_never_comes_back() {
+    let day = |text: &str| format!("{text}T00:00:00Z").parse::<Timestamp>().unwrap();
+    let month = Capacity::month(10);
+    let meter = Meter::with(10, day("2026-02-03"));
+    let wait = meter.reserve(month, 1, day("2026-02-27")).unwrap_err();
+    assert_eq!(wait, Duration::from_secs(2 * 86_400));
+    assert!(meter.reserve(month, 1, day("2026-03-01")).is_ok());
+    let once = Capacity::once(10);
+    let meter = Meter::with(10, day("2026-02-03"));
+    assert_eq!(meter.reserve(once, 1, day("2036-02-03")), Err(NEVER));
+    assert_eq!(once.window_start(at(0)), Some(Timestamp::UNIX_EPOCH));
+}
+
+#[test]
+fn requests_count_for_each_team_user_tag_and_model_alone() {
+    let registry = Registry::default();
+    let tags = ["t1".to_owned(), "t2".to_owned()];
+    let first = Asker {
+        key: "k",
+        team: "a",
+        user: "u",
+        tags: &tags,
+        model: "m",
+    };
+    let others = [
+        (Per::Key, Asker { key: "l", ..first }),
+        (Per::Team, Asker { team: "b", ..first }),
+        (Per::User, Asker { user: "", ..first }),
+        (
+            Per::Tag,
+            Asker {
+                tags: &tags[..0],
+                ..first
+            },
+        ),
+        (
+            Per::Model,
+            Asker {
+                model: "n",
+                ..first
+            },
+        ),
+    ];
+    for (per, other) in others {
+        let once = Limit {
+            concurrency: Some(1),
+            ..limit("once", per, Mode::Enforce)
+        };
+        let rules = rules("r", &[once], &[], &registry);
+        let mut held = Reservation::default();
+        let mut take = |asker: &Asker<'_>| held.take(&rules, asker, NEED, at(0), &mut |_| {});
+        assert!(take(&first).is_ok(), "{per:?}");
+        assert!(take(&first).is_err(), "{per:?}");
+        assert!(take(&other).is_ok(), "{per:?}");
+    }
+}
+
+#[test]
+fn an_allowance_counts_the_models_that_it_names_and_no_two_alike() {
+    let registry = Registry::default();
+    let budget = |model: Option<&str>, window: Option<Window>| allowance::Budget {
+        amount: Dollars::from_nanos(7),
+        window,
+        model: model.map(str::to_owned),
+        mode: Mode::Enforce,
+    };
+    let compile = |budgets: &[allowance::Budget]| {
+        let allowance = Allowance {
+            budgets: budgets.to_vec(),
+            ..Allowance::default()
+        };
+        allowed(Kind::Team, "eng", &allowance, &registry)
+    };
+    let rules = compile(&[
+        budget(Some("gpt-*"), None),
+        budget(None, Some(Window::Month)),
+    ])
+    .unwrap();
+    let take = |model: &str| {
+        let asker = Asker {
+            model,
+            ..Asker::default()
+        };
+        let mut held = Reservation::default();
+        held.take(&rules[..1], &asker, NEED, at(0), &mut |_| {})?;
+        held.settle(NEED, at(0));
+        Ok::<_, Reached>(())
+    };
+    assert!(take("gpt-4").is_ok());
+    let told = take("gpt-5").unwrap_err().fault().message;
+    let expected = "The limit `team-model-budget` of the team `eng` is reached: 0.000000007 US dollars in all. Ask for a higher one.";
+    assert_eq!(told, expected);
+    assert!(take("small").is_ok());
+    let twice = compile(&[budget(None, None), budget(None, None)]).unwrap_err();
+    let name = "team-budget".to_owned();
+    assert_eq!(twice, InvalidRules::Twice { name });
+    assert!(compile(&[budget(Some("a*b"), None)]).is_err());
+}
+
+#[test]
+fn a_request_that_moves_to_another_route_keeps_what_its_key_has_reserved() {
+    let registry = Registry::default();
+    let once = Limit {
+        concurrency: Some(1),
+        ..limit("once", Per::Route, Mode::Enforce)
+    };
+    let first = rules("r", std::slice::from_ref(&once), &[], &registry);
+    let second = rules("s", &[once], &[], &registry);
+    let allowance = Allowance {
+        limits: vec![allowance::Limit {
+            concurrency: Some(1),
+            ..allowance::Limit::default()
+        }],
+        ..Allowance::default()
+    };
+    let own = allowed(Kind::Key, "k", &allowance, &registry).unwrap();
+    let mut held = take(&first).unwrap();
+    held.take(&own, &Asker::default(), NEED, at(0), &mut |_| {})
+        .unwrap();
+    held.move_to(take(&second).unwrap());
+    assert!(take(&first).is_ok());
+    assert!(take(&second).is_err() && take(&own).is_err());
+    drop(held);
+    assert!(take(&second).is_ok() && take(&own).is_ok());
 }

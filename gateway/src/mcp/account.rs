@@ -9,9 +9,10 @@ use jiff::Timestamp;
 
 use super::{Context, Hub, directory::Seat, failure::Failure, message::Object};
 use crate::{
+    attribution::Attribution,
     call::Operation,
     ledger::{Entry, LedgerError, Outcome},
-    limits::{self, Need, Reached, Reservation},
+    limits::{Need, Reached, Reservation},
 };
 
 /// Characters of a tool's name in the ledger.
@@ -43,9 +44,21 @@ impl CallAccount {
     ) -> Result<Self, Reached> {
         let now = Timestamp::now();
         let hub = &context.hub;
-        let over = |reached: &Reached| hub.metrics.count_limit(&seat.route.id, reached);
         let need = Need::default();
-        let reservation = limits::reserve(&seat.route.rules, &context.caller, need, now, over)?;
+        let mut over = |reached: &Reached| hub.metrics.count_limit(&seat.route.id, reached);
+        let attribution = Attribution::default();
+        let asker = attribution.asker(&context.caller, tool);
+        let mut reservation = Reservation::default();
+        reservation.take(&seat.route.rules, &asker, need, now, &mut over)?;
+        let request = (&asker, need, now);
+        let parties = &hub.lasting.parties;
+        attribution.reserve(
+            &context.caller,
+            parties,
+            &mut reservation,
+            request,
+            &mut over,
+        )?;
         Ok(Self {
             hub: Arc::clone(hub),
             seat: seat.clone(),
@@ -57,6 +70,9 @@ impl CallAccount {
                 target: seat.server.name.clone(),
                 operation: Operation::ToolCall,
                 started_at: now,
+                team: asker.team.to_owned(),
+                user: asker.user.to_owned(),
+                tags: asker.tags.to_vec(),
                 ..Entry::default()
             },
             started: Instant::now(),

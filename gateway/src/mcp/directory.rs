@@ -167,7 +167,7 @@ impl Rule {
         let patterns = |patterns: &[String]| {
             let patterns = patterns.iter();
             patterns
-                .map(|pattern| Pattern::parse(pattern, route))
+                .map(|pattern| Pattern::parse(pattern).map_err(|invalid| invalid.of(route)))
                 .collect::<Result<Vec<_>, _>>()
         };
         Ok(Self {

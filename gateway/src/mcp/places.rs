@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
-use super::{Head, directory::Seat, empty};
+use super::{Head, directory::Seat, empty, refuse};
 use crate::{
     call::Surface,
     encode::{self, Body},
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Where the metadata of a protected resource lie (RFC 9728), before the resource's own path.
-pub(crate) const METADATA: &str = "/.well-known/oauth-protected-resource";
+pub(super) const METADATA: &str = "/.well-known/oauth-protected-resource";
 
 /// The servers behind a path.
 pub(super) fn seats(table: &Table, path: &str) -> Vec<Seat> {
@@ -117,17 +117,20 @@ pub(super) fn unauthorized(fault: &Fault, head: Head<'_>, issuers: &[String]) ->
     response
 }
 
-/// The metadata of the resource behind a path, if tokens are issued for it.
-pub(crate) fn metadata(table: &Table, head: Head<'_>) -> Option<Response<Body>> {
-    let path = head.uri.path().strip_prefix(METADATA)?;
+/// The metadata of the resource behind a path: where tokens for it are had.
+pub(super) fn metadata(table: &Table, head: Head<'_>) -> Response<Body> {
+    let path = head.uri.path().strip_prefix(METADATA).unwrap_or_default();
     let issuers = issuers(&seats(table, path));
-    let base = base_url(head).filter(|_| !issuers.is_empty())?;
+    let (Some(base), false) = (base_url(head), issuers.is_empty()) else {
+        let message = "No tokens are issued for this path.";
+        return refuse(StatusCode::NOT_FOUND, message);
+    };
     let body = json!({
         "resource": format!("{base}{path}"),
         "authorization_servers": issuers,
         "bearer_methods_supported": ["header"],
     });
-    Some(encode::json(StatusCode::OK, &body))
+    encode::json(StatusCode::OK, &body)
 }
 
 /// The URL by which the client knows the gateway.

@@ -25,11 +25,17 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    gateway::{Gateway, Limits},
+    admin::AdminKey,
+    gateway::{Gateway, Governance, Limits},
     ledger::{Ledger, disk::Disk},
+    people::People,
     server,
+    table::Lasting,
     upstream::{self, Upstream},
 };
+
+/// The key of the admin API.
+pub(super) const ADMIN_KEY: &str = "8c1f0a9be7d2463f95ab0c4de6f71823";
 
 /// A running gateway.
 pub(super) struct Harness {
@@ -65,7 +71,14 @@ impl Harness {
             body_bytes_max: 1 << 20,
             requests_max: 100,
         };
-        let gateway = Arc::new(Gateway::new(Arc::clone(&ledger), limits));
+        let lasting = Lasting::new(&ledger);
+        let people = People::open(folder.path(), true, Arc::clone(&lasting)).unwrap();
+        let governance = Governance {
+            lasting,
+            people: Arc::new(people),
+            admin: Some(AdminKey::parse(ADMIN_KEY).unwrap()),
+        };
+        let gateway = Arc::new(Gateway::new(Arc::clone(&ledger), governance, limits));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -128,6 +141,15 @@ impl Harness {
         collect(response).await
     }
 
+    /// Asks the admin API, with its key.
+    pub(super) async fn admin(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        collect(self.send(method, path, Some(ADMIN_KEY), &body).await).await
+    }
+
     pub(super) async fn stream(&self, path: &str, key: Option<&str>, body: &str) -> Stream {
         let response = self.send("POST", path, key, body).await;
         assert_eq!(response.status(), 200);
@@ -165,6 +187,25 @@ impl Harness {
     pub(super) async fn rows(&self) -> Vec<Row> {
         self.ledger.totals("").await.unwrap();
         rows_of(self.folder.path())
+    }
+
+    /// One row of the ledger, once everything that was written before this call is there.
+    pub(super) async fn query<T>(
+        &self,
+        query: &str,
+        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> T {
+        self.ledger.totals("").await.unwrap();
+        let connection = Connection::open(self.folder.path().join("ledger.sqlite")).unwrap();
+        connection.query_row(query, [], read).unwrap()
+    }
+
+    /// Whether a file of the data folder holds a text.
+    pub(super) fn holds_on_disk(&self, text: &str) -> bool {
+        std::fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .any(|bytes| memchr::memmem::find(&bytes, text.as_bytes()).is_some())
     }
 
     /// Fills the ledger's disk, or makes room again.
@@ -324,7 +365,7 @@ pub(super) fn key(name: &str) -> KeyEntry {
     KeyEntry {
         id: format!("ns/{name}"),
         hash: hash_key(&format!("qd-{name}")),
-        expires: None,
+        ..KeyEntry::default()
     }
 }
 

@@ -96,7 +96,7 @@ async fn models_are_listed_by_key() {
 #[tokio::test]
 async fn an_open_route_asks_for_no_key_and_the_upstream_never_sees_the_clients() {
     let model = ScriptedModel::start(vec!["x".into()]).await;
-    let credential = Some(SecretString::new("upstream-key".to_owned()));
+    let credential = Some(SecretString::new("upstream-key".to_owned()).into());
     let open = RouteEntry {
         access: Access::Open,
         ..route(

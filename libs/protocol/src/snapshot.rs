@@ -12,7 +12,14 @@ use sha2::{Digest, Sha256};
 pub use self::tools::{
     A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
 };
-use crate::{agent::Definition, key::hex, routing::Fallback, secret::SecretString};
+use crate::{
+    agent::Definition,
+    allowance::Allowance,
+    key::hex,
+    provider::{Api, Credential, Header, Provider},
+    routing::Fallback,
+    secret::SecretString,
+};
 
 /// The audience of the tokens that data planes show to the operator.
 pub const AUDIENCE: &str = "quarterdeck";
@@ -210,6 +217,14 @@ pub enum Per {
     Key,
     /// All of the route.
     Route,
+    /// Those of one team; those of keys without a team count together.
+    Team,
+    /// Those of one user; those of keys without a user count together.
+    User,
+    /// Those with one tag, for each tag of a request; those without tags count together.
+    Tag,
+    /// Those for one model name.
+    Model,
 }
 
 /// So many in a time.
@@ -279,9 +294,21 @@ pub struct Target {
     pub weight: u32,
     /// Order under [`Strategy::Failover`], lowest first.
     pub priority: u32,
-    /// The bearer token for the endpoints.
+    /// What the gateway shows to be let in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credential: Option<SecretString>,
+    pub credential: Option<Credential>,
+    /// Whose API the endpoints speak.
+    #[serde(default, skip_serializing_if = "Provider::is_default")]
+    pub provider: Provider,
+    /// The name of a vendor whose peculiarities are known ([`crate::vendor::find`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<String>,
+    /// What of OpenAI's and Anthropic's APIs the endpoints answer themselves; empty means all that the provider does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apis: Vec<Api>,
+    /// Headers that every request carries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<Header>,
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
@@ -353,7 +380,7 @@ pub enum Access {
 }
 
 /// A key, as its hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyEntry {
     /// `NAMESPACE/NAME` of the Secret; the ledger's account.
@@ -363,6 +390,18 @@ pub struct KeyEntry {
     /// RFC 3339 time after which it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+    /// The team that it is counted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// The user that it is counted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The tags that all its requests have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What it may use and spend.
+    #[serde(default, skip_serializing_if = "Allowance::is_empty")]
+    pub allowance: Allowance,
 }
 
 /// One agent.

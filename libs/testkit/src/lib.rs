@@ -1,7 +1,7 @@
-//! Builders and fakes for tests and benchmarks: a scripted model that speaks OpenAI's API, a tool server that
-//! speaks MCP, traffic for fleets of engines.
+//! Builders and fakes for tests and benchmarks: a scripted model that speaks OpenAI's API, traffic for fleets of engines.
 
 pub mod block_cache;
 pub mod scripted_model;
+pub mod scripted_provider;
 pub mod tool_server;
 pub mod traffic;

@@ -118,7 +118,7 @@ fn url(observed: &Observed<'_>, name: &str) -> Option<String> {
             let namespace = observed.model.namespace().unwrap_or_default();
             Some(format!("http://{name}.{namespace}.svc:{ENGINE_PORT}/v1"))
         }
-        ValidEngine::External { base_url, .. } => Some(base_url.clone()),
+        ValidEngine::External(engine) => Some(engine.base_url.clone()),
     }
 }
 
@@ -186,11 +186,9 @@ fn scaled_to_zero(judgement: Judgement, engines: &Engines<'_>) -> Judgement {
 
 fn accepted(observed: &Observed<'_>) -> Verdict {
     match (observed.valid, observed.refusal) {
-        (Err(invalid @ (InvalidModel::NoSource | InvalidModel::NoProvider)), _) => {
-            Verdict::stuck(Reason::Invalid, invalid.to_string())
-        }
-        (_, Some(refusal)) => refused(refusal),
+        (Ok(_) | Err(InvalidModel::Credential(_)), Some(refusal)) => refused(refusal),
         (Ok(_) | Err(InvalidModel::Credential(_)), None) => Verdict::holds(Reason::Accepted, ""),
+        (Err(invalid), _) => Verdict::stuck(Reason::Invalid, invalid.to_string()),
     }
 }
 
@@ -213,9 +211,7 @@ pub(crate) fn refused(refusal: &ExecuteError) -> Verdict {
 fn resolved(observed: &Observed<'_>) -> Verdict {
     match observed.valid {
         Err(InvalidModel::Credential(bad)) => Verdict::waits(bad.reason(), bad.to_string()),
-        Ok(_) | Err(InvalidModel::NoSource | InvalidModel::NoProvider) => {
-            Verdict::holds(Reason::ResolvedRefs, "")
-        }
+        Ok(_) | Err(_) => Verdict::holds(Reason::ResolvedRefs, ""),
     }
 }
 

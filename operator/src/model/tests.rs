@@ -1,5 +1,7 @@
 //! A Model's plans and statuses, without a client.
 
+mod external;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use crds::{Model, ModelStatus, condition};
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     build::{Children, build},
     status::{Observed, status},
-    validate::{InvalidModel, Secrets, ValidEngine, ValidModel, validate},
+    validate::{InvalidModel, Secrets, ValidModel, validate},
 };
 use crate::{context::Settings, executor::ExecuteError};
 
@@ -273,35 +275,6 @@ fn a_revision_changes_with_the_pod_and_not_with_the_count() {
     assert_eq!(one, children(&native(3)).revision);
     let other = model(&json!({"source": {"uri": "file:///other.gguf"}, "replicas": 1}));
     assert_ne!(one, children(&other).revision);
-}
-
-#[test]
-fn a_provider_has_no_children_and_needs_its_credential() {
-    let model = model(&json!({"engine": {"type": "External", "external": {
-        "baseURL": "https://llm.example/v1/", "credentialsRef": {"name": "llm", "key": "token"}}}}));
-    let secrets = |data: Option<&[(&str, &str)]>| -> Secrets {
-        let data = data.map(|data| {
-            data.iter()
-                .map(|(key, text)| ((*key).to_owned(), (*text).to_owned()))
-                .collect()
-        });
-        BTreeMap::from([("llm".to_owned(), data)])
-    };
-    let valid = validate(&model, &secrets(Some(&[("token", "t\n")]))).expect("valid");
-    assert!(build(&valid, &settings()).is_none());
-    let ValidEngine::External {
-        base_url,
-        model: name,
-        credential,
-    } = valid.engine
-    else {
-        panic!("not external")
-    };
-    assert_eq!((&*base_url, &*name), ("https://llm.example/v1", "smollm2"));
-    assert_eq!(credential.expect("a credential").expose(), "t");
-    let fault = |secrets: &Secrets| validate(&model, secrets).expect_err("a fault").to_string();
-    assert!(fault(&secrets(None)).contains("does not exist"));
-    assert!(fault(&secrets(Some(&[("other", "t")]))).contains("has no key `token`"));
 }
 
 #[test]

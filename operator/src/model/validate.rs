@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use protocol::{secret::SecretString, snapshot::content_hash};
 use thiserror::Error;
 
+use super::external::{ExternalEngine, external};
 use crate::{executor::owned_by, queue::Key};
 
 /// The key of a Secret with docker's config.json.
@@ -30,6 +31,20 @@ pub(crate) enum InvalidModel {
     NoSource,
     #[error("spec.engine.external is missing; an External engine needs a provider")]
     NoProvider,
+    #[error("spec.engine.external.{0} is missing; it says where the provider answers")]
+    NoPlace(&'static str),
+    #[error(
+        "spec.engine.external.baseURL is missing; neither the provider nor the vendor has one of its own for this API"
+    )]
+    NoAddress,
+    #[error(
+        "spec.engine.external.baseURL is `{0}`; no request may go to metadata services and link-local addresses"
+    )]
+    Address(String),
+    #[error(
+        "spec.engine.external.vendor is `{0}`, which is not known; write its address as baseURL"
+    )]
+    Vendor(String),
     #[error(transparent)]
     Credential(#[from] BadCredential),
 }
@@ -45,13 +60,17 @@ pub(crate) enum BadCredential {
         name: String,
         key: String,
     },
+    #[error(
+        "the key `{key}` of the Secret `{name}` is not the key file of a Google service account"
+    )]
+    Malformed { name: String, key: String },
 }
 
 impl BadCredential {
     pub(crate) const fn reason(&self) -> Reason {
         match self {
             Self::NoSecret { .. } => Reason::RefNotFound,
-            Self::NoKey { .. } => Reason::SecretKeyMissing,
+            Self::NoKey { .. } | Self::Malformed { .. } => Reason::SecretKeyMissing,
         }
     }
 }
@@ -70,11 +89,7 @@ pub(crate) struct ValidModel {
 #[derive(Debug, Clone)]
 pub(crate) enum ValidEngine {
     Native(Box<NativeEngine>),
-    External {
-        base_url: String,
-        model: String,
-        credential: Option<SecretString>,
-    },
+    External(Box<ExternalEngine>),
 }
 
 /// Our engine in Pods.
@@ -101,23 +116,12 @@ pub(crate) fn validate(model: &Model, secrets: &Secrets) -> Result<ValidModel, I
     let engine = match spec.engine.kind {
         EngineKind::Native => ValidEngine::Native(Box::new(native(model, secrets)?)),
         EngineKind::External => {
-            let external = spec
+            let wanted = spec
                 .engine
                 .external
                 .as_ref()
                 .ok_or(InvalidModel::NoProvider)?;
-            let path = "spec.engine.external.credentialsRef";
-            let reference = external.credentials_ref.as_ref();
-            ValidEngine::External {
-                base_url: external.base_url.trim_end_matches('/').to_owned(),
-                model: external
-                    .model
-                    .clone()
-                    .unwrap_or_else(|| served_name.clone()),
-                credential: reference
-                    .map(|reference| credential(reference, path, secrets))
-                    .transpose()?,
-            }
+            ValidEngine::External(Box::new(external(wanted, &served_name, secrets)?))
         }
     };
     Ok(ValidModel {

@@ -96,14 +96,25 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
 }
 
 fn target(backend: &ValidBackend) -> Target {
-    Target {
+    let own = Target {
         name: backend.name.clone(),
         model: backend.model.clone(),
         endpoints: backend.endpoints.clone(),
         weight: backend.weight,
         priority: backend.priority,
-        credential: backend.credential.clone(),
         prices: backend.prices,
+        ..Target::default()
+    };
+    match &backend.provider {
+        None => own,
+        Some(engine) => Target {
+            credential: engine.credential.clone(),
+            provider: engine.provider.clone(),
+            vendor: engine.vendor.clone(),
+            apis: engine.apis.clone(),
+            headers: engine.headers.clone(),
+            ..own
+        },
     }
 }
 

@@ -10,7 +10,6 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     routing::Fallback,
-    secret::SecretString,
     snapshot::{Access, Budget, Cache, Limit, Prices},
 };
 use thiserror::Error;
@@ -21,7 +20,7 @@ use super::{
     limits, resilience,
 };
 use crate::{
-    model::{self, ValidEngine},
+    model::{self, ExternalEngine, ValidEngine},
     quantities::duration,
     queue::Key,
 };
@@ -84,7 +83,8 @@ pub(super) struct ValidBackend {
     pub(super) endpoints: Vec<String>,
     pub(super) weight: u32,
     pub(super) priority: u32,
-    pub(super) credential: Option<SecretString>,
+    /// Who answers, if not our engine.
+    pub(super) provider: Option<Box<ExternalEngine>>,
     pub(super) prices: Option<Prices>,
 }
 
@@ -165,13 +165,13 @@ fn resolve(
         let message = format!("spec.targets.backends[{index}].modelRef names the Model `{name}`, which is not usable: {fault}");
         (Reason::RefNotFound, message)
     })?;
-    let (model, endpoints, credential) = match valid.engine {
+    let (model, endpoints, provider) = match valid.engine {
         ValidEngine::Native(_) => (valid.served_name, found.endpoints.clone(), None),
-        ValidEngine::External {
-            base_url,
-            model,
-            credential,
-        } => (model, vec![base_url], credential),
+        ValidEngine::External(engine) => (
+            engine.model.clone(),
+            vec![engine.base_url.clone()],
+            Some(engine),
+        ),
     };
     Ok(ValidBackend {
         name: backend.name.clone(),
@@ -179,7 +179,7 @@ fn resolve(
         endpoints,
         weight: backend.weight.unwrap_or(1),
         priority: backend.priority.unwrap_or(0),
-        credential,
+        provider,
         prices,
     })
 }

@@ -61,6 +61,7 @@ fn key_entry(secret: &Secret) -> Option<KeyEntry> {
         id: key_id(secret),
         hash,
         expires: field(KEY_EXPIRES_FIELD),
+        ..KeyEntry::default()
     })
 }
 

@@ -101,7 +101,7 @@ impl Surface {
         let key = KeyEntry {
             id: key.to_owned(),
             hash: String::new(),
-            expires: None,
+            ..KeyEntry::default()
         };
         let snapshot = GatewaySnapshot::new(Vec::<RouteEntry>::new(), vec![key]);
         self.snapshots.gateway.publish(&snapshot, BTreeMap::new())

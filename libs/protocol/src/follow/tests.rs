@@ -19,7 +19,7 @@ fn snapshot(id: &str) -> GatewaySnapshot {
     let key = KeyEntry {
         id: id.to_owned(),
         hash: String::new(),
-        expires: None,
+        ..KeyEntry::default()
     };
     GatewaySnapshot::new(Vec::new(), vec![key])
 }

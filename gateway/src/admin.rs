@@ -1,0 +1,84 @@
+//! The admin API: keys, teams, users, tags, what they spent and who changed them, for the holder of the admin key.
+
+mod key;
+mod request;
+mod resources;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use hyper::body::Body as HttpBody;
+use protocol::openai::ErrorKind;
+
+pub(crate) use self::key::AdminKey;
+use self::request::{Head, Request};
+use crate::{authorize::bearer, encode::Body, fault::Fault, gateway::Gateway, people::Edit};
+
+/// What all paths of this API begin with.
+const PREFIX: &str = "/admin/v1/";
+
+/// Whether a path belongs to the admin API.
+pub(crate) fn owns(path: &str) -> bool {
+    path.starts_with(PREFIX)
+}
+
+/// Answers one request of the admin API.
+///
+/// # Errors
+/// What the caller is told in place of an answer.
+pub(crate) async fn handle<B>(
+    gateway: &Gateway,
+    head: Head<'_>,
+    body: B,
+) -> Result<Response<Body>, Fault>
+where
+    B: HttpBody<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    authorize(gateway, head.2)?;
+    let request = Request::read(head, body).await?;
+    let below = request.path.strip_prefix(PREFIX).unwrap_or_default();
+    let segments = request::segments(below)?;
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    resources::answer(gateway, &request, &segments).await
+}
+
+/// Lets nobody pass but the holder of the admin key.
+fn authorize(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Fault> {
+    let Some(admin) = &gateway.admin else {
+        return Err(Fault::new(
+            ErrorKind::NotFound,
+            "This gateway has no admin API. Start it with --admin-key-file.",
+        ));
+    };
+    match bearer(headers) {
+        Some(token) if admin.opens(token) => Ok(()),
+        Some(_) => Err(Fault::new(
+            ErrorKind::PermissionDenied,
+            "This takes the admin key, and the one that was sent is another.",
+        )),
+        None => Err(Fault::new(
+            ErrorKind::InvalidApiKey,
+            "Send the admin key in the header `Authorization: Bearer ADMIN_KEY`.",
+        )),
+    }
+}
+
+/// Looks at what is kept and changes it, on a thread that may wait for the disk.
+///
+/// # Errors
+/// The work's, or the disk's.
+async fn edit<T: Send + 'static>(
+    gateway: &Gateway,
+    actor: &str,
+    work: impl FnOnce(&mut Edit<'_>) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let (people, actor) = (std::sync::Arc::clone(&gateway.people), actor.to_owned());
+    let done = tokio::task::spawn_blocking(move || people.edit(&actor, work)).await;
+    done.unwrap_or_else(|error| {
+        tracing::error!(%error, "a change of keys and teams broke off");
+        Err(Fault::new(
+            ErrorKind::Internal,
+            "The change broke off. Look whether it is there before you try again.",
+        ))
+    })
+}

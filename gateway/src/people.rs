@@ -1,0 +1,124 @@
+//! People: the keys, teams, users and tags that requests are counted for, declared or made at run time.
+//!
+//! Who is made at run time lies in SQLite in the data folder; a change is acknowledged when it is on disk, and counts
+//! from then on. Of keys only SHA-256 hashes are kept. Requests look at memory alone.
+
+mod edit;
+mod party;
+mod record;
+mod store;
+mod terms;
+
+use std::{collections::HashMap, fmt, path::Path, sync::Arc};
+
+use parking_lot::{Mutex, RwLock};
+use protocol::key::parse_hash;
+use serde::{Deserialize, Serialize};
+
+use self::{edit::Digest, party::Party, store::Store};
+pub(crate) use self::{
+    edit::Edit,
+    party::{InvalidAllowance, Parties},
+    record::{Record, Secret, Spec, check_grace, check_id, fresh_id, fresh_key},
+    store::{AuditRow, Filter},
+    terms::{Key, Said, Terms},
+};
+use crate::table::Lasting;
+
+/// The file in the data folder.
+const FILE: &str = "people.sqlite";
+
+/// Who was made at run time.
+#[derive(Debug, Default)]
+pub(crate) struct People {
+    /// The keys, by their SHA-256.
+    keys: RwLock<HashMap<Digest, Arc<Key>>>,
+    /// Teams, users and tags, so that they are not forgotten while nobody names them.
+    made: Mutex<HashMap<(Kind, String), Arc<Party>>>,
+    /// What is on disk; `None` for a gateway that keeps nobody.
+    store: Mutex<Option<Store>>,
+    lasting: Arc<Lasting>,
+}
+
+impl People {
+    /// Those of a data folder. Without `creates`, a folder without a file keeps nobody.
+    ///
+    /// # Errors
+    /// The file cannot be used, in words.
+    pub(crate) fn open(
+        data_dir: &Path,
+        creates: bool,
+        lasting: Arc<Lasting>,
+    ) -> Result<Self, String> {
+        let path = data_dir.join(FILE);
+        let people = Self {
+            lasting,
+            ..Self::default()
+        };
+        if !creates && !path.exists() {
+            return Ok(people);
+        }
+        let mut store = Store::open(&path).map_err(|error| error.to_string())?;
+        let read = |store: &mut Store| {
+            let transaction = store.transaction()?;
+            let all = Filter::default();
+            let mut records = Vec::new();
+            for kind in Kind::ALL {
+                records.extend(store::list(&transaction, kind, &all, usize::MAX)?);
+            }
+            Ok(records)
+        };
+        let records =
+            read(&mut store).map_err(|error: rusqlite::Error| format!("{FILE}: {error}"))?;
+        people
+            .learn_all(&records)
+            .map_err(|fault| format!("{FILE}: {}", fault.message))?;
+        *people.store.lock() = Some(store);
+        Ok(people)
+    }
+
+    /// The key with this SHA-256.
+    pub(crate) fn key(&self, digest: &Digest) -> Option<Arc<Key>> {
+        self.keys.read().get(digest).cloned()
+    }
+}
+
+/// The SHA-256 that hexadecimal digits tell.
+fn parse_digest(digits: &str) -> Option<Digest> {
+    parse_hash(&format!("sha256:{digits}"))
+}
+
+/// What somebody accountable is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// A key.
+    Key,
+    /// A team, which keys belong to.
+    Team,
+    /// A user, whom keys belong to.
+    User,
+    /// A tag of keys or requests.
+    Tag,
+}
+
+impl Kind {
+    /// All kinds.
+    pub(crate) const ALL: [Self; 4] = [Self::Key, Self::Team, Self::User, Self::Tag];
+
+    /// The word for one.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Team => "team",
+            Self::User => "user",
+            Self::Tag => "tag",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.word())
+    }
+}

@@ -1,0 +1,114 @@
+//! Targets: a place that answers requests, compiled with its replicas and its provider.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Uri};
+use protocol::{
+    address::{host_of, is_forbidden_host},
+    snapshot::{self, Affinity, Prices},
+};
+
+use super::{InvalidSnapshot, Lasting};
+use crate::{
+    endpoint::{Caches, Endpoint},
+    metrics::TargetSeries,
+    provider::Provider,
+};
+
+/// A place that answers requests.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Its name in the route.
+    pub(crate) name: String,
+    /// The model's name there.
+    pub(crate) model: String,
+    /// Its replicas.
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    /// What is known of their caches, if replicas are picked by it.
+    pub(crate) caches: Option<Caches>,
+    /// Its share of the traffic.
+    pub(crate) weight: u32,
+    /// Its place in the order of failover.
+    pub(crate) priority: u32,
+    /// Whose API its endpoints speak, and what lets the gateway in.
+    pub(crate) provider: Provider,
+    /// What its tokens cost.
+    pub(crate) prices: Prices,
+    /// `NAMESPACE/ROUTE/TARGET`, which the client is told.
+    pub(crate) shown: HeaderValue,
+    /// Its series in the metrics.
+    pub(crate) series: Arc<TargetSeries>,
+}
+
+impl Target {
+    /// The target of a route.
+    pub(super) fn compile(
+        route: &str,
+        target: &snapshot::Target,
+        affinity: Affinity,
+        lasting: &Lasting,
+    ) -> Result<Self, InvalidSnapshot> {
+        let endpoints = target
+            .endpoints
+            .iter()
+            .map(|url| endpoint(route, target, url, lasting));
+        let endpoints: Vec<Arc<Endpoint>> = endpoints.collect::<Result<_, _>>()?;
+        let provider = Provider::compile(target).map_err(|source| InvalidSnapshot::Provider {
+            route: route.to_owned(),
+            target: target.name.clone(),
+            source,
+        })?;
+        let name = format!("{route}/{}", target.name);
+        let caches = match affinity {
+            Affinity::Prefix if 1 < endpoints.len() => lasting.endpoints.caches(&name, &endpoints),
+            _ => None,
+        };
+        Ok(Self {
+            name: target.name.clone(),
+            model: target.model.clone(),
+            endpoints,
+            caches,
+            weight: target.weight,
+            priority: target.priority,
+            provider,
+            prices: target.prices.unwrap_or_default(),
+            // Names of resources and targets are letters, digits and hyphens.
+            shown: HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("")),
+            series: Arc::default(),
+        })
+    }
+}
+
+/// The endpoint at an address that requests may go to.
+fn endpoint(
+    route: &str,
+    target: &snapshot::Target,
+    url: &str,
+    lasting: &Lasting,
+) -> Result<Arc<Endpoint>, InvalidSnapshot> {
+    let invalid = || InvalidSnapshot::Url {
+        route: route.to_owned(),
+        target: target.name.clone(),
+        url: url.to_owned(),
+    };
+    if !is_http(url) {
+        return Err(invalid());
+    }
+    if host_of(url).is_none_or(is_forbidden_host) {
+        return Err(InvalidSnapshot::Forbidden {
+            route: route.to_owned(),
+            target: target.name.clone(),
+            url: url.to_owned(),
+        });
+    }
+    lasting.endpoints.get(url).ok_or_else(invalid)
+}
+
+/// Whether requests can be sent to a URL.
+pub(crate) fn is_http(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else {
+        return false;
+    };
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| !host.is_empty())
+}
