@@ -235,7 +235,7 @@ where
                 refuse(status.unwrap_or(StatusCode::BAD_REQUEST), &fault.message)
             }
         },
-        Method::GET => listen::get(context).await,
+        Method::GET => listen::get(context),
         Method::DELETE => end(&context),
         _ => {
             let message = "Use POST, GET or DELETE here.";
@@ -261,7 +261,7 @@ fn end(context: &Context) -> Response<Body> {
             hub.close(vec![session]);
             empty(StatusCode::NO_CONTENT)
         }
-        None => no_session(),
+        None => NoSession::Unknown.refuse(),
     }
 }
 
@@ -271,13 +271,10 @@ impl Context {
     }
 
     /// The session that the client names.
-    fn session(&self) -> Result<Arc<Session>, Response<Body>> {
-        let Some(id) = self.session_id() else {
-            let message = "There is no `Mcp-Session-Id` header. Send `initialize` first.";
-            return Err(refuse(StatusCode::BAD_REQUEST, message));
-        };
+    fn session(&self) -> Result<Arc<Session>, NoSession> {
+        let id = self.session_id().ok_or(NoSession::Unnamed)?;
         let session = self.hub.sessions.get(id, self.caller.account(), &self.path);
-        session.ok_or_else(no_session)
+        session.ok_or(NoSession::Unknown)
     }
 
     /// Whether a link's server is one that the caller may use here, and what its names begin with.
@@ -293,9 +290,28 @@ impl Context {
     }
 }
 
-fn no_session() -> Response<Body> {
-    let message = "The session does not exist or has ended. Send `initialize` again.";
-    refuse(StatusCode::NOT_FOUND, message)
+/// Why a request is of no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoSession {
+    /// It names none.
+    Unnamed,
+    /// It names one that does not exist, or not for this caller.
+    Unknown,
+}
+
+impl NoSession {
+    fn refuse(self) -> Response<Body> {
+        match self {
+            Self::Unnamed => {
+                let message = "There is no `Mcp-Session-Id` header. Send `initialize` first.";
+                refuse(StatusCode::BAD_REQUEST, message)
+            }
+            Self::Unknown => {
+                let message = "The session does not exist or has ended. Send `initialize` again.";
+                refuse(StatusCode::NOT_FOUND, message)
+            }
+        }
+    }
 }
 
 /// An error that answers no request in particular.

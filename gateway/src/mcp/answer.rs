@@ -7,7 +7,7 @@ use http::{HeaderValue, Response as HttpResponse, StatusCode, header};
 use serde_json::value::RawValue;
 
 use super::{
-    Context,
+    Context, NoSession,
     account::CallAccount,
     directory::Seat,
     empty,
@@ -69,7 +69,7 @@ pub(super) async fn post(context: Context, body: &Bytes) -> HttpResponse<Body> {
             Ok(None) if request.method == "initialize" => initialize(&context, &request),
             Ok(None) => match context.session() {
                 Ok(session) => respond(context, session, request).await,
-                Err(refusal) => refusal,
+                Err(none) => none.refuse(),
             },
         },
         Message::Notification { method, params } => match context.session() {
@@ -78,12 +78,12 @@ pub(super) async fn post(context: Context, body: &Bytes) -> HttpResponse<Body> {
                 empty(StatusCode::ACCEPTED)
             }
             // Today's revision has no notifications of clients that mean anything here.
-            Err(_) if context.session_id().is_none() => empty(StatusCode::ACCEPTED),
-            Err(refusal) => refusal,
+            Err(NoSession::Unnamed) => empty(StatusCode::ACCEPTED),
+            Err(none) => none.refuse(),
         },
         Message::Response(response) => match context.session() {
             Ok(session) => take_answer(&context, &session, response),
-            Err(refusal) => refusal,
+            Err(none) => none.refuse(),
         },
     }
 }
@@ -247,7 +247,7 @@ fn initialize(context: &Context, request: &Request) -> HttpResponse<Body> {
 async fn batch(context: &Context, text: &str) -> HttpResponse<Body> {
     let session = match context.session() {
         Ok(session) => session,
-        Err(refusal) => return refusal,
+        Err(none) => return none.refuse(),
     };
     let messages: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
     if !session.client.revision.has_batches() || messages.is_empty() || BATCH_MAX < messages.len() {
@@ -290,7 +290,7 @@ async fn batch(context: &Context, text: &str) -> HttpResponse<Body> {
 async fn respond(context: Context, session: Arc<Session>, request: Request) -> HttpResponse<Body> {
     let is_stateless = session.client.revision.is_stateless();
     if is_stateless && request.method == "subscriptions/listen" {
-        return listen::subscribe(context, session, request).await;
+        return listen::subscribe(context, session, &request);
     }
     match ask(&context, &session, &context.request_id, &request).await {
         Outcome::Streamed(relay) => relay.stream(),
@@ -356,7 +356,7 @@ async fn ask(
         "ping" => return answer(Ok("{}".to_owned())),
         "server/discover" => return answer(Ok(discovered())),
         "logging/setLevel" => {
-            set_log_level(context, session, params.clone());
+            set_log_level(context, session, params.as_deref());
             return answer(Ok("{}".to_owned()));
         }
         _ => {}
@@ -456,14 +456,14 @@ fn unknown(full: &str) -> String {
     format!("There is no `{shown}` here, or you do not have access to it.")
 }
 
-fn set_log_level(context: &Context, session: &Arc<Session>, params: Option<String>) {
-    session.client.log_level.lock().clone_from(&params);
+fn set_log_level(context: &Context, session: &Arc<Session>, params: Option<&str>) {
+    *session.client.log_level.lock() = params.map(str::to_owned);
     for link in session.links() {
         let is_wanted = link
             .if_open()
             .is_some_and(|opened| opened.can("logging") && !opened.revision.is_stateless());
         if is_wanted {
-            let (hub, params) = (Arc::clone(&context.hub), params.clone());
+            let (hub, params) = (Arc::clone(&context.hub), params.map(str::to_owned));
             context.hub.spawn(async move {
                 let ask = Ask {
                     method: "logging/setLevel".to_owned(),

@@ -85,14 +85,14 @@ struct Watch {
 }
 
 /// `GET`: the stream of a client with a session.
-pub(super) async fn get(context: Context) -> HttpResponse<Body> {
+pub(super) fn get(context: Context) -> HttpResponse<Body> {
     if context.session_id().is_none() {
         let message = "There is no stream without a session here.";
         return refuse(StatusCode::METHOD_NOT_ALLOWED, message);
     }
     let session = match context.session() {
         Ok(session) => session,
-        Err(refusal) => return refusal,
+        Err(none) => return none.refuse(),
     };
     let Some(hearing) = session.hear() else {
         let message = "Somebody listens to this session already.";
@@ -105,15 +105,15 @@ pub(super) async fn get(context: Context) -> HttpResponse<Body> {
 }
 
 /// `subscriptions/listen`: the stream of a client without sessions.
-pub(super) async fn subscribe(
+pub(super) fn subscribe(
     context: Context,
     session: Arc<Session>,
-    request: Request,
+    request: &Request,
 ) -> HttpResponse<Body> {
-    let Some((wanted, agreed)) = wanted(&context, &request) else {
+    let Some((wanted, agreed)) = wanted(&context, request) else {
         let message = "`notifications` is no filter.";
         let response = Response {
-            id: request.id,
+            id: request.id.clone(),
             outcome: Err(failure::error(INVALID_PARAMS, message)),
         };
         return whole(StatusCode::OK, response.encode());

@@ -245,8 +245,8 @@ mod tests {
     use super::{InvalidMessage, Message, Object, Request, Response};
 
     #[track_caller]
-    fn check(text: &str, expected: Result<Message, InvalidMessage>) {
-        assert_eq!(Message::parse(text), expected, "{text}");
+    fn check(text: &str, expected: &Result<Message, InvalidMessage>) {
+        assert_eq!(Message::parse(text), *expected, "{text}");
     }
 
     #[test]
@@ -266,33 +266,33 @@ mod tests {
         };
         check(
             r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#,
-            request("1", None),
+            &request("1", None),
         );
         check(
             r#" {"method":"m","params":{ "a" : 1.0 },"id":"x\"y","jsonrpc":"2.0"} "#,
-            request(r#""x\"y""#, Some(r#"{ "a" : 1.0 }"#)),
+            &request(r#""x\"y""#, Some(r#"{ "a" : 1.0 }"#)),
         );
         check(
             r#"{"jsonrpc":"2.0","method":"m"}"#,
-            Ok(Message::Notification {
+            &Ok(Message::Notification {
                 method: "m".to_owned(),
                 params: None,
             }),
         );
         check(
             r#"{"jsonrpc":"2.0","id":7,"result":{"a":1}}"#,
-            response("7", Ok(r#"{"a":1}"#)),
+            &response("7", Ok(r#"{"a":1}"#)),
         );
         check(
             r#"{"jsonrpc":"2.0","id":null,"error":{"code":1}}"#,
-            response("null", Err(r#"{"code":1}"#)),
+            &response("null", Err(r#"{"code":1}"#)),
         );
     }
 
     #[test]
     fn what_is_no_message_is_refused() {
         for text in ["", "{", "nonsense", r#"{"jsonrpc":"2.0",}"#] {
-            check(text, Err(InvalidMessage::Syntax));
+            check(text, &Err(InvalidMessage::Syntax));
         }
         for text in [
             "[]",
@@ -308,7 +308,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1}"#,
             r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"m"}"#,
         ] {
-            check(text, Err(InvalidMessage::Shape));
+            check(text, &Err(InvalidMessage::Shape));
         }
     }
 

@@ -60,7 +60,7 @@ struct Turn {
 #[derive(Debug)]
 pub(super) struct Relay {
     turn: Turn,
-    events: Events,
+    events: Box<Events>,
     deadline: Instant,
     permit: Option<OwnedSemaphorePermit>,
 }

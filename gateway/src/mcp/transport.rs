@@ -47,7 +47,7 @@ pub(super) enum Answer {
     /// The text of one message, or of a refusal in the protocol's form.
     Whole(String),
     /// Messages as they come.
-    Events(Events),
+    Events(Box<Events>),
 }
 
 /// An answer with its headers.
@@ -109,13 +109,13 @@ pub(super) async fn exchange(
     let is_stream = is_of(response.headers(), protocol::sse::CONTENT_TYPE);
     let (head, body) = response.into_parts();
     let answer = match (is_success, head.status) {
-        (true, _) if is_stream => Answer::Events(Events {
+        (true, _) if is_stream => Answer::Events(Box::new(Events {
             body,
             parser: Parser::new(MESSAGE_BYTES_MAX),
             ready: VecDeque::new(),
             silence_max,
             heard: Instant::now(),
-        }),
+        })),
         (true, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) => Answer::Empty,
         (true, _) if is_json => Answer::Whole(read(body, MESSAGE_BYTES_MAX, silence_max).await?),
         (true, _) => Answer::Empty,

@@ -138,6 +138,15 @@ async fn whatever_a_server_answers_the_client_gets_an_error_in_the_protocol() {
         );
         assert!(!answer.to_string().contains("secret"));
     }
+}
+
+#[tokio::test]
+async fn a_server_s_own_error_is_passed_on_and_entries_that_are_none_are_left_out() {
+    let upstream = tool_server(Revision::Sessions, false).await;
+    let harness = gateway(&upstream).await;
+    let client = Client::open(&harness, "/mcp", "qd-a").await;
+    client.ask("tools/list", &json!({})).await;
+    let json = "application/json";
     let refusal = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"own words"}}"#;
     upstream.answer_once(400, json, refusal);
     let answer = client.ask("tools/call", &json!({"name": "one_echo"})).await;

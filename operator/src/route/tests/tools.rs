@@ -132,3 +132,28 @@ fn metadata_services_are_no_tool_servers_agents_or_token_endpoints() {
         "spec.a2a.agents[0].url",
     );
 }
+
+#[test]
+fn the_example_in_the_documentation_is_valid() {
+    let page = include_str!("../../../../docs/concepts/gateway-mcp.md");
+    let (_, rest) = page.split_once("```yaml\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let route: crds::Route = serde_norway::from_str(example).expect("a route");
+    let secret = |data: &[(&str, &str)]| {
+        let data = data
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Some(data.collect())
+    };
+    let secrets = BTreeMap::from([
+        ("tickets".to_owned(), secret(&[("token", "t")])),
+        (
+            "search-client".to_owned(),
+            secret(&[("client-id", "i"), ("client-secret", "c")]),
+        ),
+    ]);
+    let world = World { secrets, ..world() };
+    let valid = validate(&route, &world).expect("valid");
+    assert_eq!(valid.unresolved, []);
+    assert_eq!(build(&valid).len(), 1);
+}
