@@ -12,6 +12,7 @@ mod recorder;
 mod store;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Weak},
     time::{Duration, Instant},
@@ -30,6 +31,9 @@ use self::{
 };
 pub(crate) use self::{flight::Lead, recorder::Recorder};
 use crate::{authorize::Caller, decode::Decoded, provider::Tokens};
+
+/// Headers of clients that providers are told of and answer by.
+const BETAS: [&str; 3] = ["anthropic-beta", "anthropic-version", "openai-beta"];
 
 /// Bytes that all caches of a gateway keep together.
 const BYTES_MAX: u64 = 1 << 30;
@@ -139,6 +143,21 @@ impl Registry {
     }
 }
 
+/// The scope of requests with the same headers among those that providers are told of and answer by.
+fn with_betas<'a>(scope: &'a str, headers: &HeaderMap) -> Cow<'a, str> {
+    let mut scope = Cow::Borrowed(scope);
+    for name in BETAS {
+        for value in headers.get_all(name) {
+            let scope = scope.to_mut();
+            scope.push('\n');
+            scope.push_str(name);
+            // A value that is no text is not sent by anybody whom a cache could help.
+            scope.push_str(value.to_str().unwrap_or_default());
+        }
+    }
+    scope
+}
+
 impl Cache {
     /// Looks for an answer, and waits until `until` for the one of an equal request that is on its way.
     pub(crate) async fn find(
@@ -156,7 +175,7 @@ impl Cache {
             // Tags and models say nothing of who may see an answer.
             Per::Key | Per::Tag | Per::Model => caller.account(),
         };
-        let Some(key) = key(decoded, scope) else {
+        let Some(key) = key(decoded, &with_betas(scope, headers)) else {
             return Found::Bypass;
         };
         let form = match decoded.fields.stream {

@@ -102,6 +102,7 @@ pub(crate) fn refusal(refusal: Refusal, surface: Surface) -> Response<Body> {
         status,
         content_type,
         retry_after,
+        retry_in: _,
         body,
     } = error;
     let parsed = serde_json::from_slice::<Value>(&body).ok();
@@ -151,6 +152,7 @@ mod tests {
                 status: StatusCode::from_u16(status).unwrap(),
                 content_type: HeaderValue::from_static("application/json"),
                 retry_after: Some(HeaderValue::from_static("7")),
+                retry_in: None,
                 body: Bytes::from_static(body.as_bytes()),
             }),
             Surface::OpenAi,

@@ -16,6 +16,7 @@ use http::Uri;
 use parking_lot::Mutex;
 
 use self::health::Health;
+pub(crate) use self::health::{Aside, Standing};
 use crate::{
     call::Operation,
     prefix::{ENTRIES_DEFAULT, Picker, Seat},
@@ -87,9 +88,14 @@ impl Endpoint {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// How it stands.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        self.health.lock().standing(now)
+    }
+
     /// Whether a request may be sent now.
     pub(crate) fn is_usable(&self, now: Instant) -> bool {
-        self.health.lock().is_usable(now)
+        self.standing(now) == Standing::Usable
     }
 
     /// Begins a request; one that finds the endpoint ejected is its probe.
@@ -102,8 +108,13 @@ impl Endpoint {
     }
 
     /// Notes that the endpoint answered.
-    pub(crate) fn note_success(&self) {
-        self.health.lock().succeed();
+    pub(crate) fn note_success(&self, now: Instant) {
+        self.health.lock().succeed(now);
+    }
+
+    /// Sets it aside until then: it is alive, but takes no requests.
+    pub(crate) fn set_aside(&self, until: Instant, why: Aside) {
+        self.health.lock().set_aside(until, why);
     }
 
     /// Notes that the endpoint did not answer; whether that ejects it.
@@ -141,25 +152,51 @@ impl Caches {
     }
 }
 
-/// All endpoints that any table in use names, by URL, and the retry budgets of all routes.
+/// The SHA-256 of a credential.
+pub(crate) type Digest = [u8; 32];
+
+/// What makes an endpoint: one server has a health of its own for each model and each credential.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    url: String,
+    model: String,
+    credential: Option<Digest>,
+}
+
+/// All endpoints that any table in use names, and the retry budgets of all routes.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
-    by_url: Mutex<HashMap<String, Weak<Endpoint>>>,
+    known: Mutex<HashMap<Identity, Weak<Endpoint>>>,
     budgets: Mutex<HashMap<String, Weak<Budget>>>,
     pickers: Mutex<HashMap<String, Weak<Picker>>>,
 }
 
 impl Endpoints {
-    /// The endpoint of this URL; `None` if no request can be sent there.
-    pub(crate) fn get(&self, url: &str) -> Option<Arc<Endpoint>> {
-        let mut by_url = self.by_url.lock();
-        by_url.retain(|_, endpoint| 0 < endpoint.strong_count());
-        if let Some(endpoint) = by_url.get(url).and_then(Weak::upgrade) {
+    /// The endpoint of this URL for a model and a credential; `None` if no request can be sent there.
+    pub(crate) fn get(
+        &self,
+        url: &str,
+        model: &str,
+        credential: Option<Digest>,
+    ) -> Option<Arc<Endpoint>> {
+        let identity = Identity {
+            url: url.to_owned(),
+            model: model.to_owned(),
+            credential,
+        };
+        let mut known = self.known.lock();
+        if let Some(endpoint) = known.get(&identity).and_then(Weak::upgrade) {
             return Some(endpoint);
         }
         let endpoint = Arc::new(Endpoint::new(url)?);
-        by_url.insert(url.to_owned(), Arc::downgrade(&endpoint));
+        known.insert(identity, Arc::downgrade(&endpoint));
         Some(endpoint)
+    }
+
+    /// Forgets the endpoints that no table names any more.
+    pub(crate) fn sweep(&self) {
+        let mut known = self.known.lock();
+        known.retain(|_, endpoint| 0 < endpoint.strong_count());
     }
 
     /// What is known of the caches of a target's replicas; `None` if there are too many of them.

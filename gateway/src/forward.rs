@@ -3,7 +3,9 @@
 mod attempt;
 mod candidates;
 mod failure;
+mod opening;
 mod recognise;
+mod retry_after;
 
 use std::{
     sync::Arc,
@@ -20,9 +22,21 @@ use tracing::{debug, warn};
 pub(crate) use self::failure::UpstreamError;
 use self::{candidates::Candidates, failure::Failure};
 use crate::{
-    call::Call, decode::Decoded, endpoint::Lease, fault::Fault, metrics::Metrics,
-    prefix::Prediction, provider::Unsendable, retry, table::Route, upstream::Upstream,
+    call::Call,
+    decode::Decoded,
+    endpoint::{Aside, Endpoint, Lease, Standing},
+    fault::Fault,
+    metrics::Metrics,
+    prefix::Prediction,
+    provider::{Tokens, Unsendable},
+    retry,
+    table::Route,
+    upstream::Upstream,
+    wire::Translation,
 };
+
+/// How long an endpoint is left out that refused the gateway's credential.
+const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(30);
 
 /// What one request is forwarded with.
 #[derive(Debug, Clone, Copy)]
@@ -63,16 +77,11 @@ pub(crate) enum Answer {
         content_type: HeaderValue,
         /// The body.
         body: Bytes,
+        /// What it used, if a translation has counted it already.
+        tokens: Option<Tokens>,
     },
     /// The beginning of a stream.
-    Stream {
-        /// The bytes that came first.
-        first: Bytes,
-        /// The rest.
-        rest: Incoming,
-        /// The place at the endpoint, held until the stream ends.
-        lease: Lease,
-    },
+    Stream(Begun),
     /// The beginning of sounds, which are played as they come.
     Raw {
         /// The content type.
@@ -84,6 +93,19 @@ pub(crate) enum Answer {
         /// The place at the endpoint, held until the answer ends.
         lease: Lease,
     },
+}
+
+/// A stream that has begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// The bytes that came first, in the client's API.
+    pub(crate) first: Bytes,
+    /// The rest.
+    pub(crate) rest: Incoming,
+    /// What the rest is translated by, if the upstream speaks another API than the client.
+    pub(crate) translation: Option<Box<Translation>>,
+    /// The place at the endpoint, held until the stream ends.
+    pub(crate) lease: Lease,
 }
 
 /// How a request ended that got no answer.
@@ -157,7 +179,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         };
         match outcome {
             Ok(answer) => {
-                candidate.endpoint.note_success();
+                candidate.endpoint.note_success(Instant::now());
                 return Ok(Answered {
                     target: candidate.target,
                     answer,
@@ -181,12 +203,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
     Err(refuse(route, last))
 }
 
-fn note(
-    forward: &Forward<'_>,
-    target: usize,
-    endpoint: &Arc<crate::endpoint::Endpoint>,
-    failure: &Failure,
-) {
+fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {
     if matches!(failure, Failure::Unsendable(_)) {
         // Nobody was asked: that says nothing of the endpoint.
         return;
@@ -227,18 +244,67 @@ fn note(
             error,
             "an upstream refused"
         );
-        endpoint.note_success();
+        endpoint.note_success(Instant::now());
+        set_aside(forward, endpoint, failure);
+    }
+}
+
+/// Leaves out an endpoint that said that it takes no requests for now, or none of ours.
+fn set_aside(forward: &Forward<'_>, endpoint: &Endpoint, failure: &Failure) {
+    let Failure::Status(error) = failure else {
+        return;
+    };
+    let (wait, why) = match (failure.class(), error.retry_in) {
+        (Some(FailureClass::RateLimit), Some(wait)) => (wait, Aside::RateLimit),
+        (Some(FailureClass::Error), _) if error.is_unauthorized() => {
+            (UNAUTHORIZED_PAUSE, Aside::Unauthorized)
+        }
+        _ => return,
+    };
+    let (route, upstream) = (&forward.route.id, endpoint.url());
+    warn!(
+        route,
+        upstream,
+        ?why,
+        ?wait,
+        "an upstream is set aside, as it says"
+    );
+    endpoint.set_aside(Instant::now() + wait, why);
+    forward.metrics.routing.count_aside(route, why);
+}
+
+/// What is told when there was nobody to ask.
+fn nobody(route: &Route, now: Instant) -> Failed {
+    let endpoints = route.targets.iter().flat_map(|target| &target.endpoints);
+    let waits = endpoints.filter_map(|endpoint| match endpoint.standing(now) {
+        Standing::RateLimited { until } => Some(until.saturating_duration_since(now)),
+        _ => None,
+    });
+    let (class, fault) = match waits.min() {
+        Some(wait) => {
+            let message = "The servers of this model take no more requests for now.";
+            let fault = Fault {
+                retry_after: Some(wait.as_secs_f64().ceil().max(1.0) as u64),
+                ..Fault::new(ErrorKind::RateLimited, message)
+            };
+            (FailureClass::RateLimit, fault)
+        }
+        None => {
+            let message = "No replica of this model is ready. Try again later.";
+            let fault = Fault::new(ErrorKind::Unavailable, message);
+            (FailureClass::ColdStart, fault)
+        }
+    };
+    Failed {
+        target: None,
+        class: Some(class),
+        refusal: Refusal::Fault(fault),
     }
 }
 
 fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
     let Some((target, failure)) = last else {
-        let message = "No replica of this model is ready. Try again later.";
-        return Failed {
-            target: None,
-            class: Some(FailureClass::ColdStart),
-            refusal: Refusal::Fault(Fault::new(ErrorKind::Unavailable, message)),
-        };
+        return nobody(route, Instant::now());
     };
     let class = failure.class();
     let name = &route.targets[target].name;
@@ -262,11 +328,12 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             let message = format!("The target `{name}` refused the gateway's credential.");
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
-        Failure::Status(error) => Refusal::Upstream(error),
+        Failure::Status(error) => Refusal::Upstream(*error),
         Failure::Unsendable(Unsendable::Unspoken) => {
             let message = format!("The target `{name}` has no API that could answer this.");
             Refusal::Fault(Fault::new(ErrorKind::InvalidRequest, message))
         }
+        Failure::Unsendable(Unsendable::Untranslatable(fault)) => Refusal::Fault(fault),
     };
     Failed {
         target: Some(target),

@@ -3,7 +3,7 @@
 mod answer;
 mod passage;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -128,9 +128,24 @@ impl Gateway {
         self.table.read().is_some()
     }
 
+    /// Whether nothing of any request is left.
+    #[cfg(test)]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let Ok(table) = self.table() else {
+            return true;
+        };
+        let targets = table.routes.iter().flat_map(|route| &route.targets);
+        let mut endpoints = targets.flat_map(|target| &target.endpoints);
+        let places = self.permits.available_permits();
+        places == self.limits.requests_max && endpoints.all(|endpoint| endpoint.in_flight() == 0)
+    }
+
     /// The text that Prometheus reads.
     pub(crate) fn render_metrics(&self) -> String {
         self.metrics.set_ledger(self.ledger.is_healthy());
+        if let Some(table) = &*self.table.read() {
+            self.metrics.routing.set_endpoints(table, Instant::now());
+        }
         self.metrics.render()
     }
 

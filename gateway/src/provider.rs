@@ -12,6 +12,7 @@ mod way;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use protocol::{
+    openai::ErrorKind,
     provider::{self as wanted, Api, Credential},
     snapshot::Target,
     vendor::{self, Quirks, Vendor},
@@ -25,6 +26,8 @@ use crate::{
     call::{Call, Operation, Surface},
     decode::Decoded,
     endpoint::Endpoint,
+    fault::Fault,
+    wire::{self, Exchange},
 };
 
 /// A target's provider.
@@ -56,11 +59,22 @@ struct Ask<'a> {
     model: &'a str,
 }
 
+/// A request on its way out.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// The body.
+    pub(crate) body: Bytes,
+    /// What has to be translated back; `None` if the upstream speaks the client's API.
+    pub(crate) exchange: Option<Box<Exchange>>,
+}
+
 /// Why a request cannot be sent to a target.
 #[derive(Debug)]
 pub(crate) enum Unsendable {
-    /// The target has no API for it; another one may.
+    /// The target answers nothing that this could be translated to; another one may.
     Unspoken,
+    /// The target's API has no words for it.
+    Untranslatable(Fault),
 }
 
 /// What is wrong with a provider.
@@ -137,14 +151,38 @@ impl Provider {
         call: &Call,
         decoded: &Decoded,
         model: &str,
-    ) -> Result<Bytes, Unsendable> {
-        match self.ways[call.operation as usize] {
+    ) -> Result<Outgoing, Unsendable> {
+        let (client, upstream) = match self.ways[call.operation as usize] {
             Way::Native => {
                 let body = openai::encode_request(decoded, model);
-                Ok(self.apply_quirks(body))
+                return Ok(Outgoing {
+                    body: self.apply_quirks(body),
+                    exchange: None,
+                });
             }
-            Way::Unspoken => Err(Unsendable::Unspoken),
-        }
+            Way::Translated { client, upstream } => (client, upstream),
+            Way::Unspoken => return Err(Unsendable::Unspoken),
+        };
+        let exchange = Exchange {
+            client,
+            upstream,
+            model: decoded.fields.model.clone(),
+            upstream_model: model.to_owned(),
+            stream: decoded.fields.stream,
+            request_id: call.id.clone(),
+            created: call.started_at.as_second(),
+        };
+        let body = wire::translate_request(&exchange, &decoded.body).map_err(|invalid| {
+            let fault = Fault::new(
+                ErrorKind::InvalidRequest,
+                format!("The request cannot be put into the words of the model's API: {invalid}."),
+            );
+            Unsendable::Untranslatable(fault)
+        })?;
+        Ok(Outgoing {
+            body: self.apply_quirks(body),
+            exchange: Some(Box::new(exchange)),
+        })
     }
 
     fn apply_quirks(&self, body: Bytes) -> Bytes {
@@ -190,6 +228,14 @@ impl Provider {
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }
+    }
+}
+
+impl Outgoing {
+    /// What the upstream is asked for, in its API.
+    pub(crate) fn operation(&self, call: &Call) -> Operation {
+        let exchange = self.exchange.as_ref();
+        exchange.map_or(call.operation, |exchange| way::asked(exchange.upstream))
     }
 }
 

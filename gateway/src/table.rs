@@ -210,6 +210,7 @@ impl Table {
             .iter()
             .map(|route| compile_route(route, lasting).map(Arc::new));
         let routes: Vec<Arc<Route>> = routes.collect::<Result<_, _>>()?;
+        lasting.endpoints.sweep();
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut patterned = Vec::new();
         for (place, route) in routes.iter().enumerate() {

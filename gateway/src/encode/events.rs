@@ -1,5 +1,7 @@
 //! Cuts a stream into events without changing a byte, counts what they say, and leaves out what nobody asked for.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 use protocol::sse::InvalidStream;
@@ -118,24 +120,10 @@ impl Events {
 
     /// Reads an event; whether the client sees it.
     fn read(&mut self, event: &[u8]) -> bool {
-        let mut data = event.split(|byte| *byte == b'\n').filter_map(data_of);
-        let Some(first) = data.next() else {
+        let Some(data) = data_in(event) else {
             return true;
         };
-        let joined;
-        let data = match data.next() {
-            None => first,
-            Some(second) => {
-                let mut whole = first.to_vec();
-                for line in std::iter::once(second).chain(data) {
-                    whole.push(b'\n');
-                    whole.extend_from_slice(line);
-                }
-                joined = whole;
-                &joined
-            }
-        };
-        let facts = openai::decode_event(data, self.operation);
+        let facts = openai::decode_event(&data, self.operation);
         self.tally.is_done |= facts.is_done;
         self.tally.may_end |= facts.may_end;
         self.tally.is_error |= facts.is_error;
@@ -162,6 +150,21 @@ fn end_of_event(bytes: &[u8], searched: usize) -> (Option<usize>, usize) {
         }
     }
     (None, bytes.len())
+}
+
+/// The data of an event; `None` for comments.
+fn data_in(event: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut lines = event.split(|byte| *byte == b'\n').filter_map(data_of);
+    let first = lines.next()?;
+    let Some(second) = lines.next() else {
+        return Some(Cow::Borrowed(first));
+    };
+    let mut whole = first.to_vec();
+    for line in std::iter::once(second).chain(lines) {
+        whole.push(b'\n');
+        whole.extend_from_slice(line);
+    }
+    Some(Cow::Owned(whole))
 }
 
 /// The data of a `data:` line.

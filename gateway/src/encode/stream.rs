@@ -1,6 +1,7 @@
 //! Passes a stream on as it comes; what goes wrong after the first bytes becomes an honest error event.
 
 use std::{
+    fmt::Display,
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use protocol::{
     openai::ErrorKind,
     sse::{self, Event},
@@ -23,19 +24,15 @@ use crate::{
     account::{Accounting, Ending},
     cache::Recorder,
     call::{Operation, Surface},
-    endpoint::Lease,
     fault::Fault,
+    forward::Begun,
 };
 
 /// A stream on its way through; dropping it cancels the upstream and accounts for what was seen.
 #[derive(Debug)]
 pub(crate) struct Streaming {
-    /// The bytes that came first.
-    pub(crate) first: Bytes,
-    /// The rest.
-    pub(crate) rest: Incoming,
-    /// The place at the endpoint.
-    pub(crate) lease: Lease,
+    /// What the upstream sends.
+    pub(crate) begun: Begun,
     /// The account of the request.
     pub(crate) accounting: Accounting,
     /// Records the stream for requests that ask for the same.
@@ -158,23 +155,36 @@ async fn step(mut state: State) -> Option<(Bytes, State)> {
 
 /// Reads on; `None` at the upstream's end.
 async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
-    let data = if state.streaming.first.is_empty() {
-        let Some(frame) = frame(state).await? else {
-            return Ok(None);
-        };
-        state.heard = Instant::now();
-        frame.into_data().unwrap_or_default()
+    let data = if state.streaming.begun.first.is_empty() {
+        match frame(state).await? {
+            Some(frame) => {
+                state.heard = Instant::now();
+                let data = frame.into_data().unwrap_or_default();
+                match &mut state.streaming.begun.translation {
+                    None => data,
+                    Some(translation) => translation.push(&data).map_err(unreadable)?,
+                }
+            }
+            None => match state.streaming.begun.translation.take() {
+                None => return Ok(None),
+                Some(mut translation) => translation.finish().map_err(unreadable)?,
+            },
+        }
     } else {
-        std::mem::take(&mut state.streaming.first)
+        std::mem::take(&mut state.streaming.begun.first)
     };
     if let Some(recorder) = &mut state.streaming.recorder {
         recorder.push(&data);
     }
-    state.events.push(data).map(Some).map_err(|error| Break {
+    state.events.push(data).map(Some).map_err(unreadable)
+}
+
+fn unreadable(error: impl Display) -> Break {
+    Break {
         kind: ErrorKind::UpstreamFailed,
         message: format!("The model's server sent a stream that cannot be passed on: {error}."),
         is_harmful: true,
-    })
+    }
 }
 
 /// The upstream's next frame, unless it is late.
@@ -189,7 +199,7 @@ async fn frame(state: &mut State) -> Result<Option<Frame<Bytes>>, Break> {
         let late_at = streaming.deadline.min(*heard + streaming.idle);
         tokio::select! {
             biased;
-            frame = streaming.rest.frame() => {
+            frame = streaming.begun.rest.frame() => {
                 return frame.transpose().map_err(|_| Break {
                     kind: ErrorKind::UpstreamFailed,
                     message: "The connection to the model's server broke before the answer was complete."
@@ -232,7 +242,7 @@ async fn broken(state: &mut State, cut: Break) -> Bytes {
         message,
         is_harmful,
     } = cut;
-    let lease = &state.streaming.lease;
+    let lease = &state.streaming.begun.lease;
     warn!(
         upstream = lease.endpoint().url(),
         reason = message,

@@ -9,14 +9,21 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use tokio::time::timeout_at;
 
-use super::{Answer, Failure, Forward, UpstreamError};
+use super::{
+    Answer, Begun, Failure, Forward, UpstreamError,
+    opening::{Head, Opening},
+    retry_after::retry_after,
+};
 use crate::{
     call::Operation,
     endpoint::Endpoint,
+    provider::Outgoing,
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
+    wire::{self, Exchange, InvalidReply, Translation},
 };
 
 /// Bytes of a complete answer that are accepted.
@@ -36,38 +43,41 @@ pub(super) async fn attempt(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Arc<Endpoint>,
-    body: Bytes,
+    outgoing: Outgoing,
     deadline: Instant,
 ) -> Result<Answer, Failure> {
     let limit = Duration::from_millis(forward.route.timeouts.first_byte_millis);
     let first_byte_by = deadline.min(Instant::now() + limit);
     let lease = endpoint.begin(Instant::now());
-    let request = request(forward, target, endpoint, body)?;
-    let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
-    let asking = connecting_within(connect, forward.upstream.request(request));
-    let response = timeout_at(first_byte_by.into(), asking)
-        .await
-        .map_err(|_| Failure::Timeout("answer", limit))?
-        .map_err(|error| {
-            if error.is_connect() && is_connect_timeout(&error) {
-                return Failure::Timeout("connection", connect);
-            }
-            Failure::Broken(chain(&error))
-        })?;
+    let operation = outgoing.operation(forward.call);
+    let Outgoing { body, exchange } = outgoing;
+    let request = request(forward, target, endpoint, operation, body)?;
+    let response = ask(forward, request, (first_byte_by, limit)).await?;
     let status = response.status();
     if !status.is_success() {
-        return Err(read_error(response).await);
+        return Err(read_error(response, exchange.as_deref()).await);
     }
     let content_type = content_type_of(&response);
     if content_type
         .as_bytes()
         .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
     {
-        let (first, rest) = begin_stream(response, first_byte_by, limit).await?;
-        return Ok(Answer::Stream { first, rest, lease });
+        let mut translation = exchange.map(|exchange| Box::new(Translation::new(&exchange)));
+        let head = Head::new(forward.call.operation);
+        let first_token = (first_byte_by, limit);
+        let translated = translation.as_deref_mut();
+        let (first, rest) = begin_stream(response, translated, head, first_token).await?;
+        return Ok(Answer::Stream(Begun {
+            first,
+            rest,
+            translation,
+            lease,
+        }));
     }
     if forward.call.operation == Operation::Speech && !is_json(&content_type) {
-        let (first, rest) = begin_stream(response, first_byte_by, limit).await?;
+        let mut rest = response.into_body();
+        let first = next_bytes(&mut rest, (first_byte_by, limit)).await?;
+        let first = first.ok_or_else(ended_early)?;
         return Ok(Answer::Raw {
             content_type,
             first,
@@ -77,20 +87,54 @@ pub(super) async fn attempt(
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
     let body = read_whole(response.into_body(), deadline, limit.max(idle)).await?;
+    if is_json(&content_type) && !is_whole_json(&body) {
+        let message = "the answer is not the JSON that it says it is";
+        return Err(Failure::Broken(message.to_owned()));
+    }
+    let Some(exchange) = exchange else {
+        return Ok(Answer::Whole {
+            status,
+            content_type,
+            body,
+            tokens: None,
+        });
+    };
+    let reply = wire::translate_reply(&exchange, &body)
+        .map_err(|invalid| Failure::Broken(invalid.to_string()))?;
     Ok(Answer::Whole {
         status,
-        content_type,
-        body,
+        content_type: JSON,
+        body: reply.body,
+        tokens: Some(reply.tokens),
     })
+}
+
+/// Sends a request, and waits until a time for the head of the answer.
+async fn ask(
+    forward: &Forward<'_>,
+    request: Request<Full<Bytes>>,
+    (first_byte_by, limit): (Instant, Duration),
+) -> Result<Response<Incoming>, Failure> {
+    let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
+    let asking = connecting_within(connect, forward.upstream.request(request));
+    timeout_at(first_byte_by.into(), asking)
+        .await
+        .map_err(|_| Failure::Timeout("answer", limit))?
+        .map_err(|error| {
+            if error.is_connect() && is_connect_timeout(&error) {
+                return Failure::Timeout("connection", connect);
+            }
+            Failure::Broken(chain(&error))
+        })
 }
 
 fn request(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Endpoint,
+    operation: Operation,
     body: Bytes,
 ) -> Result<Request<Full<Bytes>>, Failure> {
-    let operation = forward.call.operation;
     let uri = target
         .provider
         .uri(endpoint, operation, &target.model)
@@ -123,25 +167,69 @@ fn is_json(content_type: &HeaderValue) -> bool {
     content_type.as_bytes().starts_with(JSON.as_bytes())
 }
 
-/// Waits for the first bytes: a stream that breaks before them can still be tried elsewhere.
+/// Waits for the first token: a stream that breaks before it can still be tried elsewhere.
 async fn begin_stream(
     response: Response<Incoming>,
-    first_byte_by: Instant,
-    limit: Duration,
+    mut translation: Option<&mut Translation>,
+    mut head: Head,
+    first_token: (Instant, Duration),
 ) -> Result<(Bytes, Incoming), Failure> {
     let mut rest = response.into_body();
+    let invalid = |invalid: InvalidReply| Failure::Broken(invalid.to_string());
     loop {
-        let frame = timeout_at(first_byte_by.into(), rest.frame())
-            .await
-            .map_err(|_| Failure::Timeout("first event", limit))?
-            .ok_or_else(|| Failure::Broken("the stream ended before its first event".to_owned()))?
-            .map_err(|error| Failure::Broken(chain(&error)))?;
-        if let Ok(first) = frame.into_data()
-            && !first.is_empty()
-        {
-            return Ok((first, rest));
+        let next = next_bytes(&mut rest, first_token).await?;
+        let is_end = next.is_none();
+        let data = match (next, &mut translation) {
+            (Some(data), None) => data,
+            (Some(data), Some(translation)) => translation.push(&data).map_err(invalid)?,
+            // Some APIs have no event for the end, so that an empty answer is known only now.
+            (None, Some(translation)) => translation.finish().map_err(invalid)?,
+            (None, None) => return Err(ended_early()),
+        };
+        match head.push(&data) {
+            Opening::Failed(error) => return Err(Failure::Status(Box::new(error))),
+            Opening::Begun => return Ok((head.with(data), rest)),
+            Opening::Silent if is_end && data.is_empty() => return Err(ended_early()),
+            Opening::Silent if is_end => return Ok((head.with(Bytes::new()), rest)),
+            Opening::Silent => {}
         }
     }
+}
+
+fn ended_early() -> Failure {
+    Failure::Broken("the stream ended before its first token".to_owned())
+}
+
+/// The next bytes of an answer that has said nothing of use yet; `None` at its end.
+async fn next_bytes(
+    rest: &mut Incoming,
+    (by, limit): (Instant, Duration),
+) -> Result<Option<Bytes>, Failure> {
+    loop {
+        let next = timeout_at(by.into(), rest.frame())
+            .await
+            .map_err(|_| Failure::Timeout("first token", limit))?;
+        let Some(frame) = next else {
+            return Ok(None);
+        };
+        let frame = frame.map_err(|error| Failure::Broken(chain(&error)))?;
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(Some(data));
+        }
+    }
+}
+
+/// Whether a body begins and ends as JSON objects, lists and texts do; pages, and bodies that were cut, do not.
+fn is_whole_json(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    let (Some(first), Some(last)) = (body.first(), body.last()) else {
+        return false;
+    };
+    let ends = (*first, *last);
+    let [object, list, text] = [(b'{', b'}'), (b'[', b']'), (b'"', b'"')];
+    [object, list, text].contains(&ends)
 }
 
 async fn read_whole(
@@ -168,9 +256,10 @@ async fn read_whole(
     }
 }
 
-async fn read_error(response: Response<Incoming>) -> Failure {
+async fn read_error(response: Response<Incoming>, exchange: Option<&Exchange>) -> Failure {
     let status = response.status();
     let content_type = content_type_of(&response);
+    let retry_in = retry_after(response.headers(), Timestamp::now());
     let retry_after = response.headers().get(header::RETRY_AFTER).cloned();
     let body = http_body_util::Limited::new(response.into_body(), ERROR_BYTES_MAX);
     let body = match tokio::time::timeout(ERROR_TIMEOUT, body.collect()).await {
@@ -183,12 +272,20 @@ async fn read_error(response: Response<Incoming>) -> Failure {
     } else {
         status
     };
-    Failure::Status(UpstreamError {
+    let (content_type, body) = match exchange {
+        None => (content_type, body),
+        Some(exchange) => {
+            let body = wire::translate_error(exchange, status.as_u16(), &body);
+            (JSON, body)
+        }
+    };
+    Failure::Status(Box::new(UpstreamError {
         status,
         content_type,
         retry_after,
+        retry_in,
         body,
-    })
+    }))
 }
 
 /// An error with its causes.

@@ -7,7 +7,7 @@ use rand::Rng;
 use crate::{
     call::Operation,
     decode::Decoded,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Standing},
     policy,
     prefix::{CHAT, COMPLETION, Chain, Load, MESSAGE, Prediction, RESPONSE, Seed, chain},
     route,
@@ -151,6 +151,7 @@ impl<'a> Candidates<'a> {
         let is_tried = |endpoint| self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
         let (endpoints, loads): (Vec<_>, Vec<_>) = replicas
             .filter(|(endpoint, _)| !is_tried(endpoint))
+            .filter(|(endpoint, _)| !matches!(endpoint.standing(now), Standing::RateLimited { .. }))
             .map(|(endpoint, seat)| {
                 let load = Load {
                     seat,

@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     /// An answer over the limit.
     TooLong,
     /// An error of the upstream's.
-    Status(UpstreamError),
+    Status(Box<UpstreamError>),
     /// The upstream was not asked, since it does not speak of this.
     Unsendable(Unsendable),
 }
@@ -33,6 +33,8 @@ pub(crate) struct UpstreamError {
     pub(crate) content_type: HeaderValue,
     /// When the upstream wants to be asked again.
     pub(crate) retry_after: Option<HeaderValue>,
+    /// The same as a time from now.
+    pub(crate) retry_in: Option<Duration>,
     /// The body, up to a limit.
     pub(crate) body: Bytes,
 }
@@ -67,7 +69,7 @@ impl Failure {
         match self {
             Self::Broken(_) | Self::Unsendable(Unsendable::Unspoken) => Some(FailureClass::Error),
             Self::Timeout(..) => Some(FailureClass::Timeout),
-            Self::TooLong => None,
+            Self::TooLong | Self::Unsendable(Unsendable::Untranslatable(_)) => None,
             Self::Status(error) => error.class(),
         }
     }
@@ -111,6 +113,7 @@ impl Failure {
             Self::TooLong => "the answer is over the limit".to_owned(),
             Self::Status(error) => format!("status {}", error.status),
             Self::Unsendable(Unsendable::Unspoken) => "the target has no such API".to_owned(),
+            Self::Unsendable(Unsendable::Untranslatable(fault)) => fault.message.clone(),
         }
     }
 }

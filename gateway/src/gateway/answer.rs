@@ -17,7 +17,7 @@ use crate::{
     fault::Fault,
     forward::{Answer, Answered, Failed, Refusal},
     ledger::LedgerError,
-    provider,
+    provider::{self, Tokens},
     table::Route,
 };
 
@@ -99,16 +99,16 @@ pub(super) async fn answer(
             status,
             content_type,
             body,
+            tokens,
         } => {
-            finish_whole(accounting, recorder, status, &body).await?;
+            let tokens = tokens.or_else(|| provider::openai::decode_response(&body));
+            finish_whole(accounting, recorder, status, (&body, tokens)).await?;
             encode::whole(status, content_type, body)
         }
-        Answer::Stream { first, rest, lease } => {
+        Answer::Stream(begun) => {
             let options = decoded.fields.stream_options.as_ref();
             encode::stream(Streaming {
-                first,
-                rest,
-                lease,
+                begun,
                 accounting,
                 recorder,
                 operation: call.operation,
@@ -154,9 +154,8 @@ async fn finish_whole(
     mut accounting: Accounting,
     recorder: Option<Recorder>,
     status: StatusCode,
-    body: &Bytes,
+    (body, tokens): (&Bytes, Option<Tokens>),
 ) -> Result<(), Fault> {
-    let tokens = provider::openai::decode_response(body);
     accounting.count(tokens);
     accounting
         .finish(Ending::Complete)

@@ -1,10 +1,20 @@
 //! Metrics of where requests go when the first choice does not answer.
 
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 use telemetry::metrics::Registry;
+
+use crate::{
+    endpoint::{Aside, Standing},
+    table::Table,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FallbackLabels {
@@ -12,10 +22,25 @@ struct FallbackLabels {
     class: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AsideLabels {
+    route: String,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabels {
+    route: String,
+    target: String,
+    state: &'static str,
+}
+
 /// The series.
 #[derive(Debug, Default)]
 pub(crate) struct RoutingSeries {
     fallbacks: Family<FallbackLabels, Counter>,
+    asides: Family<AsideLabels, Counter>,
+    endpoints: Family<EndpointLabels, Gauge>,
 }
 
 impl RoutingSeries {
@@ -25,6 +50,16 @@ impl RoutingSeries {
             "Requests that another route's model was asked for, by the failure that led there",
             self.fallbacks.clone(),
         );
+        registry.register(
+            "gateway_endpoints_set_aside",
+            "Upstreams left out since they said that they take no requests",
+            self.asides.clone(),
+        );
+        registry.register(
+            "gateway_endpoints",
+            "Replicas of a target, by how they stand",
+            self.endpoints.clone(),
+        );
     }
 
     /// Counts a request that leaves a route for another model.
@@ -32,5 +67,50 @@ impl RoutingSeries {
         let route = route.to_owned();
         let labels = FallbackLabels { route, class };
         self.fallbacks.get_or_create(&labels).inc();
+    }
+
+    /// Counts an upstream that is set aside.
+    pub(crate) fn count_aside(&self, route: &str, why: Aside) {
+        let route = route.to_owned();
+        let reason = match why {
+            Aside::RateLimit => "rate_limit",
+            Aside::Unauthorized => "unauthorized",
+        };
+        let labels = AsideLabels { route, reason };
+        self.asides.get_or_create(&labels).inc();
+    }
+
+    /// Notes how all endpoints stand; asked for with each scrape.
+    pub(crate) fn set_endpoints(&self, table: &Table, now: Instant) {
+        let mut counts: HashMap<EndpointLabels, i64> = HashMap::new();
+        // A route with patterns has an entry for each, with the same targets.
+        let mut seen = HashSet::new();
+        let routes = table.routes.iter().filter(|route| seen.insert(&route.id));
+        for route in routes {
+            for target in &route.targets {
+                for endpoint in &target.endpoints {
+                    let labels = EndpointLabels {
+                        route: route.id.clone(),
+                        target: target.name.clone(),
+                        state: state(endpoint.standing(now)),
+                    };
+                    *counts.entry(labels).or_default() += 1;
+                }
+            }
+        }
+        self.endpoints.clear();
+        for (labels, count) in counts {
+            self.endpoints.get_or_create(&labels).set(count);
+        }
+    }
+}
+
+const fn state(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Usable => "usable",
+        Standing::Probing => "probing",
+        Standing::Ejected => "ejected",
+        Standing::Unauthorized => "unauthorized",
+        Standing::RateLimited { .. } => "rate_limited",
     }
 }

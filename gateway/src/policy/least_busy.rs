@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Instant};
 
 use rand::{Rng, seq::IndexedRandom};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Standing};
 
-/// Picks a replica that was not `tried`; ejected ones only if there is no other. Two random choices spread load
+/// Picks a replica that was not `tried` and does not say that it takes no requests; ejected ones only if there is no
+/// other, since a guess about all of them must not close the door. Two random choices spread load
 /// almost as well as looking at all, and do not stampede onto one that has just become free.
 pub(crate) fn pick(
     endpoints: &[Arc<Endpoint>],
@@ -14,16 +15,17 @@ pub(crate) fn pick(
     now: Instant,
     random: &mut impl Rng,
 ) -> Option<Arc<Endpoint>> {
-    let untried: Vec<&Arc<Endpoint>> = endpoints
-        .iter()
-        .filter(|endpoint| !tried.iter().any(|other| Arc::ptr_eq(other, endpoint)))
-        .collect();
-    let usable: Vec<&Arc<Endpoint>> = untried
-        .iter()
-        .copied()
-        .filter(|endpoint| endpoint.is_usable(now))
-        .collect();
-    let pool = if usable.is_empty() { untried } else { usable };
+    let is_tried = |endpoint| tried.iter().any(|other| Arc::ptr_eq(other, endpoint));
+    let untried = endpoints.iter().filter(|endpoint| !is_tried(endpoint));
+    let (mut usable, mut others) = (Vec::new(), Vec::new());
+    for endpoint in untried {
+        match endpoint.standing(now) {
+            Standing::Usable => usable.push(endpoint),
+            Standing::RateLimited { .. } => {}
+            Standing::Probing | Standing::Ejected | Standing::Unauthorized => others.push(endpoint),
+        }
+    }
+    let pool = if usable.is_empty() { others } else { usable };
     let two = pool.choose_multiple(random, 2);
     two.min_by_key(|endpoint| endpoint.in_flight())
         .map(|endpoint| Arc::clone(endpoint))
@@ -43,7 +45,7 @@ mod tests {
         (1..=count)
             .map(|port| {
                 registry
-                    .get(&format!("http://127.0.0.1:{port}/v1"))
+                    .get(&format!("http://127.0.0.1:{port}/v1"), "m", None)
                     .unwrap()
             })
             .collect()

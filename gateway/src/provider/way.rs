@@ -1,14 +1,24 @@
-//! Ways: how an operation reaches a target, if at all. Pure.
+//! Ways: how an operation reaches a target, as it is or in another API. Pure.
 
 use protocol::provider::Api;
 
-use crate::call::Operation;
+use crate::{
+    call::Operation,
+    wire::{ClientApi, UpstreamApi},
+};
 
 /// How an operation reaches a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     /// As it is.
     Native,
+    /// In another API.
+    Translated {
+        /// The client's API.
+        client: ClientApi,
+        /// The target's API.
+        upstream: UpstreamApi,
+    },
     /// Not at all.
     Unspoken,
 }
@@ -19,7 +29,41 @@ impl Way {
         if api(operation).is_some_and(|api| apis.contains(&api)) {
             return Self::Native;
         }
-        Self::Unspoken
+        let upstream = [
+            (Api::Chat, UpstreamApi::Chat),
+            (Api::Messages, UpstreamApi::Messages),
+        ]
+        .into_iter()
+        .find(|(api, _)| apis.contains(api));
+        match upstream {
+            Some((_, upstream)) => Self::to(operation, upstream),
+            None => Self::Unspoken,
+        }
+    }
+
+    /// How an operation reaches a target that answers only this API.
+    pub(super) fn to(operation: Operation, upstream: UpstreamApi) -> Self {
+        match client(operation) {
+            Some(client) => Self::Translated { client, upstream },
+            None => Self::Unspoken,
+        }
+    }
+}
+
+/// The API that an operation belongs to, if it can be translated from.
+const fn client(operation: Operation) -> Option<ClientApi> {
+    match operation {
+        Operation::Chat => Some(ClientApi::Chat),
+        Operation::Message => Some(ClientApi::Messages),
+        _ => None,
+    }
+}
+
+/// The operation that an upstream is asked for in its API.
+pub(super) const fn asked(upstream: UpstreamApi) -> Operation {
+    match upstream {
+        UpstreamApi::Chat => Operation::Chat,
+        UpstreamApi::Messages => Operation::Message,
     }
 }
 
@@ -53,7 +97,10 @@ mod tests {
     use protocol::provider::Api;
 
     use super::Way;
-    use crate::call::Operation;
+    use crate::{
+        call::Operation,
+        wire::{ClientApi, UpstreamApi},
+    };
 
     #[track_caller]
     fn check(operation: Operation, apis: &[Api], expected: Way) {
@@ -61,14 +108,26 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_reaches_who_answers_it() {
+    fn what_a_target_does_not_answer_is_translated_where_that_can_be() {
         for operation in [Operation::Chat, Operation::Response, Operation::TokenCount] {
             check(operation, &Api::ALL, Way::Native);
             check(operation, &[], Way::Unspoken);
         }
         check(Operation::Speech, &Api::ALL, Way::Unspoken);
         let plain = protocol::vendor::PLAIN;
+        let translated = |client, upstream| Way::Translated { client, upstream };
         check(Operation::Embedding, &plain, Way::Native);
+        check(
+            Operation::Message,
+            &plain,
+            translated(ClientApi::Messages, UpstreamApi::Chat),
+        );
+        check(
+            Operation::Chat,
+            &[Api::Messages],
+            translated(ClientApi::Chat, UpstreamApi::Messages),
+        );
         check(Operation::TokenCount, &plain, Way::Unspoken);
+        check(Operation::Message, &[Api::Embeddings], Way::Unspoken);
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use http::{HeaderValue, Uri};
 use protocol::{
     address::{host_of, is_forbidden_host},
+    key::digest,
     snapshot::{self, Affinity, Prices},
 };
 
 use super::{InvalidSnapshot, Lasting};
 use crate::{
-    endpoint::{Caches, Endpoint},
+    endpoint::{Caches, Digest, Endpoint},
     metrics::TargetSeries,
     provider::Provider,
 };
@@ -101,7 +102,18 @@ fn endpoint(
             url: url.to_owned(),
         });
     }
-    lasting.endpoints.get(url).ok_or_else(invalid)
+    let endpoints = &lasting.endpoints;
+    let endpoint = endpoints.get(url, &target.model, credential(target));
+    endpoint.ok_or_else(invalid)
+}
+
+/// What tells credentials apart, and tells nobody what they are.
+fn credential(target: &snapshot::Target) -> Option<Digest> {
+    if target.credential.is_none() && target.headers.is_empty() {
+        return None;
+    }
+    let text = serde_json::to_string(&(&target.credential, &target.headers));
+    text.ok().map(|text| digest(&text))
 }
 
 /// Whether requests can be sent to a URL.

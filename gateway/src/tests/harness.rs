@@ -239,6 +239,17 @@ impl Harness {
         self.folder.path()
     }
 
+    /// Waits until nothing of any request is left: no place, no lease, no reservation of a place.
+    pub(super) async fn at_rest(&self) {
+        let rest = async {
+            while !self.gateway.is_at_rest() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(5);
+        tokio::time::timeout(limit, rest).await.unwrap();
+    }
+
     /// Waits for the end of a gateway that was shut down.
     pub(super) async fn ended(mut self) -> TempDir {
         drop(self.client);

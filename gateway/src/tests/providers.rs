@@ -2,6 +2,7 @@
 
 mod native;
 mod secrets;
+mod translated;
 
 use http::Request;
 use http_body_util::{BodyExt, Full};

@@ -3,7 +3,7 @@
 use protocol::{
     provider::{Header, Provider},
     secret::SecretString,
-    snapshot::{GatewaySnapshot, Target},
+    snapshot::{Cache, GatewaySnapshot, Per, RouteEntry, Target},
 };
 use serde_json::json;
 use testkit::scripted_provider::{API_KEY, Api, Scripted, ScriptedProvider};
@@ -147,4 +147,25 @@ async fn a_snapshot_with_a_forbidden_address_or_an_unknown_vendor_is_refused() {
         ..at("https://llm.example/v1")
     };
     assert!(refused(unknown).contains("the vendor `nobody` is not known"));
+}
+
+#[tokio::test]
+async fn an_answer_is_not_given_again_to_who_asks_with_other_betas() {
+    let provider = ScriptedProvider::start(Api::Anthropic, vec![Scripted::Text("hello")]).await;
+    let cached = RouteEntry {
+        cache: Some(Cache {
+            ttl_millis: 60_000,
+            bytes_max: 1 << 20,
+            per: Per::Route,
+        }),
+        ..route("m", vec![target("claude", Provider::Anthropic, &provider)])
+    };
+    let harness = Harness::start(vec![cached], vec![key("a")]).await;
+    let body =
+        json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
+    let with = [("anthropic-beta", "a-1")];
+    for (headers, asked) in [(&[][..], 1), (&with, 2), (&[], 2), (&with, 2)] {
+        let (status, _) = ask(&harness, MESSAGES, headers, &body).await;
+        assert_eq!((status, provider.received().len()), (200, asked));
+    }
 }

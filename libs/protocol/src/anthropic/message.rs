@@ -183,6 +183,12 @@ pub enum StopReason {
     StopSequence,
     /// The model waits for what its calls give.
     ToolUse,
+    /// A long answer was paused, to be sent again as it is.
+    PauseTurn,
+    /// The model may not answer this.
+    Refusal,
+    /// Prompt and answer fill the context.
+    ModelContextWindowExceeded,
 }
 
 /// Tokens that a message used.
@@ -190,7 +196,7 @@ pub enum StopReason {
 pub struct MessageUsage {
     /// Tokens of the prompt that were not cached.
     pub input_tokens: u64,
-    /// Always 0: writing to the cache costs nothing.
+    /// Tokens of the prompt that are cached now; our engine always says 0, since that costs nothing.
     pub cache_creation_input_tokens: u64,
     /// Tokens of the prompt that were cached.
     pub cache_read_input_tokens: u64,

@@ -233,6 +233,9 @@ pub struct ChatDelta {
     /// New thoughts (vLLM's extension).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
 }
 
 /// A piece of a tool call.
