@@ -205,7 +205,7 @@ pub struct Limit {
         regex(pattern = DNS_LABEL)
     )]
     pub name: String,
-    /// Whose requests count together: those of one key, or all of the route; Key if not given.
+    /// Whose requests count together: those of one key, team, user, tag or model name, or all of the route; Key if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per: Option<Per>,
     /// Requests in a time.
@@ -245,7 +245,7 @@ pub struct Budget {
         regex(pattern = DNS_LABEL)
     )]
     pub name: String,
-    /// Whose requests count together: those of one key, or all of the route; Key if not given.
+    /// Whose requests count together: those of one key, team, user, tag or model name, or all of the route; Key if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per: Option<Per>,
     /// US dollars, as "500".
@@ -266,6 +266,14 @@ pub enum Per {
     Key,
     /// All of the route.
     Route,
+    /// Those of one team; those of keys without a team count together.
+    Team,
+    /// Those of one user; those of keys without a user count together.
+    User,
+    /// Those with one tag, for each tag of a request; those without tags count together.
+    Tag,
+    /// Those for one model name.
+    Model,
 }
 
 /// What happens beyond a limit.

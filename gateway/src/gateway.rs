@@ -18,7 +18,7 @@ use self::passage::Admitted;
 use crate::{
     admin::AdminKey,
     attribution::Attribution,
-    authorize::{Caller, authorize},
+    authorize::{Caller, Unauthorized, authorize},
     call::{Call, Surface},
     decode::{Asked, decode},
     encode::Body,
@@ -65,7 +65,8 @@ pub(crate) struct Gateway {
     /// The key of the admin API, if there is one.
     pub(crate) admin: Option<AdminKey>,
     upstream: Upstream,
-    ledger: Arc<Ledger>,
+    /// The ledger.
+    pub(crate) ledger: Arc<Ledger>,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
@@ -240,7 +241,15 @@ impl Gateway {
         Arc::clone(self).pass(admitted).await
     }
 
-    /// Who calls.
+    /// Who calls, outside of a call of a model.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Caller {
+        match self.table() {
+            Ok(table) => self.authorize(&table, headers),
+            Err(_) => Caller::Nobody(Unauthorized::Missing),
+        }
+    }
+
+    /// Who calls, by this table.
     pub(crate) fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
         authorize(table, &self.people, headers, Timestamp::now())
     }

@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod keys;
 mod limits;
+mod litellm;
 mod mcp;
 mod outage;
 mod people;
