@@ -1,6 +1,7 @@
 //! Decode: reads a request's body up to the limit and finds the few fields that the gateway acts on.
 
 mod fields;
+mod members;
 mod splice;
 
 use std::time::Duration;
