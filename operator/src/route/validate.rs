@@ -10,14 +10,14 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Session},
-    snapshot::{Access, Budget, Cache, Guard, Limit, Prices},
+    snapshot::{A2a, Access, Budget, Cache, Guard, Limit, Mcp, Prices},
 };
 use thiserror::Error;
 
 use super::{
     cache,
     dereference::{FoundModel, World},
-    guards, limits, resilience,
+    guards, limits, resilience, tools,
 };
 use crate::{
     model::{self, ExternalEngine, ValidEngine},
@@ -44,6 +44,8 @@ pub(crate) enum InvalidRoute {
     Window { path: String, value: String },
     #[error("{path} cannot be used: {reason}")]
     Pattern { path: String, reason: String },
+    #[error("{path} is `{url}`; no request may go to metadata services and link-local addresses")]
+    Address { path: String, url: String },
     #[error(
         "the Route `{route}` came first and answers `{pattern}`; remove the pattern from one of the two"
     )]
@@ -57,7 +59,8 @@ impl InvalidRoute {
             | Self::Dollars { .. }
             | Self::Window { .. }
             | Self::Condition { .. }
-            | Self::Pattern { .. } => Reason::Invalid,
+            | Self::Pattern { .. }
+            | Self::Address { .. } => Reason::Invalid,
             Self::Conflict { .. } => Reason::Conflict,
         }
     }
@@ -88,6 +91,8 @@ pub(crate) struct ValidRoute {
     pub(super) hedging: Option<Hedging>,
     pub(super) session: Option<Session>,
     pub(super) when: Option<String>,
+    pub(super) mcp: Option<Mcp>,
+    pub(super) a2a: Option<A2a>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -133,7 +138,11 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
             Err(fault) => unresolved.push(fault),
         }
     }
+    let mcp = tools::mcp(spec.mcp.as_ref(), world, &mut unresolved)?;
+    let a2a = tools::a2a(spec.a2a.as_ref(), world, &mut unresolved)?;
     Ok(ValidRoute {
+        mcp,
+        a2a,
         key: Key::of(route),
         generation: route.metadata.generation.unwrap_or(0),
         created: route
