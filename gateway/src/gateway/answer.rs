@@ -1,6 +1,9 @@
 //! What the client gets at the end: an answer, an answer that was given before, or the reason why there is none.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::AGE};
@@ -18,8 +21,9 @@ use crate::{
     forward::{Answer, Answered, Failed, Refusal},
     guard::Sessions,
     ledger::LedgerError,
+    prefix::Prediction,
     provider::{self, Tokens},
-    table::Route,
+    table::{Route, Target},
 };
 
 /// What a request holds until its answer is complete.
@@ -99,18 +103,13 @@ pub(super) async fn answer(
     } = admitted;
     let target = &route.targets[answered.target];
     let recorder = lead.map(|lead| Recorder::new(lead, &target.name, call.operation));
-    accounting.answered_by(target);
-    if let Some((prediction, sent)) = answered.prediction {
-        accounting.expect(prediction, sent);
-    }
+    open(&mut accounting, target, answered.prediction);
     let limits = accounting.limit_headers().clone();
     if !matches!(answered.answer, Answer::Whole { .. }) {
         begin_stream(&mut accounting).await?;
     }
-    let (idle, deadline) = (
-        Duration::from_millis(route.timeouts.stream_idle_millis),
-        call.started + Duration::from_millis(route.timeouts.request_millis),
-    );
+    let idle = Duration::from_millis(route.timeouts.stream_idle_millis);
+    let deadline = call.started + Duration::from_millis(route.timeouts.request_millis);
     let mut response = match answered.answer {
         Answer::Whole {
             status,
@@ -163,6 +162,14 @@ pub(super) async fn answer(
     let shown = target.shown.clone();
     response.headers_mut().insert(encode::TARGET, shown);
     Ok(response)
+}
+
+/// Notes who answers, and what was expected of its cache.
+fn open(accounting: &mut Accounting, target: &Target, prediction: Option<(Prediction, Instant)>) {
+    accounting.answered_by(target);
+    if let Some((prediction, sent)) = prediction {
+        accounting.expect(prediction, sent);
+    }
 }
 
 /// Notes in the ledger that an answer has begun, before the client gets anything of it.
