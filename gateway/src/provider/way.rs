@@ -9,7 +9,7 @@ use crate::{
 
 /// How an operation reaches a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(super) enum Way {
     /// As it is.
     Native,
     /// In another API.
@@ -90,7 +90,8 @@ const fn api(operation: Operation) -> Option<Api> {
         | Operation::ImageVariation
         | Operation::Speech
         | Operation::Transcription
-        | Operation::Translation => None,
+        | Operation::Translation
+        | Operation::ToolCall => None,
     }
 }
 
