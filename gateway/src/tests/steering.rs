@@ -48,23 +48,24 @@ async fn the_cheapest_target_answers_while_it_can() {
 
 #[tokio::test]
 async fn the_less_busy_target_answers() {
-    let busy = ScriptedModel::start(vec![Answer::Stall {
-        text: "one two".to_owned(),
-        events: 2,
-    }])
-    .await;
+    // One that is asked a lot and says nothing: its pace is not known, only its load.
+    let busy = RawUpstream::start(vec![Reply::Stall(Vec::new())]).await;
     let free = ScriptedModel::start(vec!["x".into()]).await;
-    let targets = vec![target("busy", "m", &[&busy]), target("free", "m", &[&free])];
     let entry = |targets| with(Strategy::LeastBusy, targets);
-    let only_busy = entry(vec![target("busy", "m", &[&busy])]);
+    let only_busy = entry(vec![busy.target("busy")]);
     let harness = Harness::start(vec![only_busy], vec![key("a")]).await;
-    let stream = harness.stream(CHAT, Some("qd-a"), &chat("m", true)).await;
+    let body = chat("m", false);
+    let asked = (0..20).map(|_| harness.post(CHAT, Some("qd-a"), &body));
+    let mut asked = std::pin::pin!(futures::future::join_all(asked));
+    tokio::select! {
+        _ = &mut asked => panic!("the busy one answers"),
+        () = harness.in_flight(20) => {}
+    }
+    let targets = vec![busy.target("busy"), target("free", "m", &[&free])];
     harness.apply(vec![entry(targets)], vec![key("a")]);
     for _ in 0..10 {
-        assert_eq!(ask(&harness, &chat("m", false)).await, "ns/m/free");
+        assert_eq!(ask(&harness, &body).await, "ns/m/free");
     }
-    drop(stream);
-    harness.at_rest().await;
 }
 
 #[tokio::test]
