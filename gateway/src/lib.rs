@@ -44,7 +44,7 @@ mod upstream;
 mod usage;
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "calls of Gemini are not translated yet")
+    expect(dead_code, reason = "nobody asks in Ollama's API yet")
 )]
 mod wire;
 

@@ -8,6 +8,7 @@ mod bedrock;
 mod gemini;
 mod kind;
 mod object;
+mod ollama;
 pub(crate) mod openai;
 mod path;
 mod quirks;
@@ -109,9 +110,6 @@ pub(crate) enum InvalidProvider {
     /// A header that cannot be sent.
     #[error("the header `{0}` cannot be sent")]
     Header(String),
-    /// A provider that this gateway cannot reach.
-    #[error("the provider is not known to this gateway")]
-    Unknown,
 }
 
 impl Provider {
@@ -127,7 +125,7 @@ impl Provider {
         let vendor = vendor
             .map(|name| vendor::find(name).ok_or_else(|| InvalidProvider::Vendor(name.to_owned())))
             .transpose()?;
-        let kind = Kind::of(target)?;
+        let kind = Kind::of(target);
         let apis = kind.apis(target, vendor);
         let (mut headers, seal) = kind.let_in(target, vendor, accounts)?;
         for extra in &target.headers {

@@ -38,8 +38,8 @@ const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
 /// The content type of answers that name none.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// The content type of Amazon's streams.
-const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
+/// The content types of streams that are translated only: Amazon's, and Ollama's.
+const FOREIGN_STREAMS: [&str; 2] = ["application/vnd.amazon.eventstream", "application/x-ndjson"];
 
 /// Sends the request to one endpoint.
 ///
@@ -262,7 +262,7 @@ fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
 /// Whether an answer comes in events that can be passed on: the client's API's own, or what is translated to them.
 fn is_stream(content_type: &HeaderValue, exchange: Option<&Exchange>) -> bool {
     let is = |kind: &str| content_type.as_bytes().starts_with(kind.as_bytes());
-    is(protocol::sse::CONTENT_TYPE) || (exchange.is_some() && is(EVENT_STREAM))
+    is(protocol::sse::CONTENT_TYPE) || (exchange.is_some() && FOREIGN_STREAMS.into_iter().any(is))
 }
 
 fn is_json(content_type: &HeaderValue) -> bool {

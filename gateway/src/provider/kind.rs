@@ -14,7 +14,7 @@ use protocol::{
 use super::{
     Ask, InvalidProvider, Seal, anthropic,
     azure::Azure,
-    bedrock, gemini,
+    bedrock, gemini, ollama,
     service_account::ServiceAccounts,
     sigv4::Signer,
     vertex::{self, Vertex},
@@ -42,12 +42,14 @@ pub(super) enum Kind {
     Vertex(Vertex),
     /// Vertex AI's, for models of Anthropic's.
     VertexAnthropic(Vertex),
+    /// Ollama's.
+    Ollama,
 }
 
 impl Kind {
     /// The kind of a target's provider.
-    pub(super) fn of(target: &Target) -> Result<Self, InvalidProvider> {
-        Ok(match &target.provider {
+    pub(super) fn of(target: &Target) -> Self {
+        match &target.provider {
             Wanted::OpenAI => Self::OpenAi,
             Wanted::AzureOpenAI { api_version } => Self::Azure(Azure::new(api_version.clone())),
             Wanted::Anthropic => Self::Anthropic,
@@ -60,8 +62,8 @@ impl Kind {
                     false => Self::Vertex(vertex),
                 }
             }
-            Wanted::Ollama => return Err(InvalidProvider::Unknown),
-        })
+            Wanted::Ollama => Self::Ollama,
+        }
     }
 
     /// How an operation gets there. A server of OpenAI's API may answer more than is known of it, and says so if not.
@@ -75,6 +77,10 @@ impl Kind {
             Self::VertexAnthropic(_) => Way::of(operation, &[Api::Messages]),
             Self::Bedrock => Way::to(operation, UpstreamApi::Bedrock),
             Self::Gemini | Self::Vertex(_) => Way::to(operation, UpstreamApi::Gemini),
+            Self::Ollama => match Way::of(operation, &ollama::APIS) {
+                Way::Native => Way::Native,
+                _ => Way::to(operation, UpstreamApi::Ollama),
+            },
         }
     }
 
@@ -97,6 +103,7 @@ impl Kind {
             Self::Azure(azure) => azure.uri(base, ask),
             Self::Bedrock => bedrock::uri(base, ask),
             Self::Gemini => gemini::uri(base, ask),
+            Self::Ollama => ollama::uri(base, ask),
             Self::Vertex(vertex) | Self::VertexAnthropic(vertex) => vertex.uri(base, ask),
         }
     }
@@ -110,7 +117,8 @@ impl Kind {
             | Self::Anthropic
             | Self::Bedrock
             | Self::Gemini
-            | Self::Vertex(_) => body,
+            | Self::Vertex(_)
+            | Self::Ollama => body,
         }
     }
 
@@ -123,7 +131,7 @@ impl Kind {
                 // A test parses all names of the file.
                 names.iter().filter_map(|name| name.parse().ok()).collect()
             }
-            Self::Bedrock | Self::Gemini | Self::Vertex(_) => Vec::new(),
+            Self::Bedrock | Self::Gemini | Self::Vertex(_) | Self::Ollama => Vec::new(),
         }
     }
 
@@ -176,7 +184,7 @@ impl Kind {
             Self::Azure(_) => secret(super::azure::KEY_HEADER, token),
             Self::Anthropic => secret(anthropic::KEY_HEADER, token),
             Self::Gemini => secret(gemini::KEY_HEADER, token),
-            Self::Bedrock | Self::Vertex(_) | Self::VertexAnthropic(_) => bearer(),
+            Self::Bedrock | Self::Vertex(_) | Self::VertexAnthropic(_) | Self::Ollama => bearer(),
         }
     }
 }

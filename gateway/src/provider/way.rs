@@ -126,6 +126,11 @@ mod tests {
             translated(ClientApi::Messages, UpstreamApi::Chat),
         );
         check(
+            Operation::Response,
+            &plain,
+            translated(ClientApi::Responses, UpstreamApi::Chat),
+        );
+        check(
             Operation::Chat,
             &[Api::Messages],
             translated(ClientApi::Chat, UpstreamApi::Messages),

@@ -141,6 +141,22 @@ mod tests {
     }
 
     #[test]
+    fn headers_are_names_that_can_be_sent_and_hold_no_credential_of_a_client() {
+        for vendor in all() {
+            for name in vendor.client_headers.iter().chain(&vendor.key_header) {
+                let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+                assert!(!name.is_empty() && name.bytes().all(is_plain), "{name}");
+            }
+            let passed = |name: &str| vendor.client_headers.iter().any(|found| found == name);
+            assert!(
+                !passed("authorization") && !passed("x-api-key"),
+                "{}",
+                vendor.name
+            );
+        }
+    }
+
+    #[test]
     fn quirks_are_about_other_fields_than_those_the_gateway_needs() {
         for vendor in all() {
             for field in vendor.quirks.drop.iter().chain(vendor.quirks.rename.keys()) {

@@ -7,6 +7,7 @@
 mod anthropic;
 mod bedrock;
 mod gemini;
+mod ollama;
 mod openai;
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc};
@@ -50,6 +51,8 @@ pub enum Api {
     Gemini,
     /// Vertex AI's, for the project `p` in `global`; access tokens are at `/token`.
     Vertex,
+    /// Ollama's, with a bearer token as behind a proxy.
+    Ollama,
 }
 
 /// One answer of a script.
@@ -147,7 +150,7 @@ impl ScriptedProvider {
     pub fn base_url(&self) -> String {
         let path = match self.shared.api {
             Api::OpenAi | Api::Anthropic => "/v1",
-            Api::Azure | Api::Bedrock => "",
+            Api::Azure | Api::Bedrock | Api::Ollama => "",
             Api::Gemini => "/v1beta",
             Api::Vertex => "/v1",
         };
@@ -179,7 +182,7 @@ impl Shared {
             return gemini::token(body.as_str().unwrap_or_default());
         }
         let is_let_in = match self.api {
-            Api::OpenAi => openai::is_let_in(headers),
+            Api::OpenAi | Api::Ollama => openai::is_let_in(headers),
             Api::Azure => shows(headers, "api-key", API_KEY),
             Api::Anthropic => anthropic::is_let_in(headers),
             Api::Bedrock => bedrock::is_let_in(headers),
@@ -191,6 +194,7 @@ impl Shared {
             Api::Azure => openai::is_azure_path(path),
             Api::Anthropic => path == "/v1/messages",
             Api::Bedrock => bedrock::is_path(path),
+            Api::Ollama => path == "/api/chat",
             Api::Gemini => gemini::is_path(path, "/v1beta/models/"),
             Api::Vertex => gemini::is_path(path, VERTEX_MODELS) || is_vertex_anthropic(path),
         };
@@ -210,6 +214,7 @@ impl Shared {
             Api::Anthropic => anthropic::answer(&scripted, body),
             Api::Bedrock => bedrock::answer(&scripted, path),
             Api::Gemini | Api::Vertex => gemini::answer(&scripted, path),
+            Api::Ollama => ollama::answer(&scripted, body),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Providers of clouds: Bedrock with signatures and keys, Gemini, Vertex with access tokens for a service account.
+//! Providers with an API of their own: Bedrock with signatures and keys, Gemini, Vertex with access tokens for a service
+//! account, Ollama.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use protocol::{
@@ -40,7 +41,7 @@ pub(super) fn account(provider: &ScriptedProvider) -> Credential {
     }
 }
 
-/// The three of them, with what lets the gateway in.
+/// All of them, with what lets the gateway in.
 async fn each(script: Vec<Scripted>) -> Vec<(Harness, ScriptedProvider)> {
     let aws = Credential::Aws {
         access_key_id: SecretString::new("AKID".to_owned()),
@@ -53,6 +54,7 @@ async fn each(script: Vec<Scripted>) -> Vec<(Harness, ScriptedProvider)> {
         (bedrock(), Api::Bedrock, Some(token(API_KEY))),
         (Provider::Gemini, Api::Gemini, Some(token(API_KEY))),
         (vertex(), Api::Vertex, None),
+        (Provider::Ollama, Api::Ollama, Some(token(API_KEY))),
     ] {
         let scripted = ScriptedProvider::start(api, script.clone()).await;
         let credential = credential.unwrap_or_else(|| account(&scripted));

@@ -12,6 +12,7 @@ use crate::tests::harness::{Harness, chat, completes};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
+const RESPONSES: &str = "/v1/responses";
 
 /// A chat with a tool.
 fn chat_with_tool(stream: bool) -> Value {
@@ -186,6 +187,41 @@ async fn a_messages_stream_comes_from_a_server_of_openais_api() {
             ("complete".to_owned(), 200, PROMPT_TOKENS, 1)
         ]
     );
+}
+
+#[tokio::test]
+async fn a_response_is_answered_by_a_server_of_chats_and_by_anthropic() {
+    let script = || vec![Scripted::Text("one two")];
+    let (plain, _at_plain) = at_plain(script()).await;
+    let (claude, _at_claude) = at(Provider::Anthropic, Api::Anthropic, script()).await;
+    for harness in [plain, claude] {
+        let mut body = json!({"model": "m", "input": "hi", "max_output_tokens": 99});
+        let (status, answer) = ask(&harness, RESPONSES, &[], &body).await;
+        assert_eq!(status, 200, "{answer}");
+        let message = &answer["output"][0];
+        assert_eq!(
+            (&answer["object"], &message["content"][0]["text"]),
+            (&json!("response"), &json!("one two"))
+        );
+        assert_eq!(answer["usage"]["input_tokens"], PROMPT_TOKENS);
+        body["stream"] = json!(true);
+        let mut stream = harness
+            .stream(RESPONSES, Some("qd-a"), &body.to_string())
+            .await;
+        let (mut said, mut last) = (String::new(), Value::Null);
+        while let Some(data) = stream.next().await {
+            last = serde_json::from_str(&data).unwrap();
+            if last["type"] == "response.output_text.delta" {
+                said.push_str(last["delta"].as_str().unwrap());
+            }
+        }
+        assert_eq!(
+            (&*said, &last["type"]),
+            ("one two", &json!("response.completed"))
+        );
+        let row = ("complete".to_owned(), 200, PROMPT_TOKENS, 2);
+        assert_eq!(harness.rows().await, [row.clone(), row]);
+    }
 }
 
 #[tokio::test]
