@@ -54,10 +54,12 @@ impl Target {
             .iter()
             .map(|url| endpoint(route, target, url, lasting));
         let endpoints: Vec<Arc<Endpoint>> = endpoints.collect::<Result<_, _>>()?;
-        let provider = Provider::compile(target).map_err(|source| InvalidSnapshot::Provider {
-            route: route.to_owned(),
-            target: target.name.clone(),
-            source,
+        let provider = Provider::compile(target, &lasting.accounts).map_err(|source| {
+            InvalidSnapshot::Provider {
+                route: route.to_owned(),
+                target: target.name.clone(),
+                source,
+            }
         })?;
         let name = format!("{route}/{}", target.name);
         let caches = match affinity {
@@ -116,7 +118,8 @@ fn credential(target: &snapshot::Target) -> Option<Digest> {
     text.ok().map(|text| digest(&text))
 }
 
-fn is_http(url: &str) -> bool {
+/// Whether requests can be sent to a URL.
+pub(crate) fn is_http(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else {
         return false;
     };
