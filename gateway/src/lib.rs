@@ -19,6 +19,7 @@ mod fallback;
 mod fault;
 mod forward;
 mod gateway;
+mod jwt;
 mod ledger;
 mod limits;
 mod mcp;
@@ -45,6 +46,7 @@ mod usage;
 mod wire;
 
 pub use args::GatewayArgs;
+pub use jwt::JwtArgs;
 pub use run::{GatewayError, run, serve};
 
 #[cfg(test)]
