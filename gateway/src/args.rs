@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
+use crate::jwt::JwtArgs;
+
 /// How the gateway listens, what it routes by and where it keeps its ledger.
 #[derive(Debug, Clone, Args)]
 pub struct GatewayArgs {
@@ -30,6 +32,9 @@ pub struct GatewayArgs {
     /// File with the key of the admin API, of 32 random characters or more; without it there is no admin API
     #[arg(long, value_name = "FILE")]
     pub admin_key_file: Option<PathBuf>,
+    /// Whose tokens are taken besides keys
+    #[command(flatten)]
+    pub jwt: JwtArgs,
     /// Name of this replica, unique among the gateway's replicas
     #[arg(long, value_name = "NAME", default_value = "gateway")]
     pub node: String,

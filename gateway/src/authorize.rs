@@ -8,6 +8,7 @@ use protocol::{key::digest, openai::ErrorKind};
 
 use crate::{
     fault::Fault,
+    jwt::Rejected,
     people::{Key, People, Terms},
     table::{Access, Route, Table},
 };
@@ -30,6 +31,8 @@ pub(crate) enum Unauthorized {
     Wrong,
     /// A key whose time is over.
     Expired,
+    /// A token that names a key of its issuer's that is not known, perhaps not yet.
+    UnknownSigner,
     /// A key that is blocked, or whose team or user is.
     Blocked,
 }
@@ -41,7 +44,9 @@ impl Unauthorized {
             Self::Missing => {
                 "You didn't provide an API key. Send it in the header `Authorization: Bearer YOUR_KEY`."
             }
-            Self::Wrong => "Incorrect API key provided. Check the key, or ask for a new one.",
+            Self::Wrong | Self::UnknownSigner => {
+                "Incorrect API key provided. Check the key, or ask for a new one."
+            }
             Self::Expired => "The API key has expired. Ask for a new one.",
             Self::Blocked => {
                 "The API key is blocked, or its team or its user is. Ask who gave it to you."
@@ -63,8 +68,12 @@ pub(crate) fn authorize(
     };
     let digest = digest(secret);
     let declared = table.key(&digest).cloned();
-    let Some(key) = declared.or_else(|| people.key(&digest)) else {
-        return Caller::Nobody(Unauthorized::Wrong);
+    let made = declared.or_else(|| people.key(&digest));
+    let key = match made.map(Ok).or_else(|| people.token(secret, digest, now)) {
+        Some(Ok(key)) => key,
+        Some(Err(Rejected::Expired)) => return Caller::Nobody(Unauthorized::Expired),
+        Some(Err(Rejected::UnknownKey)) => return Caller::Nobody(Unauthorized::UnknownSigner),
+        Some(Err(Rejected::Invalid)) | None => return Caller::Nobody(Unauthorized::Wrong),
     };
     if key.expires.is_some_and(|expires| expires <= now) {
         return Caller::Nobody(Unauthorized::Expired);

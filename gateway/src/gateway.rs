@@ -233,7 +233,7 @@ impl Gateway {
         let call = Call::new(id.to_owned(), asked.operation);
         let permit = self.admit()?;
         let table = self.table()?;
-        let caller = self.authorize(&table, &headers);
+        let caller = self.authenticate(&table, &headers).await;
         if let Caller::Nobody(why) = &caller
             && !table.has_open_route
         {
@@ -267,6 +267,18 @@ impl Gateway {
         match self.table() {
             Ok(table) => self.authorize(&table, headers),
             Err(_) => Caller::Nobody(Unauthorized::Missing),
+        }
+    }
+
+    /// Who calls a model. A token of a key that is not known makes the gateway look for new ones of the issuer's.
+    async fn authenticate(&self, table: &Table, headers: &HeaderMap) -> Caller {
+        let caller = self.authorize(table, headers);
+        match (&caller, &self.people.issuer) {
+            (Caller::Nobody(Unauthorized::UnknownSigner), Some(issuer)) => {
+                issuer.refresh().await;
+                self.authorize(table, headers)
+            }
+            _ => caller,
         }
     }
 

@@ -22,6 +22,7 @@ mod forward;
 mod gateway;
 mod guard;
 mod hedging;
+mod jwt;
 mod ledger;
 mod limits;
 mod mcp;
@@ -49,6 +50,7 @@ mod usage;
 mod wire;
 
 pub use args::GatewayArgs;
+pub use jwt::JwtArgs;
 pub use run::{GatewayError, run, serve};
 
 #[cfg(test)]

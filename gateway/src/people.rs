@@ -11,6 +11,7 @@ mod terms;
 
 use std::{collections::HashMap, fmt, path::Path, sync::Arc};
 
+use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use protocol::key::parse_hash;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,10 @@ pub(crate) use self::{
     store::{AuditRow, Filter},
     terms::{Key, Said, Terms},
 };
-use crate::table::Lasting;
+use crate::{
+    jwt::{Issuer, Rejected, is_token},
+    table::Lasting,
+};
 
 /// The file in the data folder.
 const FILE: &str = "people.sqlite";
@@ -38,6 +42,8 @@ pub(crate) struct People {
     /// What is on disk; `None` for a gateway that keeps nobody.
     store: Mutex<Option<Store>>,
     lasting: Arc<Lasting>,
+    /// Whose tokens are taken besides keys.
+    pub(crate) issuer: Option<Arc<Issuer>>,
 }
 
 impl People {
@@ -75,6 +81,23 @@ impl People {
             .map_err(|fault| format!("{FILE}: {}", fault.message))?;
         *people.store.lock() = Some(store);
         Ok(people)
+    }
+
+    /// These, and the holders of an issuer's tokens.
+    pub(crate) fn trusting(mut self, issuer: Option<Issuer>) -> Self {
+        self.issuer = issuer.map(Arc::new);
+        self
+    }
+
+    /// The holder of a token of the issuer's; `None` if no tokens are taken, or this is none.
+    pub(crate) fn token(
+        &self,
+        bearer: &str,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Option<Result<Arc<Key>, Rejected>> {
+        let issuer = self.issuer.as_ref().filter(|_| is_token(bearer))?;
+        Some(issuer.holder(bearer, digest, &self.lasting, now))
     }
 
     /// The key with this SHA-256.

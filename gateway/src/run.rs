@@ -16,6 +16,7 @@ use crate::{
     GatewayArgs,
     admin::AdminKey,
     gateway::{Gateway, Governance, Limits},
+    jwt::{Issuer, JwtArgs},
     ledger::Ledger,
     people::People,
     server,
@@ -94,6 +95,7 @@ pub async fn serve(
         config,
         data_dir,
         admin_key_file,
+        jwt,
         node,
         body_bytes_max,
         requests_max,
@@ -104,7 +106,8 @@ pub async fn serve(
         reason: error.to_string(),
     })?;
     let ledger = Arc::new(ledger);
-    let governance = governance(&ledger, &data_dir, admin_key_file.as_deref())?;
+    let governance = governance(&ledger, &data_dir, admin_key_file.as_deref(), jwt)?;
+    let issuer = governance.people.issuer.clone();
     let gateway = Arc::new(Gateway::new(
         Arc::clone(&ledger),
         governance,
@@ -135,6 +138,11 @@ pub async fn serve(
     if let Ok(address) = listener.local_addr() {
         info!(%address, "gateway listens");
     }
+    let mut following = JoinSet::new();
+    if let Some(issuer) = issuer {
+        let shutdown = shutdown.clone();
+        following.spawn(async move { issuer.follow(shutdown).await });
+    }
     let mut feeding = JoinSet::new();
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
     server::accept(listener, gateway, shutdown.clone()).await;
@@ -154,6 +162,7 @@ fn governance(
     ledger: &Arc<Ledger>,
     data_dir: &Path,
     admin_key_file: Option<&Path>,
+    jwt: JwtArgs,
 ) -> Result<Governance, GatewayError> {
     let admin = admin_key_file.map(|path| {
         AdminKey::read(path).map_err(|reason| GatewayError::AdminKey {
@@ -170,7 +179,7 @@ fn governance(
     })?;
     Ok(Governance {
         lasting,
-        people: Arc::new(people),
+        people: Arc::new(people.trusting(Issuer::of(jwt))),
         admin,
     })
 }

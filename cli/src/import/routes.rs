@@ -6,6 +6,9 @@ use super::{deployment::Deployment, object_name, settings::Settings, unique};
 
 /// The API of our resources.
 const API_VERSION: &str = "quarterdeck.dev/v1alpha1";
+/// A time that a deployment may say.
+type Said = fn(&Deployment) -> &Option<String>;
+
 /// Backends of a Route.
 const BACKENDS_MAX: usize = 16;
 
@@ -46,15 +49,15 @@ pub(super) fn manifests(
                 "Model",
                 &model,
                 namespace,
-                json!({
+                &json!({
                     "engine": {"type": "External", "external": deployment.external},
                 }),
             ));
         }
         let route = unique(object_name(name), &route_names);
         route_names.push(route.clone());
-        let spec = spec(name, group, backends, settings, warnings);
-        routes.push(object("Route", &route, namespace, spec));
+        let spec = spec(name, group, &backends, settings, warnings);
+        routes.push(object("Route", &route, namespace, &spec));
     }
     for (alias, model) in &settings.aliases {
         if !groups.iter().any(|(name, _)| name == model) {
@@ -74,7 +77,7 @@ pub(super) fn manifests(
     models
 }
 
-fn object(kind: &str, name: &str, namespace: &str, spec: Value) -> Value {
+fn object(kind: &str, name: &str, namespace: &str, spec: &Value) -> Value {
     let metadata = json!({"name": name, "namespace": namespace});
     json!({"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec})
 }
@@ -100,7 +103,7 @@ fn backend(index: usize, model: &str, deployment: &Deployment) -> Value {
 fn spec(
     name: &str,
     group: &[&Deployment],
-    backends: Vec<Value>,
+    backends: &[Value],
     settings: &Settings,
     warnings: &mut Vec<String>,
 ) -> Value {
@@ -131,7 +134,6 @@ fn spec(
         spec.insert("retries".to_owned(), Value::Object(retries));
     }
     let mut timeouts = Map::new();
-    type Said = fn(&Deployment) -> &Option<String>;
     let times: [(&str, Said, &Option<String>); 2] = [
         (
             "request",

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::AdminKey,
     gateway::{Gateway, Governance, Limits},
+    jwt::Issuer,
     ledger::{Ledger, disk::Disk},
     people::People,
     server,
@@ -35,12 +36,12 @@ use crate::{
 };
 
 /// The key of the admin API.
-pub(super) const ADMIN_KEY: &str = "8c1f0a9be7d2463f95ab0c4de6f71823";
+pub(crate) const ADMIN_KEY: &str = "8c1f0a9be7d2463f95ab0c4de6f71823";
 
 /// A running gateway.
 pub(crate) struct Harness {
     pub(crate) gateway: Arc<Gateway>,
-    pub(super) shutdown: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
     base: String,
     client: Upstream,
     folder: TempDir,
@@ -50,21 +51,30 @@ pub(crate) struct Harness {
 }
 
 /// What a client got.
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: HeaderMap,
     body: Bytes,
 }
 
 /// Outcome, status, prompt and completion tokens of a row.
-pub(super) type Row = (String, u16, u64, u64);
+pub(crate) type Row = (String, u16, u64, u64);
 
 impl Harness {
     pub(crate) async fn empty() -> Self {
         Self::in_folder(tempfile::tempdir().unwrap()).await
     }
 
+    /// A gateway that takes the tokens of an issuer, without routes yet.
+    pub(crate) async fn with_issuer(issuer: Option<Issuer>) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), issuer).await
+    }
+
     async fn in_folder(folder: TempDir) -> Self {
+        Self::start_in(folder, None).await
+    }
+
+    async fn start_in(folder: TempDir, issuer: Option<Issuer>) -> Self {
         let (ledger, is_disk_full) = Disk::ledger(folder.path());
         let ledger = Arc::new(ledger);
         let limits = Limits {
@@ -76,7 +86,7 @@ impl Harness {
         let people = People::open(folder.path(), true, Arc::clone(&lasting)).unwrap();
         let governance = Governance {
             lasting,
-            people: Arc::new(people),
+            people: Arc::new(people.trusting(issuer)),
             admin: Some(AdminKey::parse(ADMIN_KEY).unwrap()),
         };
         let gateway = Arc::new(Gateway::new(
@@ -106,28 +116,28 @@ impl Harness {
         }
     }
 
-    pub(super) async fn start(routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
+    pub(crate) async fn start(routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
         let harness = Self::empty().await;
         harness.apply(routes, keys);
         harness
     }
 
-    pub(super) fn apply(&self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) {
+    pub(crate) fn apply(&self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) {
         self.gateway
             .apply(&GatewaySnapshot::new(routes, keys))
             .unwrap();
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
 
-    pub(super) async fn post(&self, path: &str, key: Option<&str>, body: &str) -> Answer {
+    pub(crate) async fn post(&self, path: &str, key: Option<&str>, body: &str) -> Answer {
         let response = self.send("POST", path, key, body).await;
         collect(response).await
     }
 
-    pub(super) async fn post_with(
+    pub(crate) async fn post_with(
         &self,
         path: &str,
         headers: &[(&str, &str)],
@@ -142,13 +152,13 @@ impl Harness {
         collect(self.client.request(request).await.unwrap()).await
     }
 
-    pub(super) async fn get(&self, path: &str, key: Option<&str>) -> Answer {
+    pub(crate) async fn get(&self, path: &str, key: Option<&str>) -> Answer {
         let response = self.send("GET", path, key, "").await;
         collect(response).await
     }
 
     /// Asks the admin API, with its key.
-    pub(super) async fn admin(&self, method: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn admin(&self, method: &str, path: &str, body: &Value) -> Answer {
         let body = match body {
             Value::Null => String::new(),
             body => body.to_string(),
@@ -156,7 +166,7 @@ impl Harness {
         collect(self.send(method, path, Some(ADMIN_KEY), &body).await).await
     }
 
-    pub(super) async fn stream(&self, path: &str, key: Option<&str>, body: &str) -> Stream {
+    pub(crate) async fn stream(&self, path: &str, key: Option<&str>, body: &str) -> Stream {
         let response = self.send("POST", path, key, body).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -185,18 +195,18 @@ impl Harness {
     }
 
     /// Sends a request as it is.
-    pub(super) async fn raw(&self, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
+    pub(crate) async fn raw(&self, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
         self.client.request(request).await.unwrap()
     }
 
     /// The ledger's rows by time, once everything that was written before this call is there.
-    pub(super) async fn rows(&self) -> Vec<Row> {
+    pub(crate) async fn rows(&self) -> Vec<Row> {
         self.ledger.totals("").await.unwrap();
         rows_of(self.folder.path())
     }
 
     /// One row of the ledger, once everything that was written before this call is there.
-    pub(super) async fn query<T>(
+    pub(crate) async fn query<T>(
         &self,
         query: &str,
         read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
@@ -207,7 +217,7 @@ impl Harness {
     }
 
     /// Whether a file of the data folder holds a text.
-    pub(super) fn holds_on_disk(&self, text: &str) -> bool {
+    pub(crate) fn holds_on_disk(&self, text: &str) -> bool {
         std::fs::read_dir(self.folder.path())
             .unwrap()
             .map(|file| std::fs::read(file.unwrap().path()).unwrap())
@@ -215,12 +225,12 @@ impl Harness {
     }
 
     /// Fills the ledger's disk, or makes room again.
-    pub(super) fn fill_disk(&self, is_full: bool) {
+    pub(crate) fn fill_disk(&self, is_full: bool) {
         self.is_disk_full.store(is_full, Ordering::SeqCst);
     }
 
     /// Another gateway with the ledger of this one, which ends.
-    pub(super) async fn restarted(self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
+    pub(crate) async fn restarted(self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
         self.shutdown.cancel();
         let harness = Self::in_folder(self.ended().await).await;
         harness.apply(routes, keys);
@@ -228,12 +238,12 @@ impl Harness {
     }
 
     /// Waits until no request is in progress.
-    pub(super) async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         self.in_flight(0).await;
     }
 
     /// Waits until so many requests are in progress.
-    pub(super) async fn in_flight(&self, count: usize) {
+    pub(crate) async fn in_flight(&self, count: usize) {
         let line = format!("gateway_requests_in_flight {count}\n");
         while !self.gateway.render_metrics().contains(&line) {
             tokio::task::yield_now().await;
@@ -241,12 +251,12 @@ impl Harness {
     }
 
     /// Where the ledger lies.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// Waits until nothing of any request is left: no place, no lease, no reservation of a place.
-    pub(super) async fn at_rest(&self) {
+    pub(crate) async fn at_rest(&self) {
         let rest = async {
             while !self.gateway.is_at_rest() {
                 tokio::task::yield_now().await;
@@ -257,7 +267,7 @@ impl Harness {
     }
 
     /// Waits for the end of a gateway that was shut down.
-    pub(super) async fn ended(mut self) -> TempDir {
+    pub(crate) async fn ended(mut self) -> TempDir {
         drop(self.client);
         while self.server.join_next().await.is_some() {}
         self.ledger.close();
@@ -265,7 +275,7 @@ impl Harness {
     }
 }
 
-pub(super) fn rows_of(folder: &Path) -> Vec<Row> {
+pub(crate) fn rows_of(folder: &Path) -> Vec<Row> {
     let connection = Connection::open(folder.join("ledger.sqlite")).unwrap();
     let mut statement = connection
         .prepare(
@@ -297,29 +307,29 @@ async fn collect(response: http::Response<Incoming>) -> Answer {
 }
 
 impl Answer {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    pub(super) fn text_body(&self) -> String {
+    pub(crate) fn text_body(&self) -> String {
         String::from_utf8(self.body.to_vec()).unwrap()
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.json()["choices"][0]["message"]["content"]
             .as_str()
             .unwrap()
             .to_owned()
     }
 
-    pub(super) fn header(&self, name: &str) -> String {
+    pub(crate) fn header(&self, name: &str) -> String {
         self.headers
             .get(name)
             .map_or(String::new(), |value| value.to_str().unwrap().to_owned())
     }
 
     /// Status and code of an error in OpenAI's shape.
-    pub(super) fn fault(&self) -> (u16, String) {
+    pub(crate) fn fault(&self) -> (u16, String) {
         let body = self.json();
         assert!(
             body["error"]["message"].is_string() && body["error"]["type"].is_string(),
@@ -336,7 +346,7 @@ impl Answer {
 }
 
 /// A stream that a client reads.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     body: Incoming,
     parser: Parser,
     events: std::collections::VecDeque<Event>,
@@ -344,7 +354,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// The next event's data; `None` at the end.
-    pub(super) async fn next(&mut self) -> Option<String> {
+    pub(crate) async fn next(&mut self) -> Option<String> {
         while self.events.is_empty() {
             let frame = self.body.frame().await?.unwrap();
             self.events
@@ -355,7 +365,7 @@ impl Stream {
 }
 
 /// Reads a stream to its proper end.
-pub(super) async fn completes(stream: &mut Stream, text: &str) {
+pub(crate) async fn completes(stream: &mut Stream, text: &str) {
     let mut seen = String::new();
     while let Some(data) = stream.next().await {
         if data == "[DONE]" {
@@ -373,12 +383,12 @@ pub(super) async fn completes(stream: &mut Stream, text: &str) {
     panic!("the stream ended after {seen:?}");
 }
 
-pub(super) fn chat(model: &str, stream: bool) -> String {
+pub(crate) fn chat(model: &str, stream: bool) -> String {
     json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": stream})
         .to_string()
 }
 
-pub(super) fn key(name: &str) -> KeyEntry {
+pub(crate) fn key(name: &str) -> KeyEntry {
     KeyEntry {
         id: format!("ns/{name}"),
         hash: hash_key(&format!("qd-{name}")),
@@ -386,7 +396,7 @@ pub(super) fn key(name: &str) -> KeyEntry {
     }
 }
 
-pub(super) fn target(name: &str, model: &str, endpoints: &[&ScriptedModel]) -> Target {
+pub(crate) fn target(name: &str, model: &str, endpoints: &[&ScriptedModel]) -> Target {
     Target {
         name: name.to_owned(),
         model: model.to_owned(),
@@ -400,7 +410,7 @@ pub(super) fn target(name: &str, model: &str, endpoints: &[&ScriptedModel]) -> T
 }
 
 /// A route to targets in the order of failover.
-pub(super) fn route(model: &str, targets: Vec<Target>) -> RouteEntry {
+pub(crate) fn route(model: &str, targets: Vec<Target>) -> RouteEntry {
     let targets = targets.into_iter().enumerate();
     RouteEntry {
         namespace: "ns".to_owned(),
