@@ -20,6 +20,14 @@ pub const WORKSPACE_LABEL: &str = "quarterdeck.dev/workspace";
 pub const REVISION_LABEL: &str = "quarterdeck.dev/revision";
 /// The label of Secrets that hold a gateway key.
 pub const API_KEY_LABEL: &str = "quarterdeck.dev/api-key";
+/// The annotation of a gateway key's Secret with the team that it is counted for.
+pub const TEAM_ANNOTATION: &str = "quarterdeck.dev/team";
+/// The annotation of a gateway key's Secret with the user that it is counted for.
+pub const USER_ANNOTATION: &str = "quarterdeck.dev/user";
+/// The annotation of a gateway key's Secret with tags of all its requests, with commas between them.
+pub const TAGS_ANNOTATION: &str = "quarterdeck.dev/tags";
+/// The annotation of a gateway key's Secret with its models, budgets and limits, as YAML.
+pub const ALLOWANCE_ANNOTATION: &str = "quarterdeck.dev/allowance";
 /// The condition of a Pod that says what its node enforces, or why it does not.
 pub const ISOLATION_CONDITION: &str = "quarterdeck.dev/isolation";
 /// The Secret's key with a gateway key in plain text.

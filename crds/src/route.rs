@@ -3,6 +3,7 @@
 mod cache;
 mod guard;
 mod resilience;
+mod tools;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ pub use self::{
         RegexGuard, ToolsGuard,
     },
     resilience::{FailureClass, Fallback},
+    tools::{A2a, A2aAgent, KeyToolFilter, Mcp, McpServer, OauthClient, ToolFilter},
 };
 use crate::{
     condition::Condition,
@@ -46,10 +48,22 @@ use crate::{
     printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].message", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "has(self.match) || has(self.mcp) || has(self.a2a)",
+        "message": "a Route answers for models (match and targets), tools (mcp) or agents (a2a); give at least one of them"
+    },
+    {
+        "rule": "has(self.match) == has(self.targets)",
+        "message": "match and targets belong together: which models, and where their requests go"
+    }
+]))]
 pub struct RouteSpec {
-    /// Which requests it answers.
+    /// Which requests for models it answers; none if not given.
+    #[serde(default, skip_serializing_if = "Match::is_empty")]
     pub r#match: Match,
     /// Where they go.
+    #[serde(default, skip_serializing_if = "Targets::is_empty")]
     pub targets: Targets,
     /// How failures are retried.
     #[serde(default)]
@@ -79,10 +93,16 @@ pub struct RouteSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub guards: Vec<Guard>,
+    /// The tool servers that it gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp: Option<Mcp>,
+    /// The agents that it gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub a2a: Option<A2a>,
 }
 
 /// Which requests a route answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Match {
     /// Model names: exact, or with one leading or trailing *. The most exact match over all routes wins, then the oldest route.
@@ -95,7 +115,7 @@ pub struct Match {
 }
 
 /// Where requests go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "self.strategy != 'Weighted' || self.backends.exists(backend, !has(backend.weight) || backend.weight > 0)",
@@ -194,7 +214,7 @@ pub struct Limit {
         regex(pattern = DNS_LABEL)
     )]
     pub name: String,
-    /// Whose requests count together: those of one key, or all of the route; Key if not given.
+    /// Whose requests count together: those of one key, team, user, tag or model name, or all of the route; Key if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per: Option<Per>,
     /// Requests in a time.
@@ -234,7 +254,7 @@ pub struct Budget {
         regex(pattern = DNS_LABEL)
     )]
     pub name: String,
-    /// Whose requests count together: those of one key, or all of the route; Key if not given.
+    /// Whose requests count together: those of one key, team, user, tag or model name, or all of the route; Key if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per: Option<Per>,
     /// US dollars, as "500".
@@ -255,6 +275,14 @@ pub enum Per {
     Key,
     /// All of the route.
     Route,
+    /// Those of one team; those of keys without a team count together.
+    Team,
+    /// Those of one user; those of keys without a user count together.
+    User,
+    /// Those with one tag, for each tag of a request; those without tags count together.
+    Tag,
+    /// Those for one model name.
+    Model,
 }
 
 /// What happens beyond a limit.
@@ -370,6 +398,20 @@ pub struct BackendStatus {
     /// Addresses that can take requests.
     #[schemars(range(min = 0))]
     pub endpoints: i32,
+}
+
+impl Match {
+    /// Whether nothing matches.
+    fn is_empty(&self) -> bool {
+        self.models.is_empty()
+    }
+}
+
+impl Targets {
+    /// Whether there is nowhere to go.
+    fn is_empty(&self) -> bool {
+        self.backends.is_empty()
+    }
 }
 
 impl Default for RouteStatus {

@@ -1,11 +1,13 @@
 //! The admin API: keys, teams, users, tags, what they spent and who changed them, for the holder of the admin key.
 
 mod key;
+mod litellm;
 mod request;
 mod resources;
+mod spend;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Method, Response};
 use hyper::body::Body as HttpBody;
 use protocol::openai::ErrorKind;
 
@@ -18,7 +20,7 @@ const PREFIX: &str = "/admin/v1/";
 
 /// Whether a path belongs to the admin API.
 pub(crate) fn owns(path: &str) -> bool {
-    path.starts_with(PREFIX)
+    path.starts_with(PREFIX) || litellm::owns(path)
 }
 
 /// Answers one request of the admin API.
@@ -34,12 +36,26 @@ where
     B: HttpBody<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    if litellm::owns(head.1.path()) {
+        // Some of it is for everybody, and some for the holders of other keys.
+        let who = match authorize(gateway, head.2) {
+            Ok(()) => litellm::Who::Admin,
+            Err(_) => litellm::Who::Caller(gateway.caller(head.2)),
+        };
+        let request = Request::read(head, body).await?;
+        let segments = request::segments(request.path.trim_start_matches('/'))?;
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        return litellm::answer(gateway, &request, &segments, who).await;
+    }
     authorize(gateway, head.2)?;
     let request = Request::read(head, body).await?;
     let below = request.path.strip_prefix(PREFIX).unwrap_or_default();
     let segments = request::segments(below)?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    resources::answer(gateway, &request, &segments).await
+    match segments[..] {
+        ["spend"] if request.method == Method::GET => spend::answer(gateway, &request).await,
+        _ => resources::answer(gateway, &request, &segments).await,
+    }
 }
 
 /// Lets nobody pass but the holder of the admin key.

@@ -18,13 +18,14 @@ use self::passage::Admitted;
 use crate::{
     admin::AdminKey,
     attribution::Attribution,
-    authorize::{Caller, authorize},
+    authorize::{Caller, Unauthorized, authorize},
     call::{Call, Surface},
     decode::{Asked, decode},
     encode::Body,
     fault::Fault,
     ledger::Ledger,
     limits::{Registry, Scope},
+    mcp::Hub,
     metrics::Metrics,
     models,
     people::People,
@@ -64,11 +65,15 @@ pub(crate) struct Gateway {
     /// The key of the admin API, if there is one.
     pub(crate) admin: Option<AdminKey>,
     upstream: Upstream,
-    ledger: Arc<Ledger>,
+    /// The ledger.
+    pub(crate) ledger: Arc<Ledger>,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
-    limits: Limits,
+    /// What requests for tools share.
+    pub(crate) mcp: Arc<Hub>,
+    /// How much the gateway takes on.
+    pub(crate) limits: Limits,
 }
 
 impl Gateway {
@@ -79,14 +84,22 @@ impl Gateway {
             people,
             admin,
         } = governance;
+        let upstream = upstream::client();
+        let metrics: Arc<Metrics> = Arc::default();
         Self {
             table: RwLock::new(None),
+            mcp: Arc::new(Hub::new(
+                upstream.clone(),
+                Arc::default(),
+                Arc::clone(&metrics),
+                (Arc::clone(&ledger), Arc::clone(&lasting)),
+            )),
             lasting,
             people,
             admin,
-            upstream: upstream::client(),
+            upstream,
             ledger,
-            metrics: Arc::default(),
+            metrics,
             permits: Arc::new(Semaphore::new(limits.requests_max)),
             limits,
         }
@@ -137,7 +150,11 @@ impl Gateway {
         self.metrics.render()
     }
 
-    fn table(&self) -> Result<Arc<Table>, Fault> {
+    /// The table in use.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub(crate) fn table(&self) -> Result<Arc<Table>, Fault> {
         let table = self.table.read().clone();
         table.ok_or_else(|| {
             Fault::new(
@@ -224,11 +241,24 @@ impl Gateway {
         Arc::clone(self).pass(admitted).await
     }
 
-    fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
+    /// Who calls, outside of a call of a model.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Caller {
+        match self.table() {
+            Ok(table) => self.authorize(&table, headers),
+            Err(_) => Caller::Nobody(Unauthorized::Missing),
+        }
+    }
+
+    /// Who calls, by this table.
+    pub(crate) fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
         authorize(table, &self.people, headers, Timestamp::now())
     }
 
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
+    /// A place among the requests in progress.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
         Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
             Fault::new(
                 ErrorKind::Unavailable,

@@ -9,6 +9,7 @@
 mod journal;
 mod keeper;
 mod migrations;
+mod spend;
 mod store;
 mod writer;
 
@@ -25,6 +26,7 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use protocol::snapshot::Per;
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 use tokio::{
@@ -33,6 +35,7 @@ use tokio::{
 };
 use tracing::error;
 
+pub(crate) use self::spend::{By, LoggedRow, RowQuery, Spend, SpendQuery};
 use self::{
     journal::{Create, Journal, Position, Reader, create_file},
     keeper::{Desk, Keeper},
@@ -152,6 +155,9 @@ pub(crate) enum LedgerError {
     /// The file cannot be read or written.
     #[error("the ledger cannot be used: {0}")]
     Storage(String),
+    /// Totals of tags by whom they are not counted by.
+    #[error("tags are not counted by keys, teams and users")]
+    Tags,
     /// The writer has stopped.
     #[error("the ledger is closed")]
     Closed,
@@ -304,6 +310,44 @@ impl Ledger {
         // A connection that failed is not used again.
         *reading = read.is_ok().then_some(store);
         read
+    }
+
+    /// The totals that are asked for, with all rows so far.
+    ///
+    /// # Errors
+    /// The file cannot be read, or tags are asked for together with what they are not counted by.
+    pub(crate) async fn spend(&self, query: SpendQuery) -> Result<Vec<Spend>, LedgerError> {
+        self.ask(move |connection| spend::spend(connection, &query))
+            .await
+    }
+
+    /// The rows that are asked for, the latest first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) async fn rows(&self, query: RowQuery) -> Result<Vec<LoggedRow>, LedgerError> {
+        let read = move |connection: &Connection| spend::rows(connection, &query);
+        self.ask(move |connection| {
+            read(connection).map_err(|error| LedgerError::Storage(error.to_string()))
+        })
+        .await
+    }
+
+    /// Reads the file on a thread that may wait, once all rows so far are in it.
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        // The keeper answers once it has taken what was written before; the key of nobody has no totals.
+        self.totals("").await?;
+        let file = self.file.clone();
+        let read = move || {
+            let opened = spend::reader(&file);
+            let connection = opened.map_err(|error| LedgerError::Storage(error.to_string()))?;
+            work(&connection)
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        read.unwrap_or_else(|error| Err(LedgerError::Storage(error.to_string())))
     }
 
     /// Writes what is left and closes the file; blocks.

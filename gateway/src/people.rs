@@ -19,7 +19,7 @@ use self::{edit::Digest, party::Party, store::Store};
 pub(crate) use self::{
     edit::Edit,
     party::{InvalidAllowance, Parties},
-    record::{Record, Secret, Spec, check_grace, check_id, fresh_id, fresh_key},
+    record::{Member, Record, Secret, Spec, check_grace, check_id, fresh_id, fresh_key},
     store::{AuditRow, Filter},
     terms::{Key, Said, Terms},
 };

@@ -15,13 +15,14 @@ use protocol::{
 };
 use thiserror::Error;
 
-pub(crate) use self::target::Target;
+pub(crate) use self::target::{Target, is_http};
 use crate::{
     cache::{self, Cache},
     endpoint::Endpoints,
     fallback::Fallbacks,
     guard::Guards,
     limits::{self, Registry, Rule},
+    mcp::{Directory, ToolServers},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
     provider::InvalidProvider,
     retry::Budget,
@@ -60,6 +61,8 @@ pub(crate) struct Table {
     patterned: Vec<usize>,
     /// The keys, by their SHA-256.
     keys: HashMap<Digest, Arc<Key>>,
+    /// The tool servers of all routes.
+    pub(crate) tools: Directory,
 }
 
 /// Who may use a route.
@@ -102,6 +105,8 @@ pub(crate) struct Route {
     pub(crate) cache: Option<Arc<Cache>>,
     /// What looks at its requests and answers.
     pub(crate) guards: Option<Arc<Guards>>,
+    /// Its tool servers.
+    pub(crate) mcp: Option<ToolServers>,
 }
 
 /// A model name, or all that begin or end alike.
@@ -121,7 +126,8 @@ pub(crate) enum Pattern {
 pub(crate) struct InvalidPattern(String);
 
 impl InvalidPattern {
-    fn of(self, route: &str) -> InvalidSnapshot {
+    /// The same, of a route.
+    pub(crate) fn of(self, route: &str) -> InvalidSnapshot {
         InvalidSnapshot::Pattern {
             route: route.to_owned(),
             pattern: self.0,
@@ -232,6 +238,7 @@ impl Table {
         }
         Ok(Self {
             version: snapshot.version.clone(),
+            tools: Directory::of(&routes),
             has_open_route: routes
                 .iter()
                 .any(|route| matches!(route.access, Access::Open)),
@@ -339,6 +346,11 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             .cache
             .map(|settings| lasting.caches.cache(&id, settings)),
         guards: guards(&id, entry)?,
+        mcp: entry
+            .mcp
+            .as_ref()
+            .map(|mcp| ToolServers::compile(&id, mcp))
+            .transpose()?,
         id,
     })
 }

@@ -10,6 +10,8 @@ mod guards;
 mod harness;
 mod keys;
 mod limits;
+mod litellm;
+mod mcp;
 mod outage;
 mod people;
 mod providers;

@@ -9,6 +9,11 @@ use crate::schema::DURATION;
 /// Answers that are given again to equal requests, and equal requests at once that are sent only once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.per) || self.per in ['Key', 'Route', 'Team', 'User']",
+    "message": "answers are shared by Key, Team, User or Route",
+    "fieldPath": ".per"
+}]))]
 pub struct Cache {
     /// How long an answer is given again, as 10m.
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
@@ -17,7 +22,7 @@ pub struct Cache {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 65_536, max = 1_073_741_824))]
     pub max_bytes: Option<i64>,
-    /// Who shares answers: the requests of one key, or all of the route; Key if not given.
+    /// Who shares answers: the requests of one key, team or user, or all of the route; Key if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per: Option<Per>,
 }

@@ -221,12 +221,8 @@ impl Spec {
             check_id("members", user)?;
             check_name("members", role)?;
         }
-        let has_nothing = |limit: &Limit| {
-            limit.requests.is_none() && limit.tokens.is_none() && limit.concurrency.is_none()
-        };
-        if self.limits.iter().any(has_nothing) {
-            return Err("A limit needs `requests`, `tokens` or `concurrency`.".to_owned());
-        }
+        let checked = self.allowance().check();
+        checked.map_err(|reason| format!("Invalid models, budgets or limits: {reason}."))?;
         let metadata = serde_json::to_vec(&self.metadata).map_or(usize::MAX, |json| json.len());
         if METADATA_BYTES_MAX < metadata {
             return Err(format!(

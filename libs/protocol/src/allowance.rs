@@ -96,6 +96,15 @@ pub enum InvalidAllowance {
     /// No amount of money.
     #[error("`{0}` is no amount; write US dollars with at most nine decimals, as \"12.5\"")]
     Dollars(String),
+    /// A pattern with a star in the middle, or more than one.
+    #[error("`{0}` has a `*` elsewhere than at its beginning or its end")]
+    Pattern(String),
+    /// Two budgets or two limits that nothing tells apart.
+    #[error("two {0} have the same window and the same model; keep one of them")]
+    Twice(&'static str),
+    /// A limit of nothing.
+    #[error("a limit needs `requests`, `tokens` or `concurrency`")]
+    Empty,
     /// No time.
     #[error("`{0}` is no window; write a time as 30s, 5m, 24h or 30d, or 1mo for calendar months")]
     Window(String),
@@ -106,6 +115,64 @@ impl Allowance {
     pub const fn is_empty(&self) -> bool {
         self.models.is_empty() && self.budgets.is_empty() && self.limits.is_empty()
     }
+
+    /// Checks that a gateway can use it.
+    ///
+    /// # Errors
+    /// A model is no pattern, two budgets or limits cannot be told apart, or a limit limits nothing.
+    pub fn check(&self) -> Result<(), InvalidAllowance> {
+        let Self {
+            models,
+            budgets,
+            limits,
+        } = self;
+        let of_budgets = budgets.iter().filter_map(|budget| budget.model.as_ref());
+        let of_limits = limits.iter().filter_map(|limit| limit.model.as_ref());
+        for model in models.iter().chain(of_budgets).chain(of_limits) {
+            let inner = model.strip_suffix('*').or(model.strip_prefix('*'));
+            if inner.unwrap_or(model).contains('*') {
+                return Err(InvalidAllowance::Pattern(model.clone()));
+            }
+        }
+        let budgets = budgets
+            .iter()
+            .map(|budget| (budget.window, &budget.model, budget.mode));
+        if repeats(budgets) {
+            return Err(InvalidAllowance::Twice("budgets"));
+        }
+        let rates = |of: fn(&Limit) -> Option<Option<Window>>| {
+            repeats(
+                limits
+                    .iter()
+                    .filter_map(|limit| Some((of(limit)?, &limit.model, limit.mode))),
+            )
+        };
+        if rates(|limit| limit.requests.map(|rate| Some(rate.window)))
+            || rates(|limit| limit.tokens.map(|rate| Some(rate.window)))
+            || rates(|limit| limit.concurrency.map(|_| None))
+        {
+            return Err(InvalidAllowance::Twice("limits"));
+        }
+        let is_empty = |limit: &Limit| {
+            limit.requests.is_none() && limit.tokens.is_none() && limit.concurrency.is_none()
+        };
+        match limits.iter().any(is_empty) {
+            true => Err(InvalidAllowance::Empty),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Whether something is there twice. Lists are short.
+fn repeats<T: PartialEq>(list: impl Iterator<Item = T>) -> bool {
+    let mut seen = Vec::new();
+    for item in list {
+        if seen.contains(&item) {
+            return true;
+        }
+        seen.push(item);
+    }
+    false
 }
 
 fn is_enforced(mode: &Mode) -> bool {
@@ -248,7 +315,7 @@ impl<'de> Deserialize<'de> for Window {
 mod tests {
     use std::time::Duration;
 
-    use super::{Dollars, Window};
+    use super::{Allowance, Dollars, InvalidAllowance, Window};
 
     #[track_caller]
     fn check_amount(json: &str, expected: Option<(u64, &str)>) {
@@ -276,6 +343,34 @@ mod tests {
         ] {
             check_amount(wrong, None);
         }
+    }
+
+    #[track_caller]
+    fn check_allowance(json: &str, expected: &Result<(), InvalidAllowance>) {
+        let allowance: Allowance = serde_json::from_str(json).unwrap();
+        assert_eq!(&allowance.check(), expected, "{json}");
+    }
+
+    #[test]
+    fn an_allowance_that_no_gateway_can_use_is_known() {
+        check_allowance("{}", &Ok(()));
+        let fine = r#"{"models": ["a", "b-*", "*-c", "*"], "budgets": [{"amount": 1}, {"amount": 1, "window": "1h"},
+            {"amount": 1, "model": "m"}, {"amount": 1, "mode": "Shadow"}], "limits": [{"concurrency": 1},
+            {"requests": {"limit": 1, "window": "1s"}}, {"requests": {"limit": 9, "window": "1m"}}]}"#;
+        check_allowance(fine, &Ok(()));
+        let pattern = |text: &str| Err(InvalidAllowance::Pattern(text.to_owned()));
+        check_allowance(r#"{"models": ["a*b"]}"#, &pattern("a*b"));
+        check_allowance(r#"{"models": ["*a*"]}"#, &pattern("*a*"));
+        check_allowance(
+            r#"{"limits": [{"concurrency": 1, "model": "**"}]}"#,
+            &pattern("**"),
+        );
+        let twice =
+            r#"{"budgets": [{"amount": 1, "window": "60m"}, {"amount": 2, "window": "1h"}]}"#;
+        check_allowance(twice, &Err(InvalidAllowance::Twice("budgets")));
+        let twice = r#"{"limits": [{"concurrency": 1}, {"concurrency": 2}]}"#;
+        check_allowance(twice, &Err(InvalidAllowance::Twice("limits")));
+        check_allowance(r#"{"limits": [{}]}"#, &Err(InvalidAllowance::Empty));
     }
 
     #[track_caller]

@@ -5,12 +5,16 @@
 //! A version is the hash of the content, so equal content has an equal version on every operator replica.
 
 mod guard;
+mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-pub use self::guard::{
-    Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind,
+pub use self::{
+    guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
+    tools::{
+        A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
+    },
 };
 use crate::{
     agent::Definition,
@@ -150,6 +154,12 @@ pub struct RouteEntry {
     /// What looks at requests and answers, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guards: Vec<Guard>,
+    /// Its tool servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp: Option<Mcp>,
+    /// Its agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub a2a: Option<A2a>,
 }
 
 /// Answers that are given again to equal requests.

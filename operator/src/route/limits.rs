@@ -96,6 +96,10 @@ pub(super) fn per(per: Option<route::Per>) -> Per {
     match per {
         None | Some(route::Per::Key) => Per::Key,
         Some(route::Per::Route) => Per::Route,
+        Some(route::Per::Team) => Per::Team,
+        Some(route::Per::User) => Per::User,
+        Some(route::Per::Tag) => Per::Tag,
+        Some(route::Per::Model) => Per::Model,
     }
 }
 

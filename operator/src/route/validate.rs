@@ -10,14 +10,14 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     routing::Fallback,
-    snapshot::{Access, Budget, Cache, Guard, Limit, Prices},
+    snapshot::{A2a, Access, Budget, Cache, Guard, Limit, Mcp, Prices},
 };
 use thiserror::Error;
 
 use super::{
     cache,
     dereference::{FoundModel, World},
-    guards, limits, resilience,
+    guards, limits, resilience, tools,
 };
 use crate::{
     model::{self, ExternalEngine, ValidEngine},
@@ -38,6 +38,8 @@ pub(crate) enum InvalidRoute {
     Window { path: String, value: String },
     #[error("{path} cannot be used: {reason}")]
     Pattern { path: String, reason: String },
+    #[error("{path} is `{url}`; no request may go to metadata services and link-local addresses")]
+    Address { path: String, url: String },
     #[error(
         "the Route `{route}` came first and answers `{pattern}`; remove the pattern from one of the two"
     )]
@@ -50,7 +52,8 @@ impl InvalidRoute {
             Self::Duration { .. }
             | Self::Dollars { .. }
             | Self::Window { .. }
-            | Self::Pattern { .. } => Reason::Invalid,
+            | Self::Pattern { .. }
+            | Self::Address { .. } => Reason::Invalid,
             Self::Conflict { .. } => Reason::Conflict,
         }
     }
@@ -78,6 +81,8 @@ pub(crate) struct ValidRoute {
     pub(super) cache: Option<Cache>,
     pub(super) guards: Vec<Guard>,
     pub(super) fallbacks: Vec<Fallback>,
+    pub(super) mcp: Option<Mcp>,
+    pub(super) a2a: Option<A2a>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -120,7 +125,11 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
             Err(fault) => unresolved.push(fault),
         }
     }
+    let mcp = tools::mcp(spec.mcp.as_ref(), world, &mut unresolved)?;
+    let a2a = tools::a2a(spec.a2a.as_ref(), world, &mut unresolved)?;
     Ok(ValidRoute {
+        mcp,
+        a2a,
         key: Key::of(route),
         generation: route.metadata.generation.unwrap_or(0),
         created: route
