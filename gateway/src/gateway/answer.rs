@@ -1,10 +1,14 @@
 //! What the client gets at the end: an answer, an answer that was given before, or the reason why there is none.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::AGE};
 use protocol::openai::ErrorKind;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, error};
 
 use super::passage::Admitted;
@@ -107,11 +111,49 @@ pub(super) async fn answer(
     if !matches!(answered.answer, Answer::Whole { .. }) {
         begin_stream(&mut accounting).await?;
     }
-    let (idle, deadline) = (
-        Duration::from_millis(route.timeouts.stream_idle_millis),
-        call.started + Duration::from_millis(route.timeouts.request_millis),
-    );
-    let mut response = match answered.answer {
+    let options = decoded.fields.stream_options.as_ref();
+    let ready = Ready {
+        accounting,
+        recorder,
+        guards,
+        operation: call.operation,
+        shows_usage: options.is_some_and(|options| options.include_usage),
+        idle: Duration::from_millis(route.timeouts.stream_idle_millis),
+        deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
+        permit,
+    };
+    let mut response = send(answered.answer, ready).await?;
+    response.headers_mut().extend(limits);
+    let shown = target.shown.clone();
+    response.headers_mut().insert(encode::TARGET, shown);
+    Ok(response)
+}
+
+/// What an answer is passed on with.
+struct Ready {
+    accounting: Accounting,
+    recorder: Option<Recorder>,
+    guards: Sessions,
+    operation: Operation,
+    shows_usage: bool,
+    idle: Duration,
+    deadline: Instant,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Passes on a whole answer, or a stream as it comes.
+async fn send(answer: Answer, ready: Ready) -> Result<Response<Body>, Fault> {
+    let Ready {
+        accounting,
+        recorder,
+        guards,
+        operation,
+        shows_usage,
+        idle,
+        deadline,
+        permit,
+    } = ready;
+    Ok(match answer {
         Answer::Whole {
             status,
             content_type,
@@ -123,26 +165,23 @@ pub(super) async fn answer(
                 status,
                 body,
                 tokens,
-                operation: call.operation,
+                operation,
                 guards,
             };
             let body = finish_whole(accounting, recorder, whole).await?;
             encode::whole(status, content_type, body)
         }
-        Answer::Stream(begun) => {
-            let options = decoded.fields.stream_options.as_ref();
-            encode::stream(Streaming {
-                begun,
-                accounting,
-                recorder,
-                guards: guards.into_streams(call.operation),
-                operation: call.operation,
-                shows_usage: options.is_some_and(|options| options.include_usage),
-                idle,
-                deadline,
-                _permit: permit,
-            })
-        }
+        Answer::Stream(begun) => encode::stream(Streaming {
+            begun,
+            accounting,
+            recorder,
+            guards: guards.into_streams(operation),
+            operation,
+            shows_usage,
+            idle,
+            deadline,
+            _permit: permit,
+        }),
         Answer::Raw {
             content_type,
             first,
@@ -158,11 +197,7 @@ pub(super) async fn answer(
             deadline,
             _permit: permit,
         }),
-    };
-    response.headers_mut().extend(limits);
-    let shown = target.shown.clone();
-    response.headers_mut().insert(encode::TARGET, shown);
-    Ok(response)
+    })
 }
 
 /// Notes in the ledger that an answer has begun, before the client gets anything of it.
