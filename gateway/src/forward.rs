@@ -64,6 +64,19 @@ pub(crate) struct Answered {
     pub(crate) answer: Answer,
     /// What was expected of the replica's cache, and when the request was sent.
     pub(crate) prediction: Option<(Prediction, Instant)>,
+    /// When, and by whom.
+    pub(crate) timing: Timing,
+}
+
+/// How an answer came about.
+#[derive(Debug)]
+pub(crate) struct Timing {
+    /// When the request was sent to the one that answered.
+    pub(crate) sent: Instant,
+    /// How long upstreams were waited for, the ones that failed included.
+    pub(crate) waited: Duration,
+    /// Who answered.
+    pub(crate) endpoint: Arc<Endpoint>,
 }
 
 /// What an upstream answered.
@@ -139,6 +152,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
     let mut candidates = Candidates::new(route, forward.decoded, &mut rand::rng());
     let tries_max = route.retries_max.saturating_add(1);
     let mut repeats = 0;
+    let mut waited = Duration::ZERO;
     let mut last: Option<(usize, Failure)> = None;
     for tries_left in (1..=tries_max).rev() {
         let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
@@ -177,6 +191,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
             }
             Err(unsendable) => Err(Failure::Unsendable(unsendable)),
         };
+        waited += sent.elapsed();
         match outcome {
             Ok(answer) => {
                 candidate.endpoint.note_success(Instant::now());
@@ -184,6 +199,11 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
                     target: candidate.target,
                     answer,
                     prediction: candidate.prediction.map(|prediction| (prediction, sent)),
+                    timing: Timing {
+                        sent,
+                        waited,
+                        endpoint: candidate.endpoint,
+                    },
                 });
             }
             Err(failure) => {

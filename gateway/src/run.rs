@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use thiserror::Error;
@@ -17,11 +18,16 @@ use crate::{
     admin::AdminKey,
     gateway::{Gateway, Governance, Limits},
     ledger::Ledger,
+    observe::{AccessLog, Exporter, LiteLlm, Observers, collector},
     people::People,
     server,
     source::{self, Source},
     table::Lasting,
+    upstream,
 };
+
+/// How long the last spans may take to reach the collector.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the gateway cannot run.
 #[derive(Debug, Error)]
@@ -97,21 +103,39 @@ pub async fn serve(
         node,
         body_bytes_max,
         requests_max,
+        access_log,
+        otlp_endpoint,
+        trace_share,
+        litellm_metrics,
     } = args;
+    let mut exporting = JoinSet::new();
+    let observers = Observers {
+        access: access_log.as_deref().map(open_log).transpose()?,
+        traces: match otlp_endpoint {
+            None => None,
+            Some(url) => {
+                let collector = collector(&url);
+                let collector =
+                    collector.map_err(|error| GatewayError::Config(error.to_string()))?;
+                let (exporter, spans) = Exporter::new(trace_share);
+                exporting.spawn(spans.export(upstream::client(), collector, node.clone()));
+                Some(exporter)
+            }
+        },
+        litellm: litellm_metrics.then(LiteLlm::default),
+    };
     let ledger = Ledger::open(&data_dir).map_err(|error| GatewayError::Ledger {
         folder: data_dir.clone(),
         reason: error.to_string(),
     })?;
     let ledger = Arc::new(ledger);
     let governance = governance(&ledger, &data_dir, admin_key_file.as_deref())?;
-    let gateway = Arc::new(Gateway::new(
-        Arc::clone(&ledger),
-        governance,
-        Limits {
-            body_bytes_max,
-            requests_max,
-        },
-    ));
+    let limits = Limits {
+        body_bytes_max,
+        requests_max,
+    };
+    let gateway = Gateway::new(Arc::clone(&ledger), governance, limits).observed_by(observers);
+    let gateway = Arc::new(gateway);
     let source = match (config, snapshots, token_file) {
         (Some(path), _, _) => {
             source::load(&gateway, &path)
@@ -136,6 +160,14 @@ pub async fn serve(
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
     server::accept(listener, gateway, shutdown.clone()).await;
     let fed = feeding.join_next().await;
+    // The gateway is gone, and with it the last span.
+    let exported = async { while exporting.join_next().await.is_some() {} };
+    if tokio::time::timeout(EXPORT_TIMEOUT, exported)
+        .await
+        .is_err()
+    {
+        tracing::warn!("the last spans did not reach the collector in time");
+    }
     // The last rows go to disk here; the thread ends within one transaction.
     let closed = tokio::task::spawn_blocking(move || ledger.close()).await;
     if let Err(error) = closed {
@@ -145,6 +177,13 @@ pub async fn serve(
         Some(Ok(Err(source))) => Err(GatewayError::Signals(source)),
         _ => Ok(()),
     }
+}
+
+fn open_log(path: &Path) -> Result<AccessLog, GatewayError> {
+    AccessLog::open(path).map_err(|source| {
+        let message = format!("opening the access log {}: {source}", path.display());
+        GatewayError::Config(message)
+    })
 }
 
 fn governance(

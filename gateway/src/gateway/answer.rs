@@ -22,6 +22,7 @@ use crate::{
     forward::{Answer, Answered, Failed, Refusal},
     guard::Sessions,
     ledger::LedgerError,
+    observe::millis,
     provider::{self, Tokens},
     table::Route,
 };
@@ -107,6 +108,11 @@ pub(super) async fn answer(
     if let Some((prediction, sent)) = answered.prediction {
         accounting.expect(prediction, sent);
     }
+    let overhead = call
+        .started
+        .elapsed()
+        .saturating_sub(answered.timing.waited);
+    accounting.note_timing(answered.timing);
     let limits = accounting.limit_headers().clone();
     if !matches!(answered.answer, Answer::Whole { .. }) {
         begin_stream(&mut accounting).await?;
@@ -124,6 +130,9 @@ pub(super) async fn answer(
     };
     let mut response = send(answered.answer, ready).await?;
     response.headers_mut().extend(limits);
+    if let Ok(overhead) = HeaderValue::from_str(&millis(overhead).to_string()) {
+        response.headers_mut().insert(encode::OVERHEAD, overhead);
+    }
     let shown = target.shown.clone();
     response.headers_mut().insert(encode::TARGET, shown);
     Ok(response)
@@ -232,6 +241,7 @@ async fn finish_whole(
         guards,
     } = whole;
     accounting.count(tokens);
+    accounting.look(&body);
     // Guards look again each time an answer is given: what is kept is what the upstream said.
     let guarded = guards.answer(operation, body.clone());
     let ending = match &guarded {
