@@ -162,15 +162,9 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
                 // Everybody was asked once, and asking again would not help.
                 break;
             }
-            if !route.budget.withdraw() {
-                debug!(
-                    request_id = call.id,
-                    route = route.id,
-                    "the route's retry budget is spent"
-                );
+            if !may_retry(&forward) {
                 break;
             }
-            forward.metrics.count_retry(&route.id);
         }
         if candidate.is_repeat {
             let wait = retry::backoff(route.backoff, repeats, rand::rng().random());
@@ -221,6 +215,22 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         }
     }
     Err(refuse(route, last))
+}
+
+/// Takes a try after the first from the route's budget.
+fn may_retry(forward: &Forward<'_>) -> bool {
+    let (route, request_id) = (forward.route, &forward.call.id);
+    let may_retry = route.budget.withdraw();
+    if may_retry {
+        forward.metrics.count_retry(&route.id);
+    } else {
+        debug!(
+            request_id,
+            route = route.id,
+            "the route's retry budget is spent"
+        );
+    }
+    may_retry
 }
 
 fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {

@@ -93,6 +93,7 @@ pub async fn serve(
     args: GatewayArgs,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
+    let (observers, exporting) = observers(&args)?;
     let GatewayArgs {
         listen: _,
         snapshots,
@@ -103,27 +104,8 @@ pub async fn serve(
         node,
         body_bytes_max,
         requests_max,
-        access_log,
-        otlp_endpoint,
-        trace_share,
-        litellm_metrics,
+        ..
     } = args;
-    let mut exporting = JoinSet::new();
-    let observers = Observers {
-        access: access_log.as_deref().map(open_log).transpose()?,
-        traces: match otlp_endpoint {
-            None => None,
-            Some(url) => {
-                let collector = collector(&url);
-                let collector =
-                    collector.map_err(|error| GatewayError::Config(error.to_string()))?;
-                let (exporter, spans) = Exporter::new(trace_share);
-                exporting.spawn(spans.export(upstream::client(), collector, node.clone()));
-                Some(exporter)
-            }
-        },
-        litellm: litellm_metrics.then(LiteLlm::default),
-    };
     let ledger = Ledger::open(&data_dir).map_err(|error| GatewayError::Ledger {
         folder: data_dir.clone(),
         reason: error.to_string(),
@@ -160,14 +142,7 @@ pub async fn serve(
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
     server::accept(listener, gateway, shutdown.clone()).await;
     let fed = feeding.join_next().await;
-    // The gateway is gone, and with it the last span.
-    let exported = async { while exporting.join_next().await.is_some() {} };
-    if tokio::time::timeout(EXPORT_TIMEOUT, exported)
-        .await
-        .is_err()
-    {
-        tracing::warn!("the last spans did not reach the collector in time");
-    }
+    end_export(exporting).await;
     // The last rows go to disk here; the thread ends within one transaction.
     let closed = tokio::task::spawn_blocking(move || ledger.close()).await;
     if let Err(error) = closed {
@@ -176,6 +151,34 @@ pub async fn serve(
     match fed {
         Some(Ok(Err(source))) => Err(GatewayError::Signals(source)),
         _ => Ok(()),
+    }
+}
+
+/// Those who are told of requests, and what sends spans on.
+fn observers(args: &GatewayArgs) -> Result<(Observers, JoinSet<()>), GatewayError> {
+    let mut exporting = JoinSet::new();
+    let traces = args.otlp_endpoint.as_ref().map(|url| {
+        let collector = collector(url).map_err(|error| GatewayError::Config(error.to_string()))?;
+        let (exporter, spans) = Exporter::new(args.trace_share);
+        exporting.spawn(spans.export(upstream::client(), collector, args.node.clone()));
+        Ok(exporter)
+    });
+    let observers = Observers {
+        access: args.access_log.as_deref().map(open_log).transpose()?,
+        traces: traces.transpose()?,
+        litellm: args.litellm_metrics.then(LiteLlm::default),
+    };
+    Ok((observers, exporting))
+}
+
+/// Waits for the last spans: the gateway that makes them is gone.
+async fn end_export(mut exporting: JoinSet<()>) {
+    let exported = async { while exporting.join_next().await.is_some() {} };
+    if tokio::time::timeout(EXPORT_TIMEOUT, exported)
+        .await
+        .is_err()
+    {
+        tracing::warn!("the last spans did not reach the collector in time");
     }
 }
 

@@ -109,7 +109,8 @@ impl Spans {
             // What is there when the time is over is sent.
             let _ = tokio::time::timeout(BATCH_WAIT, more).await;
             let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            let body = body(std::mem::take(&mut batch), &node);
+            let body = body(&batch, &node);
+            batch.clear();
             if let Err(reason) = post(&client, &collector, body).await {
                 self.dropped.fetch_add(count, Ordering::Relaxed);
                 warn!(reason, "spans did not reach the collector");
@@ -118,7 +119,7 @@ impl Spans {
     }
 }
 
-fn body(spans: Vec<Value>, node: &str) -> Bytes {
+fn body(spans: &[Value], node: &str) -> Bytes {
     let text = |name: &str, value: &str| json!({"key": name, "value": {"stringValue": value}});
     let resource = [
         text("service.name", "quarterdeck-gateway"),

@@ -3,8 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use protocol::secret::SecretString;
-use protocol::snapshot::{Action, Guard, GuardRule, Mode, Phases, Prices, RouteEntry};
+
+use protocol::{
+    provider::Credential,
+    secret::SecretString,
+    snapshot::{Action, Guard, GuardRule, Mode, Phases, Prices, Retries, RouteEntry},
+};
 use serde_json::{Value, json};
 use testkit::scripted_model::{Answer, ScriptedModel};
 use tokio::{
@@ -184,36 +188,22 @@ async fn a_span_reaches_the_collector_and_the_trace_the_upstream() {
         )
     );
     assert_eq!(parent.split('-').nth(2), span["spanId"].as_str());
-    let attribute = |name: &str| {
+    let text = |text: &str| json!({ "stringValue": text });
+    let stop = json!({"arrayValue": {"values": [text("stop")]}});
+    for (name, expected) in [
+        ("gen_ai.operation.name", text("chat")),
+        ("gen_ai.request.model", text("m")),
+        ("gen_ai.response.model", text("real")),
+        ("gen_ai.usage.output_tokens", json!({"intValue": "2"})),
+        ("gen_ai.response.finish_reasons", stop),
+        ("server.address", text("127.0.0.1")),
+        ("error.type", Value::Null),
+    ] {
         let attributes = span["attributes"].as_array().unwrap();
         let found = attributes.iter().find(|attribute| attribute["key"] == name);
-        found.map_or(Value::Null, |found| found["value"].clone())
-    };
-    assert_eq!(
-        attribute("gen_ai.operation.name"),
-        json!({"stringValue": "chat"})
-    );
-    assert_eq!(
-        attribute("gen_ai.request.model"),
-        json!({"stringValue": "m"})
-    );
-    assert_eq!(
-        attribute("gen_ai.response.model"),
-        json!({"stringValue": "real"})
-    );
-    assert_eq!(
-        attribute("gen_ai.usage.output_tokens"),
-        json!({"intValue": "2"})
-    );
-    assert_eq!(
-        attribute("gen_ai.response.finish_reasons"),
-        json!({"arrayValue": {"values": [{"stringValue": "stop"}]}})
-    );
-    assert_eq!(
-        attribute("server.address"),
-        json!({"stringValue": "127.0.0.1"})
-    );
-    assert_eq!(attribute("error.type"), Value::Null);
+        let found = found.map_or(Value::Null, |found| found["value"].clone());
+        assert_eq!(found, expected, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -278,28 +268,20 @@ impl MakeWriter<'_> for Logged {
     }
 }
 
-#[tokio::test]
-async fn secrets_prompts_and_answers_are_in_no_log_metric_or_error() {
-    let logged = Logged::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_writer(logged.clone())
-        .finish();
-    // A test of its own thread: all tasks of this runtime are logged here.
-    let _logging = tracing::subscriber::set_default(subscriber);
+/// What goes wrong, one after the other.
+fn faults() -> Vec<Answer> {
     let cut = Answer::Cut {
         text: "answer-of-the-model x".to_owned(),
         events: 2,
     };
-    let script = vec![
-        Answer::Status(500),
-        Answer::Status(401),
-        cut,
-        "answer-of-the-model a@b.org".into(),
-    ];
-    let model = ScriptedModel::start(script).await;
-    let mut own = target("own", "real", &[&model]);
-    own.credential = Some(SecretString::from("upstream-credential".to_owned()).into());
+    let guarded = "answer-of-the-model a@b.org".into();
+    vec![Answer::Status(500), cut, guarded, Answer::Status(401)]
+}
+
+fn guarded(model: &ScriptedModel) -> RouteEntry {
+    let mut own = target("own", "real", &[model]);
+    let credential = SecretString::new("upstream-credential".to_owned());
+    own.credential = Some(Credential::Token(credential));
     let guard = Guard {
         name: "people".to_owned(),
         on: Phases::Answers,
@@ -307,18 +289,18 @@ async fn secrets_prompts_and_answers_are_in_no_log_metric_or_error() {
         mode: Mode::Enforce,
         rule: GuardRule::Pii { kinds: Vec::new() },
     };
-    let guarded = RouteEntry {
+    RouteEntry {
         guards: vec![guard],
+        retries: Retries {
+            attempts: 0,
+            backoff_millis: 1,
+        },
         ..route("m", vec![own])
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("access.log");
-    let observers = Observers {
-        access: Some(AccessLog::open(&path).unwrap()),
-        litellm: Some(LiteLlm::default()),
-        ..Observers::default()
-    };
-    let harness = Harness::observed(vec![guarded], vec![key("secret-name")], observers).await;
+    }
+}
+
+/// All that clients are told while everything goes wrong, and the metrics.
+async fn tell_all(harness: &Harness) -> String {
     let mut told = String::new();
     let key = "qd-secret-name";
     for (key, stream) in [
@@ -330,18 +312,38 @@ async fn secrets_prompts_and_answers_are_in_no_log_metric_or_error() {
     ] {
         let body = json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": "prompt-of-the-user"}]});
         let bearer = format!("Bearer {key}");
+        let headers = [("authorization", bearer.as_str())];
         let answer = harness
-            .post_with(
-                COMPLETIONS,
-                &[("authorization", &bearer)],
-                &body.to_string(),
-            )
+            .post_with(COMPLETIONS, &headers, &body.to_string())
             .await;
         told.push_str(&answer.text_body().replace("answer-of-the-model", ""));
     }
     let bad = r#"{"model": "m", "messages": ["prompt-of-the-user"}"#;
     told.push_str(&harness.post(COMPLETIONS, Some(key), bad).await.text_body());
     told.push_str(&harness.get("/metrics", None).await.text_body());
+    told
+}
+
+#[tokio::test]
+async fn secrets_prompts_and_answers_are_in_no_log_metric_or_error() {
+    let logged = Logged::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(logged.clone())
+        .finish();
+    // A test of its own thread: all tasks of this runtime are logged here.
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let model = ScriptedModel::start(faults()).await;
+    let guarded = guarded(&model);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let observers = Observers {
+        access: Some(AccessLog::open(&path).unwrap()),
+        litellm: Some(LiteLlm::default()),
+        ..Observers::default()
+    };
+    let harness = Harness::observed(vec![guarded], vec![key("secret-name")], observers).await;
+    let mut told = tell_all(&harness).await;
     tokio::time::timeout(Duration::from_secs(5), harness.idle())
         .await
         .unwrap();
