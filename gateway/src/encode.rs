@@ -33,6 +33,8 @@ pub(crate) struct Cut;
 
 /// The header that names the request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that tells how many milliseconds the gateway itself took, up to the first bytes of a stream.
+pub(crate) const OVERHEAD: HeaderName = HeaderName::from_static("x-gateway-overhead-duration-ms");
 /// The header that tells whether the answer is one that was given before.
 pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
 /// The header that names the target that answered.

@@ -28,6 +28,7 @@ mod limits;
 mod mcp;
 mod metrics;
 mod models;
+mod observe;
 mod paths;
 mod people;
 mod policy;

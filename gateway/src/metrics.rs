@@ -15,7 +15,14 @@ use prometheus_client::{
 use telemetry::metrics::{Registry, render};
 
 pub(crate) use self::routing::RoutingSeries;
-use crate::{call::Operation, cost::Cost, limits::Reached, prefix::Prediction, provider::Tokens};
+use crate::{
+    call::Operation,
+    cost::Cost,
+    limits::Reached,
+    observe::{AccessLog, Exporter, Observers},
+    prefix::Prediction,
+    provider::Tokens,
+};
 
 /// Seconds of whole requests.
 const DURATION_BUCKETS: [f64; 14] = [
@@ -166,6 +173,7 @@ pub(crate) struct Metrics {
     in_flight: Gauge,
     snapshots: Counter,
     ledger: Gauge,
+    missed: Gauge,
     /// Where requests go when the first choice does not answer.
     pub(crate) routing: RoutingSeries,
 }
@@ -195,6 +203,7 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             snapshots: Counter::default(),
             ledger: Gauge::default(),
+            missed: Gauge::default(),
             routing: RoutingSeries::default(),
         };
         metrics.register();
@@ -234,6 +243,11 @@ impl Metrics {
     /// What the conventions for models have no names for.
     fn register_own(&self) {
         let mut registry = self.registry.lock();
+        registry.register(
+            "gateway_observations_missed",
+            "Lines of the access log and spans that were dropped",
+            self.missed.clone(),
+        );
         registry.register(
             "gateway_limits_reached",
             "Requests beyond a limit, whether they were refused or only watched",
@@ -406,6 +420,21 @@ impl Metrics {
                 result,
             })
             .inc();
+    }
+
+    /// Shows the metrics of those who are told of requests.
+    pub(crate) fn show(&self, observers: &Observers) {
+        if let Some(litellm) = &observers.litellm {
+            litellm.register(&mut self.registry.lock());
+        }
+    }
+
+    /// Notes what those who are told of requests have missed.
+    pub(crate) fn set_missed(&self, observers: &Observers) {
+        let access = observers.access.as_ref().map_or(0, AccessLog::dropped);
+        let traces = observers.traces.as_ref().map_or(0, Exporter::dropped);
+        let missed = access.saturating_add(traces);
+        self.missed.set(i64::try_from(missed).unwrap_or(i64::MAX));
     }
 
     /// Counts what a guard found.

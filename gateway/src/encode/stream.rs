@@ -187,6 +187,7 @@ async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
     } else {
         std::mem::take(&mut state.streaming.begun.first)
     };
+    state.streaming.accounting.look(&data);
     if let Some(recorder) = &mut state.streaming.recorder {
         recorder.push(&data);
     }

@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::AGE};
 use protocol::openai::ErrorKind;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, error};
 
 use super::passage::Admitted;
@@ -21,9 +22,9 @@ use crate::{
     forward::{Answer, Answered, Failed, Refusal},
     guard::Sessions,
     ledger::LedgerError,
-    prefix::Prediction,
+    observe::millis,
     provider::{self, Tokens},
-    table::{Route, Target},
+    table::Route,
 };
 
 /// What a request holds until its answer is complete.
@@ -103,14 +104,65 @@ pub(super) async fn answer(
     } = admitted;
     let target = &route.targets[answered.target];
     let recorder = lead.map(|lead| Recorder::new(lead, &target.name, call.operation));
-    open(&mut accounting, target, answered.prediction);
+    accounting.answered_by(target);
+    if let Some((prediction, sent)) = answered.prediction {
+        accounting.expect(prediction, sent);
+    }
+    let overhead = call
+        .started
+        .elapsed()
+        .saturating_sub(answered.timing.waited);
+    accounting.note_timing(answered.timing);
     let limits = accounting.limit_headers().clone();
     if !matches!(answered.answer, Answer::Whole { .. }) {
         begin_stream(&mut accounting).await?;
     }
-    let idle = Duration::from_millis(route.timeouts.stream_idle_millis);
-    let deadline = call.started + Duration::from_millis(route.timeouts.request_millis);
-    let mut response = match answered.answer {
+    let options = decoded.fields.stream_options.as_ref();
+    let ready = Ready {
+        accounting,
+        recorder,
+        guards,
+        operation: call.operation,
+        shows_usage: options.is_some_and(|options| options.include_usage),
+        idle: Duration::from_millis(route.timeouts.stream_idle_millis),
+        deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
+        permit,
+    };
+    let mut response = send(answered.answer, ready).await?;
+    response.headers_mut().extend(limits);
+    if let Ok(overhead) = HeaderValue::from_str(&millis(overhead).to_string()) {
+        response.headers_mut().insert(encode::OVERHEAD, overhead);
+    }
+    let shown = target.shown.clone();
+    response.headers_mut().insert(encode::TARGET, shown);
+    Ok(response)
+}
+
+/// What an answer is passed on with.
+struct Ready {
+    accounting: Accounting,
+    recorder: Option<Recorder>,
+    guards: Sessions,
+    operation: Operation,
+    shows_usage: bool,
+    idle: Duration,
+    deadline: Instant,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Passes on a whole answer, or a stream as it comes.
+async fn send(answer: Answer, ready: Ready) -> Result<Response<Body>, Fault> {
+    let Ready {
+        accounting,
+        recorder,
+        guards,
+        operation,
+        shows_usage,
+        idle,
+        deadline,
+        permit,
+    } = ready;
+    Ok(match answer {
         Answer::Whole {
             status,
             content_type,
@@ -122,26 +174,23 @@ pub(super) async fn answer(
                 status,
                 body,
                 tokens,
-                operation: call.operation,
+                operation,
                 guards,
             };
             let body = finish_whole(accounting, recorder, whole).await?;
             encode::whole(status, content_type, body)
         }
-        Answer::Stream(begun) => {
-            let options = decoded.fields.stream_options.as_ref();
-            encode::stream(Streaming {
-                begun,
-                accounting,
-                recorder,
-                guards: guards.into_streams(call.operation),
-                operation: call.operation,
-                shows_usage: options.is_some_and(|options| options.include_usage),
-                idle,
-                deadline,
-                _permit: permit,
-            })
-        }
+        Answer::Stream(begun) => encode::stream(Streaming {
+            begun,
+            accounting,
+            recorder,
+            guards: guards.into_streams(operation),
+            operation,
+            shows_usage,
+            idle,
+            deadline,
+            _permit: permit,
+        }),
         Answer::Raw {
             content_type,
             first,
@@ -157,19 +206,7 @@ pub(super) async fn answer(
             deadline,
             _permit: permit,
         }),
-    };
-    response.headers_mut().extend(limits);
-    let shown = target.shown.clone();
-    response.headers_mut().insert(encode::TARGET, shown);
-    Ok(response)
-}
-
-/// Notes who answers, and what was expected of its cache.
-fn open(accounting: &mut Accounting, target: &Target, prediction: Option<(Prediction, Instant)>) {
-    accounting.answered_by(target);
-    if let Some((prediction, sent)) = prediction {
-        accounting.expect(prediction, sent);
-    }
+    })
 }
 
 /// Notes in the ledger that an answer has begun, before the client gets anything of it.
@@ -204,6 +241,7 @@ async fn finish_whole(
         guards,
     } = whole;
     accounting.count(tokens);
+    accounting.look(&body);
     // Guards look again each time an answer is given: what is kept is what the upstream said.
     let guarded = guards.answer(operation, body.clone());
     let ending = match &guarded {

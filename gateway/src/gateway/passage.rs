@@ -259,6 +259,7 @@ impl Gateway {
             Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
         accounting.attribute(&asker, decoded.fields.user.as_deref());
         accounting.hold(reservation, guess);
+        accounting.watch(self.observers.watch(call.trace.as_deref()));
         Ok(accounting)
     }
 

@@ -29,6 +29,7 @@ use crate::{
     gateway::{Gateway, Governance, Limits},
     jwt::Issuer,
     ledger::{Ledger, disk::Disk},
+    observe::Observers,
     people::People,
     server,
     table::Lasting,
@@ -62,19 +63,31 @@ pub(crate) type Row = (String, u16, u64, u64);
 
 impl Harness {
     pub(crate) async fn empty() -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap()).await
+        Self::in_folder(tempfile::tempdir().unwrap(), Observers::default()).await
     }
 
     /// A gateway that takes the tokens of an issuer, without routes yet.
     pub(crate) async fn with_issuer(issuer: Option<Issuer>) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), issuer).await
+        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(folder, issuer, Observers::default()).await
     }
 
-    async fn in_folder(folder: TempDir) -> Self {
-        Self::start_in(folder, None).await
+    /// A gateway with somebody who is told of requests.
+    pub(super) async fn observed(
+        routes: Vec<RouteEntry>,
+        keys: Vec<KeyEntry>,
+        observers: Observers,
+    ) -> Self {
+        let harness = Self::in_folder(tempfile::tempdir().unwrap(), observers).await;
+        harness.apply(routes, keys);
+        harness
     }
 
-    async fn start_in(folder: TempDir, issuer: Option<Issuer>) -> Self {
+    async fn in_folder(folder: TempDir, observers: Observers) -> Self {
+        Self::start_in(folder, None, observers).await
+    }
+
+    async fn start_in(folder: TempDir, issuer: Option<Issuer>, observers: Observers) -> Self {
         let (ledger, is_disk_full) = Disk::ledger(folder.path());
         let ledger = Arc::new(ledger);
         let limits = Limits {
@@ -89,12 +102,8 @@ impl Harness {
             people: Arc::new(people.trusting(issuer)),
             admin: Some(AdminKey::parse(ADMIN_KEY).unwrap()),
         };
-        let gateway = Arc::new(Gateway::new(
-            Arc::clone(&ledger),
-            governance,
-            limits,
-            folder.path(),
-        ));
+        let gateway = Gateway::new(Arc::clone(&ledger), governance, limits, folder.path());
+        let gateway = Arc::new(gateway.observed_by(observers));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -232,7 +241,7 @@ impl Harness {
     /// Another gateway with the ledger of this one, which ends.
     pub(crate) async fn restarted(self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
         self.shutdown.cancel();
-        let harness = Self::in_folder(self.ended().await).await;
+        let harness = Self::in_folder(self.ended().await, Observers::default()).await;
         harness.apply(routes, keys);
         harness
     }
