@@ -3,6 +3,7 @@
 //! A request runs through the steps in that order, one file each. The steps decide over an immutable table that is
 //! swapped whole when a new snapshot comes; requests in progress keep the table that they started with.
 
+mod a2a;
 mod account;
 mod admin;
 mod args;
@@ -14,6 +15,7 @@ mod condition;
 mod cost;
 mod credential;
 mod decode;
+mod door;
 mod encode;
 mod endpoint;
 mod fallback;
@@ -36,6 +38,7 @@ mod prefix;
 mod provider;
 mod retry;
 mod route;
+mod rpc;
 mod run;
 mod scan;
 mod server;

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 pub(crate) use self::target::{Target, is_http};
 use crate::{
+    a2a::Agents,
     cache::{self, Cache},
     condition::{Condition, InvalidCondition},
     endpoint::Endpoints,
@@ -120,6 +121,8 @@ pub(crate) struct Route {
     pub(crate) guards: Option<Arc<Guards>>,
     /// Its tool servers.
     pub(crate) mcp: Option<ToolServers>,
+    /// Its agents.
+    pub(crate) a2a: Option<Agents>,
 }
 
 /// A model name, or all that begin or end alike.
@@ -377,6 +380,11 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             .mcp
             .as_ref()
             .map(|mcp| ToolServers::compile(&id, mcp))
+            .transpose()?,
+        a2a: entry
+            .a2a
+            .as_ref()
+            .map(|a2a| Agents::compile(&id, a2a))
             .transpose()?,
         id,
     })
