@@ -2,8 +2,13 @@
 
 mod answer;
 mod passage;
+mod waiting;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
@@ -11,10 +16,10 @@ use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use protocol::{openai::ErrorKind, snapshot::GatewaySnapshot};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::info;
 
-use self::passage::Admitted;
+use self::{passage::Admitted, waiting::Room};
 use crate::{
     a2a::Desk,
     admin::AdminKey,
@@ -47,6 +52,8 @@ pub(crate) struct Limits {
     pub(crate) requests_max: usize,
     /// Bytes of a form with files.
     pub(crate) form_bytes_max: u64,
+    /// How long a stream is silent while its request waits.
+    pub(crate) keep_alive: Duration,
 }
 
 /// Who may use the gateway, and who says so.
@@ -78,6 +85,10 @@ pub(crate) struct Gateway {
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
+    /// Tells those who wait of each new table.
+    changes: watch::Sender<()>,
+    /// Where requests wait.
+    room: Room,
     /// What requests for tools share.
     pub(crate) mcp: Arc<Hub>,
     /// What requests for agents share.
@@ -127,6 +138,8 @@ impl Gateway {
             ledger,
             metrics,
             permits: Arc::new(Semaphore::new(limits.requests_max)),
+            changes: watch::Sender::new(()),
+            room: Room::default(),
             limits,
             observers: Arc::default(),
         }
@@ -154,6 +167,7 @@ impl Gateway {
             "snapshot applied"
         );
         *self.table.write() = Some(table);
+        self.changes.send_replace(());
         self.metrics.count_snapshot();
         Ok(())
     }

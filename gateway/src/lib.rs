@@ -36,6 +36,7 @@ mod people;
 mod policy;
 mod prefix;
 mod provider;
+mod queue;
 mod retry;
 mod route;
 mod rpc;

@@ -29,6 +29,8 @@ use crate::{
 
 /// How long the last spans may take to reach the collector.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stream is silent while its request waits: less than what clients and proxies give up after.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Why the gateway cannot run.
 #[derive(Debug, Error)]
@@ -120,6 +122,7 @@ pub async fn serve(
         body_bytes_max,
         requests_max,
         form_bytes_max,
+        keep_alive: KEEP_ALIVE,
     };
     let gateway = Gateway::new(Arc::clone(&ledger), governance, limits, &data_dir);
     let gateway = Arc::new(gateway.observed_by(observers));

@@ -24,6 +24,7 @@ mod streams;
 mod surfaces;
 mod swap;
 mod uploads;
+mod waiting;
 
 use serde_json::json;
 use testkit::scripted_model::ScriptedModel;

@@ -94,6 +94,7 @@ impl Harness {
             body_bytes_max: 1 << 20,
             requests_max: 100,
             form_bytes_max: 4 << 20,
+            keep_alive: std::time::Duration::from_millis(30),
         };
         let lasting = Lasting::new(&ledger);
         let people = People::open(folder.path(), true, Arc::clone(&lasting)).unwrap();

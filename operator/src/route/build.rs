@@ -113,6 +113,8 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             guards: route.guards.clone(),
             fallbacks: route.fallbacks.clone(),
             hedging: route.hedging,
+            queue: route.queue.clone(),
+            cold_start_millis: route.cold_start_millis,
             session: route.session.clone(),
             when: route.when.clone(),
             mcp: None,
