@@ -59,4 +59,7 @@ pub struct GatewayArgs {
     /// Show metrics by LiteLLM's names too
     #[arg(long)]
     pub litellm_metrics: bool,
+    /// Bytes of files that a key may have
+    #[arg(long, value_name = "BYTES", default_value_t = 10 << 30)]
+    pub files_bytes_max: u64,
 }

@@ -16,7 +16,8 @@ use tracing::info;
 use crate::{
     GatewayArgs,
     admin::AdminKey,
-    gateway::{Gateway, Governance, Limits},
+    batches,
+    gateway::{Gateway, Governance, Limits, Storage},
     jwt::{Issuer, JwtArgs},
     ledger::Ledger,
     observe::{AccessLog, Exporter, LiteLlm, Observers, collector},
@@ -67,6 +68,14 @@ pub enum GatewayError {
         /// Why.
         reason: String,
     },
+    /// Files and batches cannot be opened.
+    #[error("opening files and batches in {folder}: {reason}")]
+    Storage {
+        /// The data folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The configuration file cannot be used.
     #[error("using the configuration: {0}")]
     Config(String),
@@ -109,6 +118,7 @@ pub async fn serve(
         body_bytes_max,
         requests_max,
         form_bytes_max,
+        files_bytes_max,
         ..
     } = args;
     let ledger = Ledger::open(&data_dir).map_err(|error| GatewayError::Ledger {
@@ -118,13 +128,17 @@ pub async fn serve(
     let ledger = Arc::new(ledger);
     let governance = governance(&ledger, &data_dir, admin_key_file.as_deref(), jwt)?;
     let issuer = governance.people.issuer.clone();
+    let storage = Storage::open(&data_dir, form_bytes_max, files_bytes_max);
+    let storage = storage.map_err(|reason| GatewayError::Storage {
+        folder: data_dir.clone(),
+        reason,
+    })?;
     let limits = Limits {
         body_bytes_max,
         requests_max,
-        form_bytes_max,
         keep_alive: KEEP_ALIVE,
     };
-    let gateway = Gateway::new(Arc::clone(&ledger), governance, limits, &data_dir);
+    let gateway = Gateway::new(Arc::clone(&ledger), governance, storage, limits);
     let gateway = Arc::new(gateway.observed_by(observers));
     let source = match (config, snapshots, token_file) {
         (Some(path), _, _) => {
@@ -153,7 +167,10 @@ pub async fn serve(
     }
     let mut feeding = JoinSet::new();
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
+    let mut working = JoinSet::new();
+    working.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
     server::accept(listener, gateway, shutdown.clone()).await;
+    while working.join_next().await.is_some() {}
     let fed = feeding.join_next().await;
     end_export(exporting).await;
     // The last rows go to disk here; the thread ends within one transaction.

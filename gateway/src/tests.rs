@@ -3,10 +3,12 @@
 mod a2a;
 mod affinity;
 mod anthropic;
+mod batches;
 mod cache;
 mod failures;
 mod fallbacks;
 mod faults;
+mod files;
 mod guards;
 pub(crate) mod harness;
 mod keys;
