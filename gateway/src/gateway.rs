@@ -2,6 +2,7 @@
 
 mod answer;
 mod passage;
+mod talk;
 mod waiting;
 
 use std::{
@@ -39,6 +40,7 @@ use crate::{
     objects::Objects,
     observe::Observers,
     people::People,
+    realtime::Talks,
     rpc::account::Books,
     table::{InvalidSnapshot, Lasting, Table},
     upstream::{self, Uploads, Upstream},
@@ -105,6 +107,10 @@ pub(crate) struct Gateway {
     pub(crate) admin: Option<AdminKey>,
     upstream: Upstream,
     uploads: Uploads,
+    /// The client for WebSockets, which need HTTP/1.1.
+    socket_upstream: Upstream,
+    /// The conversations that are held.
+    pub(crate) talks: Arc<Talks>,
     spill: Spill,
     /// Files and batches.
     pub(crate) objects: Arc<Objects>,
@@ -161,6 +167,8 @@ impl Gateway {
             admin,
             upstream,
             uploads: upstream::client(),
+            socket_upstream: upstream::http1_client(),
+            talks: Arc::default(),
             spill,
             objects,
             ledger,
@@ -325,6 +333,7 @@ impl Gateway {
             headers,
             decoded,
             upload,
+            invitation: None,
             permit,
         };
         Arc::clone(self).pass(admitted).await
@@ -371,6 +380,7 @@ impl Gateway {
             headers,
             decoded,
             upload: None,
+            invitation: None,
             permit,
         };
         Arc::clone(self).pass(admitted).await

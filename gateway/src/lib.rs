@@ -39,6 +39,7 @@ mod policy;
 mod prefix;
 mod provider;
 mod queue;
+mod realtime;
 mod retry;
 mod route;
 mod rpc;

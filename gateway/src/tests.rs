@@ -21,6 +21,7 @@ mod outage;
 mod people;
 mod providers;
 mod raw;
+mod realtime;
 mod robustness;
 mod smuggling;
 mod steering;

@@ -24,6 +24,7 @@ use crate::{
     ledger::LedgerError,
     observe::millis,
     provider::{self, Tokens},
+    realtime::{self, Invitation, Talk},
     table::Route,
 };
 
@@ -99,6 +100,7 @@ pub(super) async fn answer(
     let Admitted {
         call,
         decoded,
+        invitation,
         permit,
         ..
     } = admitted;
@@ -121,6 +123,7 @@ pub(super) async fn answer(
     let ready = Ready {
         accounting,
         recorder,
+        invitation,
         guards,
         operation: call.operation,
         shows_usage: options.is_some_and(|options| options.include_usage),
@@ -142,6 +145,7 @@ pub(super) async fn answer(
 struct Ready {
     accounting: Accounting,
     recorder: Option<Recorder>,
+    invitation: Option<Invitation>,
     guards: Sessions,
     operation: Operation,
     shows_usage: bool,
@@ -155,6 +159,7 @@ async fn send(answer: Answer, ready: Ready) -> Result<Response<Body>, Fault> {
     let Ready {
         accounting,
         recorder,
+        invitation,
         guards,
         operation,
         shows_usage,
@@ -206,7 +211,19 @@ async fn send(answer: Answer, ready: Ready) -> Result<Response<Body>, Fault> {
             deadline,
             _permit: permit,
         }),
+        Answer::Talk { upstream, lease } => realtime::accept(Talk {
+            invitation: invitation.ok_or_else(unasked)?,
+            upstream,
+            lease,
+            accounting,
+            permit,
+        }),
     })
+}
+
+/// A conversation that nobody has asked for is none.
+fn unasked() -> Fault {
+    Fault::new(ErrorKind::Internal, "Nobody has asked for a conversation.")
 }
 
 /// Notes in the ledger that an answer has begun, before the client gets anything of it.

@@ -29,6 +29,7 @@ use crate::{
     guard::{Session, Sessions},
     limits::{Asker, Need, Reached, Reservation},
     provider::Tokens,
+    realtime::Invitation,
     route::{Wish, route},
     session::session,
     table::{Route, Table},
@@ -51,6 +52,8 @@ pub(super) struct Admitted {
     pub(super) decoded: Decoded,
     /// The form that goes in the place of its body, if it is one.
     pub(super) upload: Option<Upload>,
+    /// The client's side of the conversation, if it asks for one.
+    pub(super) invitation: Option<Invitation>,
     /// Whom it is counted for.
     pub(super) attribution: Attribution,
     /// Its place in the gateway.
@@ -216,6 +219,7 @@ impl Gateway {
                 headers: &admitted.headers,
                 uploads: &self.uploads,
                 upload: admitted.upload.as_ref(),
+                sockets: &self.socket_upstream,
             };
             let outcome = match turn {
                 Ok(turn) => {
