@@ -67,6 +67,9 @@ pub(crate) enum Operation {
     /// `tools/call` of the Model Context Protocol, which has paths of its own.
     #[serde(rename = "execute_tool")]
     ToolCall,
+    /// A message of the Agent2Agent protocol, which has paths of its own.
+    #[serde(rename = "invoke_agent")]
+    AgentCall,
 }
 
 /// Whose API an operation belongs to, which decides the shape of errors.
@@ -123,6 +126,7 @@ impl Operation {
             Self::Transcription => "/audio/transcriptions",
             Self::Translation => "/audio/translations",
             Self::ToolCall => "/mcp",
+            Self::AgentCall => "/a2a",
         }
     }
 
@@ -150,6 +154,7 @@ impl Operation {
             Self::Transcription => "transcription",
             Self::Translation => "translation",
             Self::ToolCall => "execute_tool",
+            Self::AgentCall => "invoke_agent",
         }
     }
 
@@ -174,7 +179,8 @@ impl Operation {
             | Self::ImageVariation
             | Self::Speech
             | Self::Translation
-            | Self::ToolCall => false,
+            | Self::ToolCall
+            | Self::AgentCall => false,
         }
     }
 
@@ -199,7 +205,8 @@ impl Operation {
             | Self::Moderation
             | Self::Tokenization
             | Self::Detokenization
-            | Self::ToolCall => false,
+            | Self::ToolCall
+            | Self::AgentCall => false,
         }
     }
 

@@ -16,10 +16,12 @@ use tracing::info;
 
 use self::passage::Admitted;
 use crate::{
+    a2a::Desk,
     admin::AdminKey,
     attribution::Attribution,
     authorize::{Caller, Unauthorized, authorize},
     call::{Call, Surface},
+    credential::Tokens,
     decode::{Asked, decode},
     encode::Body,
     fault::Fault,
@@ -29,6 +31,7 @@ use crate::{
     metrics::Metrics,
     models,
     people::People,
+    rpc::account::Books,
     table::{InvalidSnapshot, Lasting, Table},
     upstream::{self, Upstream},
     usage,
@@ -72,6 +75,8 @@ pub(crate) struct Gateway {
     permits: Arc<Semaphore>,
     /// What requests for tools share.
     pub(crate) mcp: Arc<Hub>,
+    /// What requests for agents share.
+    pub(crate) a2a: Arc<Desk>,
     /// How much the gateway takes on.
     pub(crate) limits: Limits,
 }
@@ -86,14 +91,19 @@ impl Gateway {
         } = governance;
         let upstream = upstream::client();
         let metrics: Arc<Metrics> = Arc::default();
+        let tokens: Arc<Tokens> = Arc::default();
+        let books = |prefix| {
+            let (ledger, lasting) = (Arc::clone(&ledger), Arc::clone(&lasting));
+            Books::new(ledger, Arc::clone(&metrics), lasting, prefix)
+        };
         Self {
             table: RwLock::new(None),
             mcp: Arc::new(Hub::new(
                 upstream.clone(),
-                Arc::default(),
-                Arc::clone(&metrics),
-                (Arc::clone(&ledger), Arc::clone(&lasting)),
+                Arc::clone(&tokens),
+                books("gateway_mcp"),
             )),
+            a2a: Arc::new(Desk::new(upstream.clone(), tokens, books("gateway_a2a"))),
             lasting,
             people,
             admin,

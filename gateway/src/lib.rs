@@ -3,6 +3,7 @@
 //! A request runs through the steps in that order, one file each. The steps decide over an immutable table that is
 //! swapped whole when a new snapshot comes; requests in progress keep the table that they started with.
 
+mod a2a;
 mod account;
 mod admin;
 mod args;
@@ -13,6 +14,7 @@ mod call;
 mod cost;
 mod credential;
 mod decode;
+mod door;
 mod encode;
 mod endpoint;
 mod fallback;
@@ -31,6 +33,7 @@ mod prefix;
 mod provider;
 mod retry;
 mod route;
+mod rpc;
 mod run;
 mod scan;
 mod server;

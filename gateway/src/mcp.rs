@@ -5,26 +5,21 @@
 //! one server is passed on with its parameters and results as they came; only names, ids and URIs on the way are edited. The
 //! credentials of clients never reach a server.
 
-mod account;
 mod answer;
 mod directory;
 mod eras;
-mod failure;
 mod link;
 mod listen;
 mod lists;
-mod message;
-mod metrics;
 mod places;
 mod relay;
 mod revision;
 mod session;
-mod transport;
 
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Body as HttpBody;
 use parking_lot::Mutex;
@@ -34,20 +29,17 @@ use tokio::{
 };
 
 pub(crate) use self::directory::{Directory, ToolServers};
-use self::{
-    directory::Seat, eras::Eras, metrics::ToolMetrics, places::METADATA, session::Session,
-    session::Sessions,
-};
+use self::{directory::Seat, eras::Eras, session::Session, session::Sessions};
 use crate::{
     authorize::Caller,
     credential::Tokens,
     decode::read_body,
-    encode::{self, Body},
+    door::{Head, METADATA, unauthorized},
+    encode::Body,
     fault::Fault,
     gateway::Gateway,
-    ledger::Ledger,
-    metrics::Metrics,
-    table::{Lasting, Table},
+    rpc::{account::Books, failure, message, stream::whole, transport},
+    table::Table,
     upstream::Upstream,
 };
 
@@ -56,17 +48,6 @@ const LISTENERS_MAX: usize = 4096;
 /// Messages to servers that are on their way while nobody waits for them.
 const TASKS_MAX: usize = 4096;
 
-/// What a request says before its body.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Head<'a> {
-    /// The method.
-    pub(crate) method: &'a Method,
-    /// The URI.
-    pub(crate) uri: &'a Uri,
-    /// The headers.
-    pub(crate) headers: &'a HeaderMap,
-}
-
 /// What all requests for tools share.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -74,10 +55,7 @@ pub(crate) struct Hub {
     tokens: Arc<Tokens>,
     sessions: Sessions,
     eras: Eras,
-    metrics: Arc<Metrics>,
-    series: ToolMetrics,
-    ledger: Arc<Ledger>,
-    lasting: Arc<Lasting>,
+    books: Books,
     listeners: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -97,23 +75,13 @@ struct Context {
 
 impl Hub {
     /// A hub without sessions.
-    pub(crate) fn new(
-        client: Upstream,
-        tokens: Arc<Tokens>,
-        metrics: Arc<Metrics>,
-        (ledger, lasting): (Arc<Ledger>, Arc<Lasting>),
-    ) -> Self {
-        let series = ToolMetrics::default();
-        metrics.register_part(|registry| series.register(registry));
+    pub(crate) fn new(client: Upstream, tokens: Arc<Tokens>, books: Books) -> Self {
         Self {
             client,
             tokens,
             sessions: Sessions::default(),
             eras: Eras::default(),
-            metrics,
-            series,
-            ledger,
-            lasting,
+            books,
             listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
             tasks: Mutex::default(),
         }
@@ -211,7 +179,7 @@ where
         .partition(|seat| caller.may_use(&seat.route));
     if usable.is_empty() {
         return match &caller {
-            Caller::Nobody(why) => places::unauthorized(&why.fault(), head, &issuers),
+            Caller::Nobody(why) => unauthorized(&why.fault(), head, &issuers),
             Caller::Key(_) => refuse(StatusCode::NOT_FOUND, "There are no tool servers here."),
         };
     }
@@ -322,15 +290,6 @@ fn refuse(status: StatusCode, message: &str) -> Response<Body> {
         outcome: Err(error),
     };
     whole(status, response.encode())
-}
-
-/// A message.
-fn whole(status: StatusCode, text: String) -> Response<Body> {
-    encode::whole(
-        status,
-        HeaderValue::from_static("application/json"),
-        Bytes::from(text),
-    )
 }
 
 fn empty(status: StatusCode) -> Response<Body> {

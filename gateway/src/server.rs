@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
-    admin,
+    a2a, admin,
     call::{Surface, request_id},
     decode::Asked,
+    door::Head,
     encode::{self, Body, REQUEST_ID},
     fault::Fault,
     gateway::Gateway,
-    mcp::{self, Head},
+    mcp,
     paths::{Place, place},
 };
 
@@ -126,13 +127,17 @@ where
         None if admin::owns(uri.path()) => {
             admin::handle(gateway, (&method, &uri, &headers), body).await
         }
-        None if mcp::owns(uri.path()) => {
+        None if mcp::owns(uri.path()) || a2a::owns(uri.path()) => {
             let head = Head {
                 method: &method,
                 uri: &uri,
                 headers: &headers,
             };
-            mcp::handle(gateway, &id, head, body).await
+            if mcp::owns(uri.path()) {
+                mcp::handle(gateway, &id, head, body).await
+            } else {
+                a2a::handle(gateway, &id, head, body).await
+            }
         }
         None => {
             let message = format!("There is nothing at {method} {}.", uri.path());

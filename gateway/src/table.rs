@@ -17,6 +17,7 @@ use thiserror::Error;
 
 pub(crate) use self::target::{Target, is_http};
 use crate::{
+    a2a::Agents,
     cache::{self, Cache},
     endpoint::Endpoints,
     fallback::Fallbacks,
@@ -104,6 +105,8 @@ pub(crate) struct Route {
     pub(crate) cache: Option<Arc<Cache>>,
     /// Its tool servers.
     pub(crate) mcp: Option<ToolServers>,
+    /// Its agents.
+    pub(crate) a2a: Option<Agents>,
 }
 
 /// A model name, or all that begin or end alike.
@@ -336,6 +339,11 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             .mcp
             .as_ref()
             .map(|mcp| ToolServers::compile(&id, mcp))
+            .transpose()?,
+        a2a: entry
+            .a2a
+            .as_ref()
+            .map(|a2a| Agents::compile(&id, a2a))
             .transpose()?,
         id,
     })

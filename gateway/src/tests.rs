@@ -1,5 +1,6 @@
 //! Whole requests against scripted upstreams: what clients see, what upstreams get, what the ledger holds.
 
+mod a2a;
 mod affinity;
 mod anthropic;
 mod cache;

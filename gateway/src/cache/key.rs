@@ -47,7 +47,8 @@ pub(super) fn key(decoded: &Decoded, scope: &str) -> Option<Key> {
         | Operation::Speech
         | Operation::Transcription
         | Operation::Translation
-        | Operation::ToolCall => return None,
+        | Operation::ToolCall
+        | Operation::AgentCall => return None,
     };
     let mut fields = fields(&decoded.body)?;
     fields.retain(|(name, _)| !BESIDES.contains(&&**name) && (is_response || name != LABELS));

@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 
 use super::{
     Context, NoSession,
-    account::CallAccount,
     directory::Seat,
     empty,
     failure::{
@@ -23,9 +22,16 @@ use super::{
     relay::{Outcome, cancelled, relay},
     revision::Revision,
     session::{Client, Session},
-    transport, whole,
+    transport,
 };
-use crate::{call::request_id, encode::Body};
+use crate::{
+    call::{Operation, request_id},
+    encode::Body,
+    rpc::{
+        account::{CallAccount, Opening},
+        stream::whole,
+    },
+};
 
 /// Messages in one request, in the revision that allows several.
 const BATCH_MAX: usize = 64;
@@ -368,7 +374,15 @@ async fn ask(
     let mut account = None;
     if method == "tools/call" {
         let tool = format!("{}_{name}", seat.prefix);
-        match CallAccount::open(context, request_id, seat, &tool) {
+        let opening = Opening {
+            id: request_id,
+            route: &seat.route,
+            upstream: &seat.server.id,
+            target: &seat.server.name,
+            model: &tool,
+            operation: Operation::ToolCall,
+        };
+        match CallAccount::open(&context.hub.books, &context.caller, opening) {
             Ok(opened) => account = Some(opened),
             Err(reached) => {
                 let message = reached.fault().message;

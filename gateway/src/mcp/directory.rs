@@ -56,6 +56,8 @@ struct Rule {
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     pub(super) seats: Vec<Seat>,
+    /// The routes that have something else than models, by id.
+    routes: HashMap<String, Vec<Arc<Route>>>,
 }
 
 /// A server in a place where several are together.
@@ -101,7 +103,26 @@ impl Directory {
                 route: Arc::clone(route),
             });
         }
-        Self { seats }
+        let mut by_id: HashMap<String, Vec<Arc<Route>>> = HashMap::new();
+        for route in routes {
+            if route.mcp.is_some() || route.a2a.is_some() {
+                let same = by_id.entry(route.id.clone()).or_default();
+                same.push(Arc::clone(route));
+            }
+        }
+        Self {
+            seats,
+            routes: by_id,
+        }
+    }
+
+    /// The route of this id that has what is asked for.
+    pub(crate) fn route(&self, id: &str, has: impl Fn(&Route) -> bool) -> Option<Arc<Route>> {
+        self.routes
+            .get(id)?
+            .iter()
+            .find(|route| has(route))
+            .cloned()
     }
 }
 

@@ -23,12 +23,14 @@ use super::{
     link::{Ask, Link},
     message::{self, Message, Object, Request, Response, quoted},
     refuse,
-    relay::{COMMENT, KEEP_ALIVE, events, frame, pass},
+    relay::pass,
     session::{Hearing, Session},
     transport::Answer,
-    whole,
 };
-use crate::encode::Body;
+use crate::{
+    encode::Body,
+    rpc::stream::{COMMENT, KEEP_ALIVE, events, frame, whole},
+};
 
 /// How long a stream lives; the client opens another, with the rights that it has then.
 const LIFETIME: Duration = Duration::from_secs(3600);

@@ -2,19 +2,15 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
 use super::{Head, directory::Seat, empty, refuse};
 use crate::{
-    call::Surface,
+    door::{METADATA, base_url},
     encode::{self, Body},
-    fault::Fault,
     table::Table,
 };
-
-/// Where the metadata of a protected resource lie (RFC 9728), before the resource's own path.
-pub(super) const METADATA: &str = "/.well-known/oauth-protected-resource";
 
 /// The servers behind a path.
 pub(super) fn seats(table: &Table, path: &str) -> Vec<Seat> {
@@ -26,14 +22,14 @@ pub(super) fn seats(table: &Table, path: &str) -> Vec<Seat> {
         return Vec::new();
     };
     // Of one route each server has its own name, whatever it is called among all.
-    let routes = table.routes.iter().filter(|route| route.id == id);
-    let seats = routes.flat_map(|route| {
-        let servers = route.mcp.iter().flat_map(|mcp| &mcp.servers);
-        servers.map(|server| Seat {
-            prefix: server.name.clone(),
-            server: Arc::clone(server),
-            route: Arc::clone(route),
-        })
+    let Some(route) = table.tools.route(id, |route| route.mcp.is_some()) else {
+        return Vec::new();
+    };
+    let servers = route.mcp.iter().flat_map(|mcp| &mcp.servers);
+    let seats = servers.map(|server| Seat {
+        prefix: server.name.clone(),
+        server: Arc::clone(server),
+        route: Arc::clone(&route),
     });
     seats.collect()
 }
@@ -97,26 +93,6 @@ pub(super) fn issuers(seats: &[Seat]) -> Vec<String> {
     issuers
 }
 
-/// What a client without a key is told: where it gets a token, if that is anywhere.
-pub(super) fn unauthorized(fault: &Fault, head: Head<'_>, issuers: &[String]) -> Response<Body> {
-    let mut response = encode::fault(fault, Surface::OpenAi);
-    let challenge = match base_url(head) {
-        Some(base) if !issuers.is_empty() => {
-            format!(
-                "Bearer resource_metadata=\"{base}{METADATA}{}\"",
-                head.uri.path().trim_end_matches('/')
-            )
-        }
-        _ => "Bearer".to_owned(),
-    };
-    if let Ok(challenge) = HeaderValue::from_str(&challenge) {
-        response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, challenge);
-    }
-    response
-}
-
 /// The metadata of the resource behind a path: where tokens for it are had.
 pub(super) fn metadata(table: &Table, head: Head<'_>) -> Response<Body> {
     let path = head.uri.path().strip_prefix(METADATA).unwrap_or_default();
@@ -131,21 +107,4 @@ pub(super) fn metadata(table: &Table, head: Head<'_>) -> Response<Body> {
         "bearer_methods_supported": ["header"],
     });
     encode::json(StatusCode::OK, &body)
-}
-
-/// The URL by which the client knows the gateway.
-pub(crate) fn base_url(head: Head<'_>) -> Option<String> {
-    const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-proto");
-    let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let authority = head.uri.authority().map(|host| host.as_str().as_bytes());
-    let host = std::str::from_utf8(host.or(authority)?).ok()?;
-    let is_plain = host
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte));
-    let is_secure = head
-        .headers
-        .get(FORWARDED)
-        .is_some_and(|scheme| scheme == "https");
-    let scheme = if is_secure { "https" } else { "http" };
-    is_plain.then(|| format!("{scheme}://{host}"))
 }

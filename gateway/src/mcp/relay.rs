@@ -6,11 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use futures::stream;
-use http::{HeaderValue, Response as HttpResponse, header};
+use http::Response as HttpResponse;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
 use protocol::sse::Event;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +16,6 @@ use tracing::{debug, warn};
 
 use super::{
     Context, Hub,
-    account::CallAccount,
     directory::Seat,
     failure::{self, Failure, INTERNAL_ERROR, METHOD_NOT_FOUND},
     link::{Ask, Link},
@@ -26,12 +23,11 @@ use super::{
     session::Session,
     transport::{Answer, Events, is_to},
 };
-use crate::encode::{Body, Cut};
-
-/// How often a stream shows that it is alive.
-pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// What a stream shows then.
-pub(super) const COMMENT: Bytes = Bytes::from_static(b": alive\n\n");
+use crate::{
+    encode::Body,
+    rpc::account::CallAccount,
+    rpc::stream::{COMMENT, KEEP_ALIVE, events, frame},
+};
 
 /// What a client gets.
 #[derive(Debug)]
@@ -218,15 +214,21 @@ pub(super) fn cancelled(server_id: &str, params: Option<&str>) -> String {
 pub(super) fn explain(hub: &Hub, link: &Link, failure: &Failure) -> String {
     let server = &link.server;
     if *failure == Failure::Cancelled {
-        return failure::error(INTERNAL_ERROR, &failure.message(&server.name));
+        return failure::error(
+            INTERNAL_ERROR,
+            &failure.message("tool server", &server.name),
+        );
     }
     warn!(
         server = server.id,
         error = failure.describe(),
         "a tool server failed"
     );
-    hub.series.count_failure(server, failure.name());
-    failure::error(INTERNAL_ERROR, &failure.message(&server.name))
+    hub.books.count_failure(&server.id, failure.name());
+    failure::error(
+        INTERNAL_ERROR,
+        &failure.message("tool server", &server.name),
+    )
 }
 
 /// What a client with a session sees of a server's message; requests of the server's get an id that tells its servers apart.
@@ -352,23 +354,4 @@ enum Step {
     Shown(String),
     /// The answer.
     Last(Response),
-}
-
-/// Bytes as a body carries them.
-pub(super) fn frame(data: Bytes) -> Result<Frame<Bytes>, Cut> {
-    Ok(Frame::data(data))
-}
-
-/// A stream of events.
-pub(super) fn events(body: Body) -> HttpResponse<Body> {
-    let mut response = HttpResponse::new(body);
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, protocol::sse::CONTENT_TYPE),
-        (header::CACHE_CONTROL, "no-cache"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
 }

@@ -88,7 +88,8 @@ const fn api(operation: Operation) -> Option<Api> {
         | Operation::Speech
         | Operation::Transcription
         | Operation::Translation
-        | Operation::ToolCall => None,
+        | Operation::ToolCall
+        | Operation::AgentCall => None,
     }
 }
 

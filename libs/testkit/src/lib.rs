@@ -1,6 +1,7 @@
 //! Builders and fakes for tests and benchmarks: golden files, a scripted model that speaks OpenAI's API, scripted providers,
 //! traffic for fleets of engines.
 
+pub mod agent_server;
 pub mod block_cache;
 pub mod golden;
 pub mod scripted_model;

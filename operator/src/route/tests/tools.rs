@@ -133,9 +133,8 @@ fn metadata_services_are_no_tool_servers_agents_or_token_endpoints() {
     );
 }
 
-#[test]
-fn the_example_in_the_documentation_is_valid() {
-    let page = include_str!("../../../../docs/concepts/gateway-mcp.md");
+#[track_caller]
+fn check_example(page: &str) {
     let (_, rest) = page.split_once("```yaml\n").expect("an example");
     let (example, _) = rest.split_once("```").expect("its end");
     let route: crds::Route = serde_norway::from_str(example).expect("a route");
@@ -145,15 +144,20 @@ fn the_example_in_the_documentation_is_valid() {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         Some(data.collect())
     };
+    let client = secret(&[("client-id", "i"), ("client-secret", "c")]);
     let secrets = BTreeMap::from([
         ("tickets".to_owned(), secret(&[("token", "t")])),
-        (
-            "search-client".to_owned(),
-            secret(&[("client-id", "i"), ("client-secret", "c")]),
-        ),
+        ("travel".to_owned(), secret(&[("token", "t")])),
+        ("search-client".to_owned(), client),
     ]);
     let world = World { secrets, ..world() };
     let valid = validate(&route, &world).expect("valid");
     assert_eq!(valid.unresolved, []);
     assert_eq!(build(&valid).len(), 1);
+}
+
+#[test]
+fn the_examples_in_the_documentation_are_valid() {
+    check_example(include_str!("../../../../docs/concepts/gateway-mcp.md"));
+    check_example(include_str!("../../../../docs/concepts/gateway-a2a.md"));
 }

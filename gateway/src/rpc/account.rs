@@ -1,4 +1,4 @@
-//! The account of one call of a tool: a row in the ledger and an observation in the metrics, however it ends.
+//! The account of one call of a tool or an agent: a row in the ledger and an observation in the metrics, however it ends.
 
 use std::{
     sync::Arc,
@@ -7,12 +7,15 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Context, Hub, directory::Seat, failure::Failure, message::Object};
+use super::{failure::Failure, message::Object, metrics::CallMetrics};
 use crate::{
     attribution::Attribution,
+    authorize::Caller,
     call::Operation,
-    ledger::{Entry, LedgerError, Outcome},
+    ledger::{Entry, Ledger, LedgerError, Outcome},
     limits::{Need, Reached, Reservation},
+    metrics::Metrics,
+    table::{Lasting, Route},
 };
 
 /// Characters of a tool's name in the ledger.
@@ -20,55 +23,106 @@ const NAME_CHARS_MAX: usize = 128;
 /// The status that access logs give to clients that went away.
 const CLIENT_CLOSED: u16 = 499;
 
+/// Where calls are written down.
+#[derive(Debug, Clone)]
+pub(crate) struct Books {
+    /// The ledger.
+    pub(crate) ledger: Arc<Ledger>,
+    metrics: Arc<Metrics>,
+    series: Arc<CallMetrics>,
+    lasting: Arc<Lasting>,
+}
+
+/// What is called, by whom it is answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening<'a> {
+    /// The request's id.
+    pub(crate) id: &'a str,
+    /// The route.
+    pub(crate) route: &'a Route,
+    /// `NAMESPACE/ROUTE/NAME` of the server or the agent.
+    pub(crate) upstream: &'a str,
+    /// Its name in the route.
+    pub(crate) target: &'a str,
+    /// The name that the client has called.
+    pub(crate) model: &'a str,
+    /// What it is.
+    pub(crate) operation: Operation,
+}
+
 /// The account of one call; one that is dropped unfinished is accounted as cancelled.
 #[derive(Debug)]
-pub(super) struct CallAccount {
-    hub: Arc<Hub>,
-    seat: Seat,
+pub(crate) struct CallAccount {
+    books: Books,
+    upstream: String,
     entry: Entry,
     started: Instant,
     reservation: Reservation,
     is_finished: bool,
 }
 
+impl Books {
+    /// Books whose series have names that begin so.
+    pub(crate) fn new(
+        ledger: Arc<Ledger>,
+        metrics: Arc<Metrics>,
+        lasting: Arc<Lasting>,
+        prefix: &str,
+    ) -> Self {
+        let series = Arc::new(CallMetrics::default());
+        metrics.register_part(|registry| series.register(registry, prefix));
+        Self {
+            ledger,
+            metrics,
+            series,
+            lasting,
+        }
+    }
+
+    /// Counts a request that a server or an agent did not answer.
+    pub(crate) fn count_failure(&self, upstream: &str, reason: &'static str) {
+        self.series.count_failure(upstream, reason);
+    }
+}
+
 impl CallAccount {
-    /// Opens the account of a call, by the tool's name as the client knows it.
+    /// Opens the account of a call.
     ///
     /// # Errors
-    /// A limit of the route is reached.
-    pub(super) fn open(
-        context: &Context,
-        id: &str,
-        seat: &Seat,
-        tool: &str,
+    /// A limit of the route or of somebody accountable is reached.
+    pub(crate) fn open(
+        books: &Books,
+        caller: &Caller,
+        opening: Opening<'_>,
     ) -> Result<Self, Reached> {
+        let Opening {
+            id,
+            route,
+            upstream,
+            target,
+            model,
+            operation,
+        } = opening;
         let now = Timestamp::now();
-        let hub = &context.hub;
         let need = Need::default();
-        let mut over = |reached: &Reached| hub.metrics.count_limit(&seat.route.id, reached);
+        let mut over = |reached: &Reached| books.metrics.count_limit(&route.id, reached);
         let attribution = Attribution::default();
-        let asker = attribution.asker(&context.caller, tool);
+        let asker = attribution.asker(caller, model);
         let mut reservation = Reservation::default();
-        reservation.take(&seat.route.rules, &asker, need, now, &mut over)?;
+        reservation.take(&route.rules, &asker, need, now, &mut over)?;
         let request = (&asker, need, now);
-        let parties = &hub.lasting.parties;
-        attribution.reserve(
-            &context.caller,
-            parties,
-            &mut reservation,
-            request,
-            &mut over,
-        )?;
+        let parties = &books.lasting.parties;
+        attribution.reserve(caller, parties, &mut reservation, request, &mut over)?;
         Ok(Self {
-            hub: Arc::clone(hub),
-            seat: seat.clone(),
+            books: books.clone(),
+            upstream: upstream.to_owned(),
             entry: Entry {
                 id: id.to_owned(),
-                key: context.caller.account().to_owned(),
-                route: seat.route.id.clone(),
-                model: tool.chars().take(NAME_CHARS_MAX).collect(),
-                target: seat.server.name.clone(),
-                operation: Operation::ToolCall,
+                key: caller.account().to_owned(),
+                route: route.id.clone(),
+                model: model.chars().take(NAME_CHARS_MAX).collect(),
+                target: target.to_owned(),
+                operation,
                 started_at: now,
                 team: asker.team.to_owned(),
                 user: asker.user.to_owned(),
@@ -85,8 +139,8 @@ impl CallAccount {
     ///
     /// # Errors
     /// The ledger cannot be written.
-    pub(super) async fn check(&mut self) -> Result<(), LedgerError> {
-        if self.hub.ledger.is_healthy() {
+    pub(crate) async fn check(&mut self) -> Result<(), LedgerError> {
+        if self.books.ledger.is_healthy() {
             return Ok(());
         }
         self.begin().await
@@ -96,18 +150,18 @@ impl CallAccount {
     ///
     /// # Errors
     /// The ledger cannot be written.
-    pub(super) async fn begin(&mut self) -> Result<(), LedgerError> {
+    pub(crate) async fn begin(&mut self) -> Result<(), LedgerError> {
         self.entry.outcome = Outcome::Open;
         self.entry.is_streamed = true;
         self.entry.first_byte_millis = Some(millis(self.started.elapsed()));
-        self.hub.ledger.write(self.entry.clone()).await
+        self.books.ledger.write(self.entry.clone()).await
     }
 
     /// Closes the account; returns when the ledger holds it.
     ///
     /// # Errors
     /// The ledger cannot be written now; it goes on trying.
-    pub(super) async fn finish(
+    pub(crate) async fn finish(
         &mut self,
         outcome: Result<&Result<String, String>, &Failure>,
     ) -> Result<(), LedgerError> {
@@ -120,7 +174,10 @@ impl CallAccount {
             Err(_) => ("failed", 502, Outcome::Failed),
         };
         self.close(label, status, ended);
-        self.hub.ledger.write(std::mem::take(&mut self.entry)).await
+        self.books
+            .ledger
+            .write(std::mem::take(&mut self.entry))
+            .await
     }
 
     fn close(&mut self, label: &'static str, status: u16, outcome: Outcome) {
@@ -130,8 +187,8 @@ impl CallAccount {
         self.entry.outcome = outcome;
         self.entry.duration_millis = millis(duration);
         self.reservation.settle(Need::default(), Timestamp::now());
-        let series = &self.hub.series;
-        series.count_call(&self.seat.server, label, duration);
+        let series = &self.books.series;
+        series.count_call(&self.upstream, label, duration);
     }
 }
 
@@ -139,7 +196,9 @@ impl Drop for CallAccount {
     fn drop(&mut self) {
         if !self.is_finished {
             self.close("cancelled", CLIENT_CLOSED, Outcome::Cancelled);
-            self.hub.ledger.write_later(std::mem::take(&mut self.entry));
+            self.books
+                .ledger
+                .write_later(std::mem::take(&mut self.entry));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Why a tool server gave no answer, in words for the client that never hold what is secret.
+//! Why a tool server or an agent gave no answer, in words for the client that never hold what is secret.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use http::StatusCode;
 use super::message::quoted;
 
 /// JSON-RPC: the text is no JSON.
-pub(super) const PARSE_ERROR: i64 = -32700;
+pub(crate) const PARSE_ERROR: i64 = -32700;
 /// JSON-RPC: not a request.
-pub(super) const INVALID_REQUEST: i64 = -32600;
+pub(crate) const INVALID_REQUEST: i64 = -32600;
 /// JSON-RPC: no such method.
-pub(super) const METHOD_NOT_FOUND: i64 = -32601;
+pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
 /// JSON-RPC: wrong parameters.
-pub(super) const INVALID_PARAMS: i64 = -32602;
+pub(crate) const INVALID_PARAMS: i64 = -32602;
 /// JSON-RPC: a fault behind the interface.
-pub(super) const INTERNAL_ERROR: i64 = -32603;
+pub(crate) const INTERNAL_ERROR: i64 = -32603;
 /// MCP: headers and body do not say the same.
-pub(super) const HEADER_MISMATCH: i64 = -32020;
+pub(crate) const HEADER_MISMATCH: i64 = -32020;
 /// MCP: a revision that the gateway does not speak.
-pub(super) const UNSUPPORTED_VERSION: i64 = -32022;
+pub(crate) const UNSUPPORTED_VERSION: i64 = -32022;
 /// Ours, outside of what JSON-RPC reserves: a limit of the route is reached.
-pub(super) const LIMIT_REACHED: i64 = -31429;
+pub(crate) const LIMIT_REACHED: i64 = -31429;
 
-/// Why a tool server gave no answer.
+/// Why a tool server or an agent gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// No connection, or it broke before the answer was complete.
     Broken(String),
     /// Silence.
@@ -48,7 +48,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// The label in metrics.
-    pub(super) const fn name(&self) -> &'static str {
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Broken(_) => "broken",
             Self::Timeout(_) => "timeout",
@@ -63,7 +63,7 @@ impl Failure {
     }
 
     /// For the log.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             Self::Broken(reason) => reason.clone(),
             Self::Timeout(limit) => format!("silence for {limit:?}"),
@@ -77,37 +77,37 @@ impl Failure {
         }
     }
 
-    /// What the client is told.
-    pub(super) fn message(&self, server: &str) -> String {
+    /// What the client is told of a `tool server` or an `agent` of this name.
+    pub(crate) fn message(&self, what: &str, name: &str) -> String {
         match self {
-            Self::Broken(_) => format!("The tool server `{server}` could not be reached."),
+            Self::Broken(_) => format!("The {what} `{name}` could not be reached."),
             Self::Timeout(limit) => {
-                format!("The tool server `{server}` said nothing for {limit:?}.")
+                format!("The {what} `{name}` said nothing for {limit:?}.")
             }
             Self::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) | Self::Token(_) => {
-                format!("The tool server `{server}` refused the gateway's credential.")
+                format!("The {what} `{name}` refused the gateway's credential.")
             }
             Self::Status(status) => {
-                format!("The tool server `{server}` answered with status {status}.")
+                format!("The {what} `{name}` answered with status {status}.")
             }
-            Self::SessionLost => format!("The tool server `{server}` ended the session twice."),
-            Self::TooLong => format!("The answer of the tool server `{server}` is too large."),
+            Self::SessionLost => format!("The {what} `{name}` ended the session twice."),
+            Self::TooLong => format!("The answer of the {what} `{name}` is too large."),
             Self::Garbage(_) => {
-                format!("The tool server `{server}` did not answer in the protocol's form.")
+                format!("The {what} `{name}` did not answer in the protocol's form.")
             }
             Self::Cancelled => "The request was cancelled.".to_owned(),
-            Self::Refused(_) => format!("The tool server `{server}` refused the gateway."),
+            Self::Refused(_) => format!("The {what} `{name}` refused the gateway."),
         }
     }
 }
 
 /// The text of a JSON-RPC error.
-pub(super) fn error(code: i64, message: &str) -> String {
+pub(crate) fn error(code: i64, message: &str) -> String {
     format!(r#"{{"code":{code},"message":{}}}"#, quoted(message))
 }
 
 /// The text of a JSON-RPC error with data.
-pub(super) fn error_with(code: i64, message: &str, data: &str) -> String {
+pub(crate) fn error_with(code: i64, message: &str, data: &str) -> String {
     format!(
         r#"{{"code":{code},"message":{},"data":{data}}}"#,
         quoted(message)

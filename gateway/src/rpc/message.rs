@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 /// A message of one side.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Message {
+pub(crate) enum Message {
     /// Something is asked.
     Request(Request),
     /// Something is told.
@@ -26,27 +26,27 @@ pub(super) enum Message {
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// The id's text, of a string or an integer.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// What is asked.
-    pub(super) method: String,
+    pub(crate) method: String,
     /// The parameters' text.
-    pub(super) params: Option<String>,
+    pub(crate) params: Option<String>,
 }
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Response {
+pub(crate) struct Response {
     /// The text of the request's id; `null` if the answer is to nothing that could be read.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// The text of the result or of the error.
-    pub(super) outcome: Result<String, String>,
+    pub(crate) outcome: Result<String, String>,
 }
 
 /// Why something is no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InvalidMessage {
+pub(crate) enum InvalidMessage {
     /// No JSON.
     Syntax,
     /// JSON, but no message of JSON-RPC 2.0.
@@ -58,7 +58,7 @@ impl Message {
     ///
     /// # Errors
     /// [`InvalidMessage`].
-    pub(super) fn parse(text: &str) -> Result<Self, InvalidMessage> {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidMessage> {
         let object = Object::parse(text)?;
         if object.string("jsonrpc").as_deref() != Some("2.0") {
             return Err(InvalidMessage::Shape);
@@ -111,7 +111,7 @@ fn is_id(text: &str) -> bool {
 
 impl Response {
     /// The text of the message.
-    pub(super) fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let (field, value) = match &self.outcome {
             Ok(result) => ("result", result),
             Err(error) => ("error", error),
@@ -121,7 +121,7 @@ impl Response {
 }
 
 /// The text of a request.
-pub(super) fn request(id: &str, method: &str, params: Option<&str>) -> String {
+pub(crate) fn request(id: &str, method: &str, params: Option<&str>) -> String {
     let method = quoted(method);
     match params {
         Some(params) => {
@@ -132,7 +132,7 @@ pub(super) fn request(id: &str, method: &str, params: Option<&str>) -> String {
 }
 
 /// The text of a notification.
-pub(super) fn notification(method: &str, params: Option<&str>) -> String {
+pub(crate) fn notification(method: &str, params: Option<&str>) -> String {
     let method = quoted(method);
     match params {
         Some(params) => format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{params}}}"#),
@@ -141,19 +141,19 @@ pub(super) fn notification(method: &str, params: Option<&str>) -> String {
 }
 
 /// A text as JSON.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
 /// A text from JSON.
-pub(super) fn unquoted(json: &str) -> Option<String> {
+pub(crate) fn unquoted(json: &str) -> Option<String> {
     serde_json::from_str(json).ok()
 }
 
 /// A JSON object whose fields are read where they stand. A name that comes twice makes it invalid: two readers could take
 /// two different values for the one that counts.
 #[derive(Debug)]
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     text: &'a str,
     fields: Vec<(Cow<'a, str>, &'a str)>,
 }
@@ -163,7 +163,7 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// [`InvalidMessage`].
-    pub(super) fn parse(text: &'a str) -> Result<Self, InvalidMessage> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, InvalidMessage> {
         let text = text.trim_ascii();
         let fields = serde_json::from_str::<Fields<'a>>(text).map_err(|error| {
             if error.is_syntax() || error.is_eof() {
@@ -179,18 +179,18 @@ impl<'a> Object<'a> {
     }
 
     /// A field's text.
-    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
         let found = self.fields.iter().find(|(field, _)| field == name);
         found.map(|(_, value)| *value)
     }
 
     /// A field that is a string.
-    pub(super) fn string(&self, name: &str) -> Option<String> {
+    pub(crate) fn string(&self, name: &str) -> Option<String> {
         self.get(name).and_then(unquoted)
     }
 
     /// The text of the object with this value in a field; every other byte stays.
-    pub(super) fn with(&self, name: &str, value: &str) -> String {
+    pub(crate) fn with(&self, name: &str, value: &str) -> String {
         if let Some(old) = self.get(name)
             && let Some(start) = (old.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize)
             && let (Some(before), Some(after)) =

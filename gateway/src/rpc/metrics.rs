@@ -1,4 +1,4 @@
-//! Metrics of tool calls; labels come from the table, never from users.
+//! Metrics of calls of tools and agents; labels come from the table, never from users.
 
 use std::time::Duration;
 
@@ -8,9 +8,7 @@ use prometheus_client::{
 };
 use telemetry::metrics::Registry;
 
-use super::directory::Server;
-
-/// Seconds of tool calls.
+/// Seconds of calls.
 const DURATION_BUCKETS: [f64; 12] = [
     0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 ];
@@ -34,13 +32,13 @@ struct FailureLabels {
 
 /// The series.
 #[derive(Debug)]
-pub(super) struct ToolMetrics {
+pub(crate) struct CallMetrics {
     calls: Family<CallLabels, Counter>,
     durations: Family<ServerLabels, Histogram, fn() -> Histogram>,
     failures: Family<FailureLabels, Counter>,
 }
 
-impl Default for ToolMetrics {
+impl Default for CallMetrics {
     fn default() -> Self {
         Self {
             calls: Family::default(),
@@ -50,44 +48,44 @@ impl Default for ToolMetrics {
     }
 }
 
-impl ToolMetrics {
-    /// Adds the series to what Prometheus reads.
-    pub(super) fn register(&self, registry: &mut Registry) {
+impl CallMetrics {
+    /// Adds the series to what Prometheus reads, under names that begin so.
+    pub(crate) fn register(&self, registry: &mut Registry, prefix: &str) {
         registry.register(
-            "gateway_mcp_calls",
-            "Calls of tools, by server and how they ended",
+            format!("{prefix}_calls"),
+            "Calls, by server and how they ended",
             self.calls.clone(),
         );
         registry.register(
-            "gateway_mcp_call_duration",
-            "Seconds from the call of a tool to the end of its answer",
+            format!("{prefix}_call_duration"),
+            "Seconds from a call to the end of its answer",
             self.durations.clone(),
         );
         registry.register(
-            "gateway_mcp_failures",
-            "Requests that tool servers did not answer, and why",
+            format!("{prefix}_failures"),
+            "Requests that servers did not answer, and why",
             self.failures.clone(),
         );
     }
 
     /// Counts a call that ended.
-    pub(super) fn count_call(&self, server: &Server, outcome: &'static str, duration: Duration) {
+    pub(crate) fn count_call(&self, server: &str, outcome: &'static str, duration: Duration) {
         let calls = CallLabels {
-            server: server.id.clone(),
+            server: server.to_owned(),
             outcome,
         };
         self.calls.get_or_create(&calls).inc();
         let durations = ServerLabels {
-            server: server.id.clone(),
+            server: server.to_owned(),
         };
         let seconds = duration.as_secs_f64();
         self.durations.get_or_create(&durations).observe(seconds);
     }
 
     /// Counts a request that a server did not answer.
-    pub(super) fn count_failure(&self, server: &Server, reason: &'static str) {
+    pub(crate) fn count_failure(&self, server: &str, reason: &'static str) {
         let labels = FailureLabels {
-            server: server.id.clone(),
+            server: server.to_owned(),
             reason,
         };
         self.failures.get_or_create(&labels).inc();

@@ -25,23 +25,24 @@ const REFUSAL_BYTES_MAX: usize = 64 << 10;
 const EVENTS_MAX: usize = 65_536;
 
 /// The header with a session's id.
-pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 /// The header with the revision of the protocol.
-pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// The header that repeats the method.
-pub(super) const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+pub(crate) const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 /// The header that repeats the name of a tool or a prompt, or the URI of a resource.
-pub(super) const NAME: HeaderName = HeaderName::from_static("mcp-name");
+pub(crate) const NAME: HeaderName = HeaderName::from_static("mcp-name");
 /// What the names of headers begin with that repeat arguments of a tool.
-pub(super) const PARAM_PREFIX: &str = "mcp-param-";
+pub(crate) const PARAM_PREFIX: &str = "mcp-param-";
 
 const JSON: &str = "application/json";
 /// What a client of the protocol accepts.
-const ACCEPTED: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+pub(crate) const ACCEPTED: HeaderValue =
+    HeaderValue::from_static("application/json, text/event-stream");
 
 /// What a server answered.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Nothing to read.
     Empty,
     /// The text of one message, or of a refusal in the protocol's form.
@@ -52,18 +53,18 @@ pub(super) enum Answer {
 
 /// An answer with its headers.
 #[derive(Debug)]
-pub(super) struct Answered {
+pub(crate) struct Answered {
     /// The answer.
-    pub(super) answer: Answer,
+    pub(crate) answer: Answer,
     /// The status.
-    pub(super) status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The headers.
-    pub(super) headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
 }
 
 /// Messages of a server as they come.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(crate) struct Events {
     body: Incoming,
     parser: Parser,
     ready: VecDeque<String>,
@@ -72,7 +73,7 @@ pub(super) struct Events {
 }
 
 /// The head of a request to a server.
-pub(super) fn headers(version: &str) -> HeaderMap {
+pub(crate) fn headers(version: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, ACCEPTED);
     if let Ok(version) = HeaderValue::from_str(version) {
@@ -85,7 +86,7 @@ pub(super) fn headers(version: &str) -> HeaderMap {
 ///
 /// # Errors
 /// [`Failure`]; a status without a message in the protocol's form among them.
-pub(super) async fn exchange(
+pub(crate) async fn exchange(
     client: &Upstream,
     uri: &Uri,
     method: Method,
@@ -173,7 +174,7 @@ impl Answer {
     ///
     /// # Errors
     /// [`Failure`]: there is none, or one to something else.
-    pub(super) async fn response(self, id: &str) -> Result<Response, Failure> {
+    pub(crate) async fn response(self, id: &str) -> Result<Response, Failure> {
         match self {
             Self::Empty => Err(Failure::Garbage("an empty answer")),
             Self::Whole(text) => match Message::parse(&text) {
@@ -195,7 +196,7 @@ impl Answer {
 }
 
 /// Whether a response is to the request with this id; an error may be to nothing that could be read.
-pub(super) fn is_to(response: &Response, id: &str) -> bool {
+pub(crate) fn is_to(response: &Response, id: &str) -> bool {
     response.id == id || (response.id == "null" && response.outcome.is_err())
 }
 
@@ -207,7 +208,7 @@ impl Events {
     ///
     /// # Cancel safety
     /// Nothing is lost if it is dropped before it returns.
-    pub(super) async fn next(&mut self) -> Result<Option<String>, Failure> {
+    pub(crate) async fn next(&mut self) -> Result<Option<String>, Failure> {
         loop {
             if let Some(text) = self.ready.pop_front() {
                 return Ok(Some(text));
@@ -235,7 +236,7 @@ impl Events {
     }
 
     /// Sets how long the server may be silent from now on.
-    pub(super) fn bear_silence(&mut self, silence_max: Duration) {
+    pub(crate) fn bear_silence(&mut self, silence_max: Duration) {
         self.silence_max = silence_max;
     }
 }
