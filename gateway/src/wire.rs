@@ -5,16 +5,21 @@
 //! say is refused where leaving it out would change the answer; `docs/concepts/gateway-translation.md` lists the rest.
 
 mod base64;
+mod bedrock;
 mod calls;
 mod chat;
 mod conversation;
 mod delta;
 mod error;
 mod fields;
+mod gemini;
 mod json;
+mod media;
 mod messages;
+mod refusal;
 mod reply;
 mod stream;
+mod turns;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -39,6 +44,10 @@ pub(crate) enum UpstreamApi {
     Chat,
     /// Anthropic's messages.
     Messages,
+    /// Google's `generateContent`, at Gemini's API and at Vertex.
+    Gemini,
+    /// Amazon Bedrock's `Converse`.
+    Bedrock,
 }
 
 /// One request on its way from a client's API to an upstream's, and its answer on the way back.
@@ -114,6 +123,15 @@ pub(crate) enum InvalidReply {
     /// The model called a tool with arguments that are not a JSON object.
     #[error("the model called a tool with arguments that are not a JSON object")]
     Arguments,
+    /// A frame of a binary stream is broken.
+    #[error("a frame of the stream is broken: {0}")]
+    Frame(&'static str),
+    /// It says something that the client's API has no words for.
+    #[error("the answer holds {0}, which the client's API cannot tell")]
+    Untold(&'static str),
+    /// The model went wrong and made no answer.
+    #[error("the model made no answer that can be used: {0}")]
+    Unfinished(String),
     /// Calls of tools come in pieces that cannot be put in order.
     #[error("the stream goes back to a call of a tool that was complete")]
     Interleaved,
@@ -140,6 +158,8 @@ pub(crate) fn translate_request(exchange: &Exchange, body: &[u8]) -> Result<Byte
     match exchange.upstream {
         UpstreamApi::Chat => chat::encode_request(exchange, conversation),
         UpstreamApi::Messages => messages::encode_request(exchange, conversation),
+        UpstreamApi::Gemini => gemini::encode_request(exchange, conversation),
+        UpstreamApi::Bedrock => bedrock::encode_request(exchange, conversation),
     }
 }
 
@@ -154,6 +174,8 @@ pub(crate) fn translate_reply(
     let reply = match exchange.upstream {
         UpstreamApi::Chat => chat::decode_reply(body),
         UpstreamApi::Messages => messages::decode_reply(body),
+        UpstreamApi::Gemini => gemini::decode_reply(&exchange.request_id, body),
+        UpstreamApi::Bedrock => bedrock::decode_reply(body),
     }?;
     let tokens = reply.usage.into();
     let body = match exchange.client {

@@ -9,7 +9,7 @@ use crate::{
 
 /// How an operation reaches a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(super) enum Way {
     /// As it is.
     Native,
     /// In another API.
@@ -59,10 +59,10 @@ const fn client(operation: Operation) -> Option<ClientApi> {
     }
 }
 
-/// The operation that an upstream is asked for in its API.
+/// The operation that an upstream is asked for in its API; a chat where the API has none of ours.
 pub(super) const fn asked(upstream: UpstreamApi) -> Operation {
     match upstream {
-        UpstreamApi::Chat => Operation::Chat,
+        UpstreamApi::Chat | UpstreamApi::Gemini | UpstreamApi::Bedrock => Operation::Chat,
         UpstreamApi::Messages => Operation::Message,
     }
 }

@@ -152,6 +152,12 @@ pub(super) fn in_stream(body: &[u8]) -> UpstreamFault {
     read_error(status.unwrap_or(502), body)
 }
 
+/// The fault that an event of this kind tells of.
+pub(super) fn of_kind(kind: &str, body: &[u8]) -> UpstreamFault {
+    let status = status_of(&Value::String(kind.to_owned()));
+    read_error(status.unwrap_or(502), body)
+}
+
 /// The status that a number or a word of an error stands for.
 fn status_of(word: &Value) -> Option<u16> {
     if let Some(number) = word.as_u64() {

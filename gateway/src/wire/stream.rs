@@ -4,7 +4,8 @@ use bytes::Bytes;
 use protocol::sse::{Event, Parser};
 
 use super::{
-    ClientApi, Exchange, InvalidReply, UpstreamApi, chat, delta::Delta, messages, reply::Usage,
+    ClientApi, Exchange, InvalidReply, UpstreamApi, bedrock, chat, delta::Delta, gemini, messages,
+    reply::Usage,
 };
 use crate::encode::Tally;
 
@@ -35,12 +36,16 @@ pub(crate) struct Translation {
 enum Framing {
     /// Server-sent events.
     Sse(Parser),
+    /// Amazon's frames.
+    Frames(bedrock::Frames),
 }
 
 #[derive(Debug)]
 enum Decoder {
     Chat(chat::Decoder),
     Messages(messages::Decoder),
+    Gemini(gemini::Decoder),
+    Bedrock(bedrock::Decoder),
 }
 
 #[derive(Debug)]
@@ -53,11 +58,16 @@ impl Translation {
     /// A stream of which nothing has come yet.
     pub(crate) fn new(exchange: &Exchange) -> Self {
         let framing = match exchange.upstream {
-            UpstreamApi::Chat | UpstreamApi::Messages => Framing::Sse(Parser::new(EVENT_BYTES_MAX)),
+            UpstreamApi::Chat | UpstreamApi::Messages | UpstreamApi::Gemini => {
+                Framing::Sse(Parser::new(EVENT_BYTES_MAX))
+            }
+            UpstreamApi::Bedrock => Framing::Frames(bedrock::Frames::new(EVENT_BYTES_MAX)),
         };
         let decoder = match exchange.upstream {
             UpstreamApi::Chat => Decoder::Chat(chat::Decoder::new(exchange)),
             UpstreamApi::Messages => Decoder::Messages(messages::Decoder::default()),
+            UpstreamApi::Gemini => Decoder::Gemini(gemini::Decoder::new(exchange)),
+            UpstreamApi::Bedrock => Decoder::Bedrock(bedrock::Decoder::default()),
         };
         let encoder = match exchange.client {
             ClientApi::Chat => Encoder::Chat(chat::Encoder::new(exchange)),
@@ -92,6 +102,7 @@ impl Translation {
         }
         let events = match &mut self.framing {
             Framing::Sse(parser) => parser.push(bytes)?,
+            Framing::Frames(frames) => frames.push(bytes)?,
         };
         let mut out = Vec::new();
         for event in events {
@@ -127,6 +138,8 @@ impl Translation {
         match &mut self.decoder {
             Decoder::Chat(decoder) => decoder.decode_event(event, &mut deltas),
             Decoder::Messages(decoder) => decoder.decode_event(event, &mut deltas),
+            Decoder::Gemini(decoder) => decoder.decode_event(event, &mut deltas),
+            Decoder::Bedrock(decoder) => decoder.decode_event(event, &mut deltas),
         }?;
         deltas
             .into_iter()

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use testkit::golden::{Golden, names};
 
 use super::{
-    ClientApi, Exchange, InvalidReply, Translation, UpstreamApi, translate_error, translate_reply,
-    translate_request,
+    ClientApi, Exchange, InvalidReply, Translation, UpstreamApi, bedrock::frame, translate_error,
+    translate_reply, translate_request,
 };
 use crate::provider::{Tokens, openai};
 
@@ -28,12 +28,14 @@ impl ClientApi {
 }
 
 impl UpstreamApi {
-    const ALL: [Self; 2] = [Self::Chat, Self::Messages];
+    const ALL: [Self; 4] = [Self::Chat, Self::Messages, Self::Gemini, Self::Bedrock];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Messages => "messages",
+            Self::Gemini => "gemini",
+            Self::Bedrock => "bedrock",
         }
     }
 }
@@ -46,6 +48,8 @@ pub(super) fn exchange(client: ClientApi, upstream: UpstreamApi) -> Exchange {
         upstream_model: match upstream {
             UpstreamApi::Chat => "gpt-5.2",
             UpstreamApi::Messages => "claude-opus-4-6",
+            UpstreamApi::Gemini => "gemini-3-flash-preview",
+            UpstreamApi::Bedrock => "anthropic.claude-sonnet-4-5-20250929-v1:0",
         }
         .to_owned(),
         stream: false,
@@ -194,7 +198,9 @@ fn streams_are_translated_as_the_golden_files_say_however_they_are_cut() {
 
 const fn input_of(upstream: UpstreamApi) -> &'static str {
     match upstream {
-        UpstreamApi::Chat | UpstreamApi::Messages => "input.sse",
+        UpstreamApi::Chat | UpstreamApi::Messages | UpstreamApi::Gemini => "input.sse",
+        // Frames as lines of a type and a payload.
+        UpstreamApi::Bedrock => "input.frames",
     }
 }
 
@@ -207,8 +213,25 @@ const fn extension(client: ClientApi) -> &'static str {
 /// The bytes as they come over the wire.
 fn recorded(upstream: UpstreamApi, bytes: &[u8]) -> Vec<u8> {
     match upstream {
-        UpstreamApi::Chat | UpstreamApi::Messages => bytes.to_vec(),
+        UpstreamApi::Chat | UpstreamApi::Messages | UpstreamApi::Gemini => bytes.to_vec(),
+        UpstreamApi::Bedrock => {
+            let text = std::str::from_utf8(bytes).unwrap();
+            text.lines().flat_map(frame_of).collect()
+        }
     }
+}
+
+fn frame_of(line: &str) -> Vec<u8> {
+    let (kind, payload) = line.split_once(' ').unwrap();
+    let (message, name) = match kind.ends_with("Exception") {
+        true => ("exception", ":exception-type"),
+        false => ("event", ":event-type"),
+    };
+    let json = (":content-type", "application/json");
+    frame(
+        &[(name, kind), json, (":message-type", message)],
+        payload.as_bytes(),
+    )
 }
 
 /// What the client gets of a stream; what goes wrong is told at its end.
