@@ -33,6 +33,8 @@ use crate::{
     },
 };
 
+/// The content type of answers that are no streams.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Messages in one request, in the revision that allows several.
 const BATCH_MAX: usize = 64;
 
@@ -69,8 +71,15 @@ pub(super) async fn post(context: Context, body: &Bytes) -> HttpResponse<Body> {
             Ok(Some(client)) => {
                 let account = context.caller.account();
                 let sessions = &context.hub.sessions;
+                let is_nobodys = account.is_empty();
                 let session = sessions.shared(account, &context.path, client);
-                respond(context, session, request).await
+                let (hub, own) = (Arc::clone(&context.hub), Arc::clone(&session));
+                let response = respond(context, session, request).await;
+                if is_nobodys && response.headers().get(header::CONTENT_TYPE) == Some(&JSON) {
+                    // Nobody comes back to it: callers without a key share nothing.
+                    hub.close(vec![own]);
+                }
+                response
             }
             Ok(None) if request.method == "initialize" => initialize(&context, &request),
             Ok(None) => match context.session() {

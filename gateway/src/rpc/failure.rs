@@ -23,6 +23,9 @@ pub(crate) const UNSUPPORTED_VERSION: i64 = -32022;
 /// Ours, outside of what JSON-RPC reserves: a limit of the route is reached.
 pub(crate) const LIMIT_REACHED: i64 = -31429;
 
+/// Characters of a server's own words in the log.
+const SHOWN_CHARS_MAX: usize = 200;
+
 /// Why a tool server or an agent gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -73,7 +76,7 @@ impl Failure {
             Self::Garbage(what) => (*what).to_owned(),
             Self::Token(reason) => format!("no token: {reason}"),
             Self::Cancelled => "cancelled".to_owned(),
-            Self::Refused(error) => error.clone(),
+            Self::Refused(error) => error.chars().take(SHOWN_CHARS_MAX).collect(),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Sessions, streams, and what goes from servers to clients.
 
+use protocol::snapshot::Access;
 use serde_json::{Value, json};
 use testkit::tool_server::Revision;
 
 use super::{
     client::{Client, Messages, collect, request},
-    gateway, tool_server,
+    gateway, server, tool_server, tools,
 };
+use crate::tests::harness::Harness;
 
 #[tokio::test]
 async fn a_session_belongs_to_one_key_and_one_path() {
@@ -51,6 +53,22 @@ async fn each_client_has_its_own_session_at_the_server_and_ends_it() {
         assert_eq!(client.exchange("DELETE", &[], "").await.status(), 404);
     }
     while 1 < upstream.sessions_open() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn callers_without_a_key_share_no_session() {
+    let upstream = tool_server(Revision::Sessions, false).await;
+    let servers = vec![server("one", upstream.url())];
+    let routes = vec![tools("tools", Access::Open, servers)];
+    let harness = Harness::start(routes, Vec::new()).await;
+    let nobody = Client::stateless(&harness, "/mcp", "");
+    for _ in 0..2 {
+        nobody.ask("tools/list", &json!({})).await;
+    }
+    assert_eq!(upstream.sessions_made(), 2);
+    while 0 < upstream.sessions_open() {
         tokio::task::yield_now().await;
     }
 }
