@@ -175,6 +175,7 @@ impl Provider {
             stream: decoded.fields.stream,
             request_id: call.id.clone(),
             created: call.started_at.as_second(),
+            request: decoded.body.clone(),
         };
         let body = wire::translate_request(&exchange, &decoded.body).map_err(|invalid| {
             let fault = Fault::new(

@@ -16,8 +16,10 @@ mod gemini;
 mod json;
 mod media;
 mod messages;
+mod ollama;
 mod refusal;
 mod reply;
+mod responses;
 mod stream;
 mod turns;
 
@@ -35,6 +37,10 @@ pub(crate) enum ClientApi {
     Chat,
     /// Anthropic's messages.
     Messages,
+    /// OpenAI's responses.
+    Responses,
+    /// Ollama's chats.
+    Ollama,
 }
 
 /// An API that upstreams answer by.
@@ -48,6 +54,8 @@ pub(crate) enum UpstreamApi {
     Gemini,
     /// Amazon Bedrock's `Converse`.
     Bedrock,
+    /// Ollama's chats.
+    Ollama,
 }
 
 /// One request on its way from a client's API to an upstream's, and its answer on the way back.
@@ -67,6 +75,8 @@ pub(crate) struct Exchange {
     pub(crate) request_id: String,
     /// When the request came, Unix seconds.
     pub(crate) created: i64,
+    /// The client's body: answers in OpenAI's responses repeat parts of it.
+    pub(crate) request: Bytes,
 }
 
 impl Exchange {
@@ -154,12 +164,15 @@ pub(crate) fn translate_request(exchange: &Exchange, body: &[u8]) -> Result<Byte
     let conversation = match exchange.client {
         ClientApi::Chat => chat::decode_request(body),
         ClientApi::Messages => messages::decode_request(body),
+        ClientApi::Responses => responses::decode_request(body),
+        ClientApi::Ollama => ollama::decode_request(body),
     }?;
     match exchange.upstream {
         UpstreamApi::Chat => chat::encode_request(exchange, conversation),
         UpstreamApi::Messages => messages::encode_request(exchange, conversation),
         UpstreamApi::Gemini => gemini::encode_request(exchange, conversation),
         UpstreamApi::Bedrock => bedrock::encode_request(exchange, conversation),
+        UpstreamApi::Ollama => ollama::encode_request(exchange, conversation),
     }
 }
 
@@ -176,11 +189,14 @@ pub(crate) fn translate_reply(
         UpstreamApi::Messages => messages::decode_reply(body),
         UpstreamApi::Gemini => gemini::decode_reply(&exchange.request_id, body),
         UpstreamApi::Bedrock => bedrock::decode_reply(body),
+        UpstreamApi::Ollama => ollama::decode_reply(&exchange.request_id, body),
     }?;
     let tokens = reply.usage.into();
     let body = match exchange.client {
         ClientApi::Chat => chat::encode_reply(exchange, reply),
         ClientApi::Messages => messages::encode_reply(exchange, reply)?,
+        ClientApi::Responses => responses::encode_reply(exchange, reply),
+        ClientApi::Ollama => ollama::encode_reply(exchange, reply)?,
     };
     Ok(TranslatedReply { body, tokens })
 }

@@ -55,6 +55,7 @@ const fn client(operation: Operation) -> Option<ClientApi> {
     match operation {
         Operation::Chat => Some(ClientApi::Chat),
         Operation::Message => Some(ClientApi::Messages),
+        Operation::Response => Some(ClientApi::Responses),
         _ => None,
     }
 }
@@ -62,7 +63,9 @@ const fn client(operation: Operation) -> Option<ClientApi> {
 /// The operation that an upstream is asked for in its API; a chat where the API has none of ours.
 pub(super) const fn asked(upstream: UpstreamApi) -> Operation {
     match upstream {
-        UpstreamApi::Chat | UpstreamApi::Gemini | UpstreamApi::Bedrock => Operation::Chat,
+        UpstreamApi::Chat | UpstreamApi::Gemini | UpstreamApi::Bedrock | UpstreamApi::Ollama => {
+            Operation::Chat
+        }
         UpstreamApi::Messages => Operation::Message,
     }
 }

@@ -6,7 +6,7 @@ use protocol::{
     openai::{ErrorBody, ErrorDetail, ErrorKind},
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{ClientApi, Exchange, json::Json, to_body};
 
@@ -56,7 +56,8 @@ impl UpstreamFault {
 pub(crate) fn translate_error(exchange: &Exchange, status: u16, body: &[u8]) -> Bytes {
     let fault = read_error(status, body);
     match exchange.client {
-        ClientApi::Chat => to_body(&fault.openai_body()),
+        ClientApi::Chat | ClientApi::Responses => to_body(&fault.openai_body()),
+        ClientApi::Ollama => to_body(&json!({"error": fault.message})),
         ClientApi::Messages => to_body(&fault.anthropic_body()),
     }
 }

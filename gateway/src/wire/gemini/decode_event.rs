@@ -3,12 +3,7 @@
 use protocol::sse;
 
 use super::decode::{Answer, blocks, finish_of, piece};
-use crate::wire::{
-    Exchange, InvalidReply,
-    delta::Delta,
-    error,
-    reply::{Finish, ReplyPart},
-};
+use crate::wire::{Exchange, InvalidReply, delta::Delta, error, reply::Finish};
 
 /// The state of one stream; its end is the end of the bytes.
 #[derive(Debug)]
@@ -62,33 +57,15 @@ impl Decoder {
             for part in candidate.content.parts {
                 let index = self.calls;
                 let part = piece(part, &self.request_id, &mut self.calls)?;
-                deltas.extend(part.into_iter().flat_map(|part| deltas_of(part, index)));
+                deltas.extend(
+                    part.into_iter()
+                        .flat_map(|part| Delta::of_part(part, index)),
+                );
             }
             if let Some(reason) = candidate.finish_reason {
                 deltas.push(Delta::Finish(finish_of(&reason, 0 < self.calls)?));
             }
         }
         Ok(())
-    }
-}
-
-/// The pieces of a part; calls come whole.
-fn deltas_of(part: ReplyPart, index: u32) -> Vec<Delta> {
-    match part {
-        ReplyPart::Text(text) => vec![Delta::Text(text)],
-        ReplyPart::Thinking(thinking) => vec![Delta::Thinking(thinking.text)],
-        ReplyPart::Redacted(data) => vec![Delta::Redacted(data)],
-        ReplyPart::Refusal(text) => vec![Delta::Refusal(text)],
-        ReplyPart::Call(call) => vec![
-            Delta::Call {
-                index,
-                id: call.id,
-                name: call.name,
-            },
-            Delta::Arguments {
-                index,
-                json: call.arguments,
-            },
-        ],
     }
 }
