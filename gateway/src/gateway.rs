@@ -25,6 +25,7 @@ use crate::{
     fault::Fault,
     ledger::Ledger,
     limits::{Registry, Scope},
+    mcp::Hub,
     metrics::Metrics,
     models,
     people::People,
@@ -69,7 +70,10 @@ pub(crate) struct Gateway {
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
-    limits: Limits,
+    /// What requests for tools share.
+    pub(crate) mcp: Arc<Hub>,
+    /// How much the gateway takes on.
+    pub(crate) limits: Limits,
 }
 
 impl Gateway {
@@ -80,14 +84,22 @@ impl Gateway {
             people,
             admin,
         } = governance;
+        let upstream = upstream::client();
+        let metrics: Arc<Metrics> = Arc::default();
         Self {
             table: RwLock::new(None),
+            mcp: Arc::new(Hub::new(
+                upstream.clone(),
+                Arc::default(),
+                Arc::clone(&metrics),
+                (Arc::clone(&ledger), Arc::clone(&lasting)),
+            )),
             lasting,
             people,
             admin,
-            upstream: upstream::client(),
+            upstream,
             ledger,
-            metrics: Arc::default(),
+            metrics,
             permits: Arc::new(Semaphore::new(limits.requests_max)),
             limits,
         }
@@ -237,11 +249,16 @@ impl Gateway {
         }
     }
 
-    fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
+    /// Who calls, by this table.
+    pub(crate) fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
         authorize(table, &self.people, headers, Timestamp::now())
     }
 
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
+    /// A place among the requests in progress.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
         Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
             Fault::new(
                 ErrorKind::Unavailable,

@@ -16,7 +16,7 @@ use protocol::{
 };
 use thiserror::Error;
 
-pub(crate) use self::target::Target;
+pub(crate) use self::target::{Target, is_http};
 use crate::{
     cache::{self, Cache},
     condition::{Condition, InvalidCondition},
@@ -24,6 +24,7 @@ use crate::{
     fallback::Fallbacks,
     hedging::Hedging,
     limits::{self, Registry, Rule},
+    mcp::{Directory, ToolServers},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
     provider::InvalidProvider,
     retry::Budget,
@@ -64,6 +65,8 @@ pub(crate) struct Table {
     patterned: Vec<usize>,
     /// The keys, by their SHA-256.
     keys: HashMap<Digest, Arc<Key>>,
+    /// The tool servers of all routes.
+    pub(crate) tools: Directory,
 }
 
 /// Who may use a route.
@@ -110,6 +113,8 @@ pub(crate) struct Route {
     pub(crate) rules: Vec<Rule>,
     /// The answers that it gives again.
     pub(crate) cache: Option<Arc<Cache>>,
+    /// Its tool servers.
+    pub(crate) mcp: Option<ToolServers>,
 }
 
 /// A model name, or all that begin or end alike.
@@ -129,7 +134,8 @@ pub(crate) enum Pattern {
 pub(crate) struct InvalidPattern(String);
 
 impl InvalidPattern {
-    fn of(self, route: &str) -> InvalidSnapshot {
+    /// The same, of a route.
+    pub(crate) fn of(self, route: &str) -> InvalidSnapshot {
         InvalidSnapshot::Pattern {
             route: route.to_owned(),
             pattern: self.0,
@@ -239,6 +245,7 @@ impl Table {
         Ok(Self {
             version: snapshot.version.clone(),
             has_conditions: routes.iter().any(|route| route.has_conditions()),
+            tools: Directory::of(&routes),
             has_open_route: routes
                 .iter()
                 .any(|route| matches!(route.access, Access::Open)),
@@ -350,6 +357,11 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         cache: entry
             .cache
             .map(|settings| lasting.caches.cache(&id, settings)),
+        mcp: entry
+            .mcp
+            .as_ref()
+            .map(|mcp| ToolServers::compile(&id, mcp))
+            .transpose()?,
         id,
     })
 }

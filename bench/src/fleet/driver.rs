@@ -42,7 +42,9 @@ pub(super) struct Seen {
     pub(super) first_token_p50: f64,
     /// Seconds to the first token that 99 % of the requests stay under.
     pub(super) first_token_p99: f64,
-    /// Seconds that the busiest engine read, against the mean.
+    /// Seconds that the busiest engine read.
+    pub(super) busiest: f64,
+    /// The same against the mean of all engines.
     pub(super) imbalance: f64,
     /// How long the gateway's decisions took, if it tells.
     pub(super) decisions: Option<Decisions>,
@@ -63,13 +65,14 @@ impl fmt::Display for Seen {
             hit_ratio,
             first_token_p50,
             first_token_p99,
+            busiest,
             imbalance,
             decisions,
         } = self;
         let hits = hit_ratio * 100.0;
         write!(
             formatter,
-            "hits {hits:.1} %, first token p50 {first_token_p50:.3} s, p99 {first_token_p99:.3} s, busiest {imbalance:.2}x the mean"
+            "hits {hits:.1} %, first token p50 {first_token_p50:.3} s, p99 {first_token_p99:.3} s, busiest {busiest:.1} s, {imbalance:.2}x the mean"
         )?;
         if let Some(Decisions {
             p99_micros,
@@ -193,6 +196,7 @@ fn summarize(mut first_tokens: Vec<Duration>, engines: &[Arc<Engine>]) -> Seen {
         hit_ratio: cached as f64 / tokens as f64,
         first_token_p50: quantile(0.5),
         first_token_p99: quantile(0.99),
+        busiest,
         imbalance: busiest * busy.len() as f64 / busy.iter().sum::<f64>(),
         decisions: None,
     }

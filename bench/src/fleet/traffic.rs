@@ -16,6 +16,9 @@ use crate::gateway::KEY;
 /// The kinds of traffic.
 pub(super) const NAMES: [&str; 3] = ["conversations", "agents", "documents"];
 
+/// A request that is too short to be cached.
+const HELLO: &str =
+    r#"{"model":"m","stream":true,"max_tokens":1,"messages":[{"role":"user","content":"Hello"}]}"#;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The traffic of a name.
@@ -29,10 +32,19 @@ pub(super) fn workload(name: &str) -> Result<Workload> {
     Ok(found.0())
 }
 
-/// Sends all of it; the times to the first tokens.
+/// How long a gateway may take until its first right answer: some look for their engines after they are ready.
+const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const FIRST_ANSWER_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Sends all of it, once the gateway answers at all; the times to the first tokens.
 pub(super) async fn send(workload: Arc<Workload>, port: u16, speed: f64) -> Result<Vec<Duration>> {
     let client = Client::builder().no_proxy().build();
     let client = client.context("building the client")?;
+    let waits_since = Instant::now();
+    while let Err(error) = ask(&client, port, HELLO.to_owned()).await {
+        ensure!(waits_since.elapsed() < FIRST_ANSWER_TIMEOUT, error);
+        sleep_until(Instant::now() + FIRST_ANSWER_INTERVAL).await;
+    }
     let began = Instant::now();
     let mut sessions = JoinSet::new();
     for session in 0..workload.sessions.len() {

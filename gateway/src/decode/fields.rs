@@ -1,16 +1,15 @@
 //! Finds the top-level fields that the gateway acts on, and where they lie in the body, in one pass without a tree.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::ops::Range;
 
 use bytes::Bytes;
 use protocol::openai::ErrorKind;
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 
-use super::splice::{Edit, splice};
+use super::{
+    members::{InvalidObject, Member, Members},
+    splice::{Edit, splice},
+};
 use crate::fault::Fault;
 
 /// Bytes of a model's name: routes with patterns take any, and each is in the ledger.
@@ -53,19 +52,20 @@ pub(crate) struct StreamOptions {
 /// # Errors
 /// The body is not a JSON object, has no model, or says something twice that must be said once.
 pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
-    let raw = parse(body)?;
+    let raw = RawFields::find(body)?;
     let model = raw
         .model
+        .as_ref()
         .ok_or_else(|| invalid("model", "The parameter `model` is missing."))?;
-    let name: String = serde_json::from_str(model.get())
+    let name: String = serde_json::from_slice(model.text)
         .map_err(|_| invalid("model", "The parameter `model` must be a string."))?;
     if MODEL_BYTES_MAX < name.len() {
         let message = format!("The parameter `model` is longer than {MODEL_BYTES_MAX} bytes.");
         return Err(Fault::of(ErrorKind::InvalidRequest, "model", message));
     }
-    let stream = match raw.stream.map(RawValue::get) {
-        None | Some("false" | "null") => false,
-        Some("true") => true,
+    let stream = match raw.stream.as_ref().map(|stream| stream.text) {
+        None | Some(b"false" | b"null") => false,
+        Some(b"true") => true,
         Some(_) => {
             return Err(invalid(
                 "stream",
@@ -73,45 +73,48 @@ pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
             ));
         }
     };
-    let stream_options = raw.stream_options.map(|raw| {
-        let options: Option<protocol::openai::StreamOptions> = serde_json::from_str(raw.get()).map_err(|_| {
+    let stream_options = raw.stream_options.as_ref().map(|raw| {
+        let options: Option<protocol::openai::StreamOptions> = serde_json::from_slice(raw.text).map_err(|_| {
             invalid("stream_options", "The parameter `stream_options` must be an object like {\"include_usage\": true}.")
         })?;
         let include_usage = options.is_some_and(|options| options.include_usage);
-        Ok(StreamOptions { range: range_in(body, raw), include_usage })
+        Ok(StreamOptions { range: raw.range.clone(), include_usage })
     });
     Ok(Fields {
         model: name,
-        model_range: range_in(body, model),
+        model_range: model.range.clone(),
         stream,
         stream_options: stream_options.transpose()?,
         output_max: output_max(&raw),
-        user: raw.user.and_then(end_user),
-        tags: raw.metadata.map(tags).unwrap_or_default(),
-        first_field: first_field(body),
+        user: raw.user.as_ref().and_then(end_user),
+        tags: raw.metadata.as_ref().map(tags).unwrap_or_default(),
+        first_field: raw.first_field,
     })
 }
 
 /// What is no number is left to the upstream to refuse.
 fn output_max(raw: &RawFields<'_>) -> Option<u64> {
-    let number = |raw: Option<&RawValue>| raw?.get().parse::<u64>().ok();
+    let number = |raw: &Option<Value<'_>>| {
+        let text = std::str::from_utf8(raw.as_ref()?.text);
+        text.ok()?.parse::<u64>().ok()
+    };
     let limits = [
-        raw.max_completion_tokens,
-        raw.max_output_tokens,
-        raw.max_tokens,
+        &raw.max_completion_tokens,
+        &raw.max_output_tokens,
+        &raw.max_tokens,
     ];
     let each = limits.into_iter().find_map(number)?;
-    Some(each.saturating_mul(number(raw.n).unwrap_or(1)))
+    Some(each.saturating_mul(number(&raw.n).unwrap_or(1)))
 }
 
 /// What is no text, or too long for the ledger, is left to the upstream.
-fn end_user(raw: &RawValue) -> Option<String> {
-    let user = serde_json::from_str::<String>(raw.get()).ok()?;
+fn end_user(raw: &Value<'_>) -> Option<String> {
+    let user = serde_json::from_slice::<String>(raw.text).ok()?;
     (user.len() <= USER_BYTES_MAX).then_some(user)
 }
 
 /// The tags of a request. What is in another shape is somebody else's.
-fn tags(raw: &RawValue) -> Vec<String> {
+fn tags(raw: &Value<'_>) -> Vec<String> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Tags {
@@ -122,7 +125,7 @@ fn tags(raw: &RawValue) -> Vec<String> {
     struct Metadata {
         tags: Tags,
     }
-    match serde_json::from_str(raw.get()) {
+    match serde_json::from_slice(raw.text) {
         Ok(Metadata {
             tags: Tags::List(tags),
         }) => tags,
@@ -142,8 +145,8 @@ pub(super) fn name_model(
     of_path: Option<&str>,
     default: Option<&str>,
 ) -> Result<Bytes, Fault> {
-    let raw = parse(body)?;
-    let named = raw.model.filter(|model| model.get() != "null");
+    let raw = RawFields::find(body)?;
+    let named = raw.model.as_ref().filter(|model| model.text != b"null");
     let name = match (of_path, named) {
         (Some(name), _) => name,
         (None, Some(_)) => return Ok(body.clone()),
@@ -152,11 +155,11 @@ pub(super) fn name_model(
     let name = serde_json::Value::from(name);
     let edit = match raw.model {
         Some(model) => Edit {
-            range: range_in(body, model),
+            range: model.range,
             replacement: name.to_string(),
         },
         None => {
-            let at = first_field(body);
+            let at = raw.first_field;
             let rest = body.get(at..).unwrap_or_default();
             let is_empty = rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
             let comma = if is_empty { "" } else { "," };
@@ -169,90 +172,77 @@ pub(super) fn name_model(
     Ok(splice(body, vec![edit]))
 }
 
-fn parse(body: &[u8]) -> Result<RawFields<'_>, Fault> {
-    serde_json::from_slice(body).map_err(|error| {
-        let message = format!("The request's body is not valid: {error}.");
-        Fault::new(ErrorKind::InvalidRequest, message)
-    })
-}
-
-/// Where the first field begins.
-fn first_field(body: &[u8]) -> usize {
-    let brace = body.iter().position(|byte| *byte == b'{');
-    brace.map_or(0, |brace| brace + 1)
-}
-
 fn invalid(param: &'static str, message: &str) -> Fault {
     Fault::of(ErrorKind::InvalidRequest, param, message)
-}
-
-/// Where a value that borrows from the body lies in it.
-fn range_in(body: &[u8], raw: &RawValue) -> Range<usize> {
-    let start = raw.get().as_ptr().addr() - body.as_ptr().addr();
-    start..start + raw.get().len()
 }
 
 /// The values, as the bytes that they are in the body.
 #[derive(Default)]
 struct RawFields<'a> {
-    model: Option<&'a RawValue>,
-    stream: Option<&'a RawValue>,
-    stream_options: Option<&'a RawValue>,
-    max_tokens: Option<&'a RawValue>,
-    max_completion_tokens: Option<&'a RawValue>,
-    max_output_tokens: Option<&'a RawValue>,
-    n: Option<&'a RawValue>,
-    user: Option<&'a RawValue>,
-    metadata: Option<&'a RawValue>,
+    model: Option<Value<'a>>,
+    stream: Option<Value<'a>>,
+    stream_options: Option<Value<'a>>,
+    max_tokens: Option<Value<'a>>,
+    max_completion_tokens: Option<Value<'a>>,
+    max_output_tokens: Option<Value<'a>>,
+    n: Option<Value<'a>>,
+    user: Option<Value<'a>>,
+    metadata: Option<Value<'a>>,
+    /// Where the first field begins: right after the opening brace.
+    first_field: usize,
 }
 
-impl<'de> Deserialize<'de> for RawFields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldVisitor)
-    }
+/// A value as it is written, and where.
+#[derive(Clone)]
+struct Value<'a> {
+    text: &'a [u8],
+    range: Range<usize>,
 }
 
-struct FieldVisitor;
-
-impl<'de> Visitor<'de> for FieldVisitor {
-    type Value = RawFields<'de>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = RawFields::default();
-        while let Some(Key(name)) = map.next_key()? {
-            let field = match name.as_ref() {
-                "model" => &mut fields.model,
-                "stream" => &mut fields.stream,
-                "stream_options" => &mut fields.stream_options,
-                "max_tokens" => &mut fields.max_tokens,
-                "max_completion_tokens" => &mut fields.max_completion_tokens,
-                "max_output_tokens" => &mut fields.max_output_tokens,
-                "n" => &mut fields.n,
-                "user" => &mut fields.user,
-                "metadata" => &mut fields.metadata,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
+impl<'a> RawFields<'a> {
+    /// Finds them.
+    ///
+    /// # Errors
+    /// The body is not a JSON object, or says something twice that must be said once.
+    fn find(body: &'a [u8]) -> Result<Self, Fault> {
+        let malformed = |error: InvalidObject| {
+            let message = format!("The request's body is not valid JSON: {error}.");
+            Fault::new(ErrorKind::InvalidRequest, message)
+        };
+        let mut members = Members::of(body).map_err(malformed)?;
+        let mut fields = Self {
+            first_field: members.at(),
+            ..Self::default()
+        };
+        while let Some(Member { name, range }) = members.next().map_err(malformed)? {
+            let Some(field) = fields.field(&name) else {
+                continue;
             };
+            let text = body.get(range.clone()).unwrap_or_default();
             // Parsers differ in which of two equal keys they believe: the upstream could serve what was not allowed.
-            if field.replace(map.next_value()?).is_some() {
-                return Err(A::Error::custom(format_args!(
-                    "the field `{name}` appears twice"
-                )));
+            if field.replace(Value { text, range }).is_some() {
+                let message = format!("The field `{name}` appears twice in the request's body.");
+                return Err(Fault::new(ErrorKind::InvalidRequest, message));
             }
         }
         Ok(fields)
     }
-}
 
-/// A key, borrowed unless it holds an escape.
-#[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+    fn field(&mut self, name: &str) -> Option<&mut Option<Value<'a>>> {
+        Some(match name {
+            "model" => &mut self.model,
+            "stream" => &mut self.stream,
+            "stream_options" => &mut self.stream_options,
+            "max_tokens" => &mut self.max_tokens,
+            "max_completion_tokens" => &mut self.max_completion_tokens,
+            "max_output_tokens" => &mut self.max_output_tokens,
+            "n" => &mut self.n,
+            "user" => &mut self.user,
+            "metadata" => &mut self.metadata,
+            _ => return None,
+        })
+    }
+}
 
 #[cfg(test)]
 mod tests {

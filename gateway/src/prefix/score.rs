@@ -4,7 +4,10 @@ use rand::{Rng, seq::IndexedRandom};
 
 /// How far above the mean a replica's tokens in progress may be, as in consistent hashing with bounded loads
 /// (Mirrokni, Thorup, Zadimoghaddam 2016, arXiv 1608.01350).
-const LOAD_BOUND: f64 = 1.25;
+const LOAD_BOUND: f64 = 1.5;
+/// The part of the request's own prompt by which it may be further above: where few long prompts are in progress, the
+/// mean is less than one of them, and nobody could stay where he is.
+const LOAD_SLACK: f64 = 0.5;
 /// Replicas whose scores differ by less than this share of reading the whole prompt are as good as each other.
 const TIE_SHARE: f64 = 0.05;
 
@@ -50,7 +53,8 @@ pub(super) fn choose(standings: &[Standing], work: Work, random: &mut impl Rng) 
     }
     let load: f64 = pool.iter().map(|index| standings[*index].load_tokens).sum();
     let mean = (load + work.prompt_tokens) / pool.len() as f64;
-    pool.retain(|index| standings[*index].load_tokens <= LOAD_BOUND * mean);
+    let bound = LOAD_BOUND * mean + LOAD_SLACK * work.prompt_tokens;
+    pool.retain(|index| standings[*index].load_tokens <= bound);
     let score = |index: &usize| standings[*index].score(work);
     let best = pool.iter().map(score).max_by(f64::total_cmp)?;
     let tie = TIE_SHARE * work.prompt_tokens * work.seconds_per_token;
@@ -117,9 +121,9 @@ mod tests {
 
     #[test]
     fn no_replica_far_above_the_mean_is_chosen() {
-        // Means with the request: 2,000 and 1,900; the bounds 2,500 and 2,375.
-        check(&[(900.0, 0.0, 2500.0), (0.0, 0.0, 500.0)], &[0]);
-        check(&[(900.0, 0.0, 2400.0), (0.0, 0.0, 400.0)], &[1]);
+        // Means with the request: 3,000 and 3,050; the bounds 5,000 and 5,075.
+        check(&[(900.0, 0.0, 5000.0), (0.0, 0.0, 0.0)], &[0]);
+        check(&[(900.0, 0.0, 5100.0), (0.0, 0.0, 0.0)], &[1]);
     }
 
     #[test]

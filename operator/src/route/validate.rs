@@ -10,14 +10,14 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Session},
-    snapshot::{Access, Budget, Cache, Limit, Prices},
+    snapshot::{A2a, Access, Budget, Cache, Limit, Mcp, Prices},
 };
 use thiserror::Error;
 
 use super::{
     cache,
     dereference::{FoundModel, World},
-    limits, resilience,
+    limits, resilience, tools,
 };
 use crate::{
     model::{self, ExternalEngine, ValidEngine},
@@ -42,6 +42,8 @@ pub(crate) enum InvalidRoute {
     },
     #[error("{path} is `{value}`; write a duration of at least 1ms and at most 168h, as 1m")]
     Window { path: String, value: String },
+    #[error("{path} is `{url}`; no request may go to metadata services and link-local addresses")]
+    Address { path: String, url: String },
     #[error(
         "the Route `{route}` came first and answers `{pattern}`; remove the pattern from one of the two"
     )]
@@ -54,6 +56,7 @@ impl InvalidRoute {
             Self::Duration { .. }
             | Self::Dollars { .. }
             | Self::Window { .. }
+            | Self::Address { .. }
             | Self::Condition { .. } => Reason::Invalid,
             Self::Conflict { .. } => Reason::Conflict,
         }
@@ -84,6 +87,8 @@ pub(crate) struct ValidRoute {
     pub(super) hedging: Option<Hedging>,
     pub(super) session: Option<Session>,
     pub(super) when: Option<String>,
+    pub(super) mcp: Option<Mcp>,
+    pub(super) a2a: Option<A2a>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -129,7 +134,11 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
             Err(fault) => unresolved.push(fault),
         }
     }
+    let mcp = tools::mcp(spec.mcp.as_ref(), world, &mut unresolved)?;
+    let a2a = tools::a2a(spec.a2a.as_ref(), world, &mut unresolved)?;
     Ok(ValidRoute {
+        mcp,
+        a2a,
         key: Key::of(route),
         generation: route.metadata.generation.unwrap_or(0),
         created: route
