@@ -1,6 +1,7 @@
 //! Route: which models answer to which names, for whom.
 
 mod cache;
+mod queue;
 mod resilience;
 mod tools;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     cache::Cache,
+    queue::{ColdStart, Fairness, Queue},
     resilience::{FailureClass, Fallback, Hedging, Session, SessionSource},
     tools::{A2a, A2aAgent, KeyToolFilter, Mcp, McpServer, OauthClient, ToolFilter},
 };
@@ -70,6 +72,12 @@ pub struct RouteSpec {
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// Where requests over its concurrency wait; they are all sent at once if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
+    /// How requests wait while no backend has a replica; they are refused at once if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_start: Option<ColdStart>,
     /// Who may use it; every gateway key if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,

@@ -20,6 +20,7 @@ use crate::{
     metrics::{Metrics, Observation, TargetSeries},
     prefix::{Answered, Prediction},
     provider::Tokens,
+    queue::Turn,
     table::{Route, Target},
 };
 
@@ -54,6 +55,8 @@ pub(crate) struct Accounting {
     ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
     reservation: Reservation,
+    /// The turn at a route with a queue.
+    turn: Option<Turn>,
     /// The tokens that the request was guessed to need.
     guess: Tokens,
     prices: Prices,
@@ -92,6 +95,7 @@ impl Accounting {
             ledger,
             metrics,
             reservation: Reservation::default(),
+            turn: None,
             guess: Tokens::default(),
             prices: Prices::default(),
             series: None,
@@ -121,6 +125,12 @@ impl Accounting {
     /// Gives back what the request has reserved.
     pub(crate) fn release(&mut self) {
         self.reservation = Reservation::default();
+        self.turn = None;
+    }
+
+    /// Holds the request's turn at its route until the answer is complete.
+    pub(crate) fn hold_turn(&mut self, turn: Option<Turn>) {
+        self.turn = turn;
     }
 
     /// Moves the account to another route, which answers in the place of the first one.

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use thiserror::Error;
@@ -22,6 +23,9 @@ use crate::{
     source::{self, Source},
     table::Lasting,
 };
+
+/// How long a stream is silent while its request waits: less than what clients and proxies give up after.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Why the gateway cannot run.
 #[derive(Debug, Error)]
@@ -110,6 +114,7 @@ pub async fn serve(
         Limits {
             body_bytes_max,
             requests_max,
+            keep_alive: KEEP_ALIVE,
         },
     ));
     let source = match (config, snapshots, token_file) {

@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 use protocol::{
     key::parse_hash,
-    routing::Session,
+    routing::{self, Session},
     snapshot::{self, GatewaySnapshot, KeyEntry, RouteEntry, Strategy, Timeouts},
 };
 use thiserror::Error;
@@ -27,6 +27,7 @@ use crate::{
     mcp::{Directory, ToolServers},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
     provider::InvalidProvider,
+    queue::{self, Queue},
     retry::Budget,
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Lasting {
     pub(crate) parties: Parties,
     /// Answers that are given again.
     pub(crate) caches: cache::Registry,
+    /// Requests that wait.
+    pub(crate) queues: queue::Registry,
 }
 
 /// What requests are routed by.
@@ -107,6 +110,12 @@ pub(crate) struct Route {
     pub(crate) session: Option<Session>,
     /// The requests that it answers, if not all.
     pub(crate) when: Option<Condition>,
+    /// Where requests over its concurrency wait.
+    pub(crate) queue: Option<Arc<Queue>>,
+    /// What callers may say of their requests' urgency, and who takes turns.
+    pub(crate) turns: Option<routing::Queue>,
+    /// How long requests wait for a first replica.
+    pub(crate) cold_start: Option<Duration>,
     /// When a second replica is asked.
     pub(crate) hedging: Option<Arc<Hedging>>,
     /// What it gives its callers.
@@ -230,6 +239,7 @@ impl Table {
             .map(|route| compile_route(route, lasting).map(Arc::new));
         let routes: Vec<Arc<Route>> = routes.collect::<Result<_, _>>()?;
         lasting.endpoints.sweep();
+        lasting.queues.sweep();
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut patterned = Vec::new();
         for (place, route) in routes.iter().enumerate() {
@@ -349,6 +359,12 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         },
         session: entry.session.clone(),
         when: condition(&id, entry.when.as_deref())?,
+        queue: entry
+            .queue
+            .as_ref()
+            .map(|settings| lasting.queues.queue(&id, settings)),
+        turns: entry.queue.clone(),
+        cold_start: entry.cold_start_millis.map(Duration::from_millis),
         hedging: entry
             .hedging
             .map(|settings| lasting.endpoints.hedging(&id, settings)),
@@ -376,6 +392,13 @@ fn condition(of: &str, source: Option<&str>) -> Result<Option<Condition>, Invali
 }
 
 impl Route {
+    /// Whether a target has a replica.
+    pub(crate) fn has_replica(&self) -> bool {
+        self.targets
+            .iter()
+            .any(|target| !target.endpoints.is_empty())
+    }
+
     /// Whether it, or a target of it, has a condition.
     fn has_conditions(&self) -> bool {
         self.when.is_some() || self.targets.iter().any(|target| target.when.is_some())

@@ -19,6 +19,7 @@ mod steering;
 mod streams;
 mod surfaces;
 mod swap;
+mod waiting;
 
 use serde_json::json;
 use testkit::scripted_model::ScriptedModel;

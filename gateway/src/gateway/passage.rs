@@ -18,11 +18,11 @@ use crate::{
     attribution::Attribution,
     authorize::Caller,
     cache::Found,
-    call::Call,
+    call::{Call, Operation},
     condition::{Condition, Facts},
     cost::cost,
     decode::Decoded,
-    encode::{Body, CACHE},
+    encode::{Body, CACHE, patiently},
     fallback,
     fault::Fault,
     forward::{Failed, Forward, forward},
@@ -55,6 +55,11 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
+    /// When the request must be answered by a route.
+    pub(super) fn deadline(&self, route: &Route) -> Instant {
+        self.call.started + Duration::from_millis(route.timeouts.request_millis)
+    }
+
     /// Who asks.
     fn asker(&self) -> Asker<'_> {
         self.attribution
@@ -138,16 +143,39 @@ impl Gateway {
         Ok(response)
     }
 
-    /// Asks the route's targets, and other routes' where they fall back to them.
+    /// Asks the route's targets; a stream whose request may wait begins with comments when it does.
     async fn ask(
-        &self,
+        self: &Arc<Self>,
         admitted: Admitted,
+        facts: Option<Facts>,
+        route: Arc<Route>,
+        held: Held,
+    ) -> Result<Response<Body>, Fault> {
+        let can_wait = route.queue.is_some() || route.cold_start.is_some();
+        let is_told = matches!(
+            admitted.call.operation,
+            Operation::Chat | Operation::Completion | Operation::Response | Operation::Message
+        );
+        if !can_wait || !is_told || !admitted.decoded.fields.stream {
+            return self.ask_now(admitted, facts, route, held).await;
+        }
+        let surface = admitted.call.operation.surface();
+        let gateway = Arc::clone(self);
+        let coming = async move { gateway.ask_now(admitted, facts, route, held).await };
+        patiently(Box::pin(coming), self.limits.keep_alive, surface).await
+    }
+
+    /// Asks the route's targets, and other routes' where they fall back to them.
+    async fn ask_now(
+        &self,
+        mut admitted: Admitted,
         facts: Option<Facts>,
         mut route: Arc<Route>,
         mut held: Held,
     ) -> Result<Response<Body>, Fault> {
         let mut left: Vec<Arc<Route>> = Vec::new();
         loop {
+            let turn = self.wait(&mut admitted, &mut route).await;
             let barred = self.barred(&route, facts.as_ref());
             let (caller, headers) = (&admitted.caller, &admitted.headers);
             let session = |source| session(source, caller, headers, &admitted.decoded);
@@ -165,7 +193,14 @@ impl Gateway {
                 wish,
                 headers: &admitted.headers,
             };
-            let failed = match forward(request).await {
+            let outcome = match turn {
+                Ok(turn) => {
+                    held.accounting.hold_turn(turn);
+                    forward(request).await
+                }
+                Err(failed) => Err(failed),
+            };
+            let failed = match outcome {
                 Ok(answered) => return answer(admitted, &route, answered, held).await,
                 Err(failed) => failed,
             };

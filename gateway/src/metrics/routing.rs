@@ -1,5 +1,7 @@
 //! Metrics of where requests go when the first choice does not answer.
 
+mod waiting;
+
 use std::{
     collections::{HashMap, HashSet},
     time::Instant,
@@ -11,6 +13,8 @@ use prometheus_client::{
 };
 use telemetry::metrics::Registry;
 
+use self::waiting::WaitSeries;
+pub(crate) use self::waiting::{Wait, WaitingPlace};
 use crate::{
     endpoint::{Aside, Standing},
     table::Table,
@@ -49,6 +53,7 @@ pub(crate) struct RoutingSeries {
     endpoints: Family<EndpointLabels, Gauge>,
     hedges: Family<HedgeLabels, Counter>,
     conditions: Counter,
+    waits: WaitSeries,
 }
 
 impl RoutingSeries {
@@ -78,6 +83,7 @@ impl RoutingSeries {
             "Conditions that failed on a request and were taken for false",
             self.conditions.clone(),
         );
+        self.waits.register(registry);
     }
 
     /// Counts a request that leaves a route for another model.

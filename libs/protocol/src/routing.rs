@@ -55,3 +55,33 @@ pub struct Hedging {
     /// Of how many requests in a thousand, at most.
     pub permille: u32,
 }
+
+/// Requests that wait for their turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Queue {
+    /// Requests that are sent at once.
+    pub concurrency: u32,
+    /// Requests that wait at most.
+    pub length: u32,
+    /// How long one waits at most, in milliseconds.
+    pub timeout_millis: u64,
+    /// Who takes turns.
+    #[serde(default)]
+    pub fairness: Fairness,
+    /// The header in which callers say how urgent a request is; none may if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_header: Option<String>,
+}
+
+/// Who takes turns in a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fairness {
+    /// Keys.
+    #[default]
+    Key,
+    /// The teams of keys; keys without one are one team.
+    Team,
+    /// Nobody: who came first is first.
+    None,
+}

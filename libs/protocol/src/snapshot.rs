@@ -17,7 +17,7 @@ use crate::{
     allowance::Allowance,
     key::hex,
     provider::{Api, Credential, Header, Provider},
-    routing::{Fallback, Hedging, Session},
+    routing::{Fallback, Hedging, Queue, Session},
     secret::SecretString,
 };
 
@@ -144,6 +144,12 @@ pub struct RouteEntry {
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// Where requests over its concurrency wait; they are all sent at once if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
+    /// How long a request waits for a first replica, in milliseconds; not at all if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_start_millis: Option<u64>,
     /// Which keys may use it.
     #[serde(default)]
     pub access: Access,

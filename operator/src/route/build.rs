@@ -112,6 +112,8 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             cache: route.cache,
             fallbacks: route.fallbacks.clone(),
             hedging: route.hedging,
+            queue: route.queue.clone(),
+            cold_start_millis: route.cold_start_millis,
             session: route.session.clone(),
             when: route.when.clone(),
             mcp: None,

@@ -195,6 +195,23 @@ fn what_chooses_reaches_the_gateway() {
 }
 
 #[test]
+fn where_requests_wait_reaches_the_gateway() {
+    let told = |extra: &Value| {
+        let route = route("r", 1, &["chat"], extra);
+        let entry = in_order(build(&validate(&route, &world()).expect("valid"))).remove(0);
+        (json!(entry.queue), entry.cold_start_millis)
+    };
+    let plain =
+        json!({"concurrency": 4, "length": 1000, "timeoutMillis": 30_000, "fairness": "Key"});
+    assert_eq!(told(&json!({"queue": {"concurrency": 4}})), (plain, None));
+    let queue = json!({"concurrency": 4, "length": 9, "timeout": "2s", "fairness": "Team", "priorityHeader": "x-p"});
+    let full = json!({"concurrency": 4, "length": 9, "timeoutMillis": 2000, "fairness": "Team", "priorityHeader": "x-p"});
+    let extra = json!({"queue": queue, "coldStart": {"timeout": "5m"}});
+    assert_eq!(told(&extra), (full, Some(300_000)));
+    assert_eq!(told(&json!({})), (Value::Null, None));
+}
+
+#[test]
 fn limits_budgets_and_prices_reach_the_gateway_in_its_units() {
     let backends = json!({"backends": [{"name": "local", "modelRef": {"name": "m"},
         "prices": {"inputPerMillion": "0.20", "outputPerMillion": "1"}}]});

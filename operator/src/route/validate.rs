@@ -9,7 +9,7 @@ use crds::{
 };
 use jiff::Timestamp;
 use protocol::{
-    routing::{Fallback, Hedging, Session},
+    routing::{Fallback, Hedging, Queue, Session},
     snapshot::{A2a, Access, Budget, Cache, Limit, Mcp, Prices},
 };
 use thiserror::Error;
@@ -85,6 +85,8 @@ pub(crate) struct ValidRoute {
     pub(super) cache: Option<Cache>,
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) hedging: Option<Hedging>,
+    pub(super) queue: Option<Queue>,
+    pub(super) cold_start_millis: Option<u64>,
     pub(super) session: Option<Session>,
     pub(super) when: Option<String>,
     pub(super) mcp: Option<Mcp>,
@@ -161,6 +163,8 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         budgets: limits::budgets(&spec.budgets)?,
         cache: cache::cache(spec.cache.as_ref())?,
         fallbacks: resilience::fallbacks(&spec.fallbacks),
+        queue: resilience::queue(spec.queue.as_ref())?,
+        cold_start_millis: resilience::cold_start(spec.cold_start.as_ref())?,
         hedging: resilience::hedging(spec.retries.hedging.as_ref())?,
         session: resilience::session(spec.targets.session.as_ref()),
         when: resilience::condition(|| "spec.match.when".to_owned(), spec.r#match.when.as_ref())?,
