@@ -21,7 +21,7 @@ use super::{
 use crate::{
     call::Operation,
     endpoint::Endpoint,
-    provider::Outgoing,
+    provider::{NoToken, Outgoing},
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
     wire::{self, Exchange, InvalidReply, Translation},
@@ -35,6 +35,9 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
 /// The content type of answers that name none.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The content type of Amazon's streams.
+const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 
 /// Sends the request to one endpoint.
 ///
@@ -52,21 +55,22 @@ pub(super) async fn attempt(
     let lease = endpoint.begin(Instant::now());
     let operation = outgoing.operation(forward.call);
     let Outgoing { body, exchange } = outgoing;
-    let request = request(forward, target, endpoint, operation, body)?;
-    let response = ask(forward, request, (first_byte_by, limit)).await?;
-    if forward.route.strategy == Strategy::Headroom {
-        let now = Instant::now();
-        endpoint.pace.note_headroom(response.headers(), now);
-    }
+    let mut request = request(forward, target, endpoint, operation, body.clone())?;
+    target
+        .provider
+        .seal(&mut request, &body, forward.upstream)
+        .await
+        .map_err(no_token)?;
+    let response = ask(forward, endpoint, request, (first_byte_by, limit)).await?;
     let status = response.status();
     if !status.is_success() {
+        if status == StatusCode::UNAUTHORIZED {
+            target.provider.note_unauthorized();
+        }
         return Err(read_error(response, exchange.as_deref()).await);
     }
     let content_type = content_type_of(&response);
-    if content_type
-        .as_bytes()
-        .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
-    {
+    if is_stream(&content_type, exchange.as_deref()) {
         let mut translation = exchange.map(|exchange| Box::new(Translation::new(&exchange)));
         let head = Head::new(forward.call.operation);
         let first_token = (first_byte_by, limit);
@@ -117,12 +121,13 @@ pub(super) async fn attempt(
 /// Sends a request, and waits until a time for the head of the answer.
 async fn ask(
     forward: &Forward<'_>,
+    endpoint: &Endpoint,
     request: Request<Full<Bytes>>,
     (first_byte_by, limit): (Instant, Duration),
 ) -> Result<Response<Incoming>, Failure> {
     let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
     let asking = connecting_within(connect, forward.upstream.request(request));
-    timeout_at(first_byte_by.into(), asking)
+    let response = timeout_at(first_byte_by.into(), asking)
         .await
         .map_err(|_| Failure::Timeout("answer", limit))?
         .map_err(|error| {
@@ -130,7 +135,12 @@ async fn ask(
                 return Failure::Timeout("connection", connect);
             }
             Failure::Broken(chain(&error))
-        })
+        })?;
+    if forward.route.strategy == Strategy::Headroom {
+        let now = Instant::now();
+        endpoint.pace.note_headroom(response.headers(), now);
+    }
+    Ok(response)
 }
 
 fn request(
@@ -142,7 +152,12 @@ fn request(
 ) -> Result<Request<Full<Bytes>>, Failure> {
     let uri = target
         .provider
-        .uri(endpoint, operation, &target.model)
+        .uri(
+            endpoint,
+            operation,
+            &target.model,
+            forward.decoded.fields.stream,
+        )
         .ok_or_else(|| Failure::Broken("the model's name makes no URL".to_owned()))?;
     let mut request = Request::builder()
         .method(Method::POST)
@@ -160,12 +175,31 @@ fn request(
     Ok(request)
 }
 
+fn no_token(why: NoToken) -> Failure {
+    match why {
+        NoToken::Unreachable(reason) => Failure::Broken(reason),
+        NoToken::Refused => Failure::Status(Box::new(UpstreamError {
+            status: StatusCode::UNAUTHORIZED,
+            content_type: JSON,
+            retry_after: None,
+            retry_in: None,
+            body: Bytes::new(),
+        })),
+    }
+}
+
 fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
     response
         .headers()
         .get(header::CONTENT_TYPE)
         .cloned()
         .unwrap_or(JSON)
+}
+
+/// Whether an answer comes in events that can be passed on: the client's API's own, or what is translated to them.
+fn is_stream(content_type: &HeaderValue, exchange: Option<&Exchange>) -> bool {
+    let is = |kind: &str| content_type.as_bytes().starts_with(kind.as_bytes());
+    is(protocol::sse::CONTENT_TYPE) || (exchange.is_some() && is(EVENT_STREAM))
 }
 
 fn is_json(content_type: &HeaderValue) -> bool {

@@ -99,7 +99,8 @@ impl Gateway {
                 return Err(refused(ErrorKind::RateLimited, message, retry_after));
             }
         };
-        let _place = self.place(admitted, route, Wait::Turn)?;
+        let place = self.place(admitted, route, Wait::Turn);
+        let _place = place.ok_or_else(no_room)?;
         let limit = waiting.limit();
         let until = (now + limit).min(admitted.deadline(route));
         match timeout_at(until.into(), waiting.turn()).await {
@@ -122,7 +123,8 @@ impl Gateway {
     ) -> Result<(), Failed> {
         let until = (Instant::now() + limit).min(admitted.deadline(route));
         let mut changes = self.changes.subscribe();
-        let place = self.place(admitted, route, Wait::Replica)?;
+        let place = self.place(admitted, route, Wait::Replica);
+        let place = place.ok_or_else(no_room)?;
         loop {
             // Looked at after the subscription, so that no snapshot is missed.
             if let Ok(table) = self.table() {
@@ -152,8 +154,8 @@ impl Gateway {
         }
     }
 
-    /// A place in the room, with space for the request's body.
-    fn place(&self, admitted: &Admitted, route: &Route, wait: Wait) -> Result<Place<'_>, Failed> {
+    /// A place in the room, with space for the request's body; `None` if there is no space.
+    fn place(&self, admitted: &Admitted, route: &Route, wait: Wait) -> Option<Place<'_>> {
         let bytes = admitted.decoded.body.len();
         let held = self.room.bytes.fetch_add(bytes, Ordering::Relaxed);
         let place = Place {
@@ -163,12 +165,15 @@ impl Gateway {
         };
         if BYTES_MAX < held + bytes {
             self.metrics.routing.count_wait_refused(&route.id, wait);
-            let message = "The gateway holds too many requests that wait.";
-            let limit = Duration::from_secs(1);
-            return Err(refused(ErrorKind::Unavailable, message, limit));
+            return None;
         }
-        Ok(place)
+        Some(place)
     }
+}
+
+fn no_room() -> Failed {
+    let message = "The gateway holds too many requests that wait.";
+    refused(ErrorKind::Unavailable, message, Duration::from_secs(1))
 }
 
 fn refused(kind: ErrorKind, message: &str, retry_after: Duration) -> Failed {
