@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::{
     Gateway,
-    answer::{Held, answer, answer_again, fail, unaccounted},
+    answer::{Held, answer, answer_again, fail, refuse, unaccounted},
 };
 use crate::{
     account::Accounting,
@@ -26,6 +26,7 @@ use crate::{
     fallback,
     fault::Fault,
     forward::{Failed, Forward, forward},
+    guard::{Session, Sessions},
     limits::{Asker, Need, Reached, Reservation},
     provider::Tokens,
     route::{Wish, route},
@@ -99,7 +100,10 @@ impl Facts {
 
 impl Gateway {
     /// The way of a request whose body is here, from its route to its answer.
-    pub(super) async fn pass(self: Arc<Self>, admitted: Admitted) -> Result<Response<Body>, Fault> {
+    pub(super) async fn pass(
+        self: Arc<Self>,
+        mut admitted: Admitted,
+    ) -> Result<Response<Body>, Fault> {
         let facts = Facts::where_asked(&admitted);
         let route = self.route(&admitted, facts.as_ref(), &admitted.decoded.fields.model)?;
         let mut accounting = self.open_account(&admitted, &route)?;
@@ -113,7 +117,11 @@ impl Gateway {
         let mut held = Held {
             accounting,
             lead: None,
+            guards: Sessions::default(),
         };
+        if let Err(fault) = self.guard(&mut admitted, &route, &mut held) {
+            return refuse(fault, held.accounting).await;
+        }
         let Some(cache) = &route.cache else {
             return self.ask(admitted, facts, route, held).await;
         };
@@ -129,9 +137,7 @@ impl Gateway {
         let word = found.word();
         self.metrics.count_cache(&route.id, word);
         let mut response = match found {
-            Found::Kept(kept) => {
-                answer_again(&route, &admitted.decoded, &kept, held.accounting).await?
-            }
+            Found::Kept(kept) => answer_again(&route, &admitted.decoded, &kept, held).await?,
             Found::Missing(lead) => {
                 held.lead = Some(lead);
                 self.ask(admitted, facts, Arc::clone(&route), held).await?
@@ -141,6 +147,20 @@ impl Gateway {
         let word = HeaderValue::from_static(word);
         response.headers_mut().insert(CACHE, word);
         Ok(response)
+    }
+
+    /// Passes the request through the guards of a route.
+    fn guard(&self, admitted: &mut Admitted, route: &Route, held: &mut Held) -> Result<(), Fault> {
+        let Some(guards) = &route.guards else {
+            return Ok(());
+        };
+        let mut session = Session::new(guards, &route.id, &admitted.call, &self.metrics);
+        let body = session.request(&admitted.decoded.body)?;
+        if body != admitted.decoded.body {
+            admitted.decoded = admitted.decoded.with_body(body)?;
+        }
+        held.guards.push(session);
+        Ok(())
     }
 
     /// Asks the route's targets; a stream whose request may wait begins with comments when it does.
@@ -205,7 +225,7 @@ impl Gateway {
                 Err(failed) => failed,
             };
             left.push(route);
-            match self.detour(&admitted, facts.as_ref(), &left, &failed, &mut held) {
+            match self.detour(&mut admitted, facts.as_ref(), &left, &failed, &mut held) {
                 Some(next) => route = next,
                 None => return fail(&admitted.call, &left, failed, held.accounting).await,
             }
@@ -215,7 +235,7 @@ impl Gateway {
     /// The route whose model is asked after a failure; the account moves there, and its limits are reserved.
     fn detour(
         &self,
-        admitted: &Admitted,
+        admitted: &mut Admitted,
         facts: Option<&Facts>,
         left: &[Arc<Route>],
         failed: &Failed,
@@ -236,6 +256,8 @@ impl Gateway {
             // What is held for the first route must not stand in the way of the second.
             held.accounting.release();
             let reservation = self.reserve(admitted, &next, need).ok()?;
+            // What may not be said to a model is not said to it on a detour either.
+            self.guard(admitted, &next, held).ok()?;
             held.accounting.reroute(&next, reservation);
             // What another model says is not kept for this one.
             held.lead = None;
@@ -267,6 +289,7 @@ impl Gateway {
             Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
         accounting.attribute(&asker, decoded.fields.user.as_deref());
         accounting.hold(reservation, guess);
+        accounting.watch(self.observers.watch(call.trace.as_deref()));
         Ok(accounting)
     }
 

@@ -10,14 +10,14 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
-    snapshot::{A2a, Access, Budget, Cache, Limit, Mcp, Prices},
+    snapshot::{A2a, Access, Budget, Cache, Guard, Limit, Mcp, Prices},
 };
 use thiserror::Error;
 
 use super::{
     cache,
     dereference::{FoundModel, World},
-    limits, resilience, tools,
+    guards, limits, resilience, tools,
 };
 use crate::{
     model::{self, ExternalEngine, ValidEngine},
@@ -42,6 +42,8 @@ pub(crate) enum InvalidRoute {
     },
     #[error("{path} is `{value}`; write a duration of at least 1ms and at most 168h, as 1m")]
     Window { path: String, value: String },
+    #[error("{path} cannot be used: {reason}")]
+    Pattern { path: String, reason: String },
     #[error("{path} is `{url}`; no request may go to metadata services and link-local addresses")]
     Address { path: String, url: String },
     #[error(
@@ -56,6 +58,7 @@ impl InvalidRoute {
             Self::Duration { .. }
             | Self::Dollars { .. }
             | Self::Window { .. }
+            | Self::Pattern { .. }
             | Self::Address { .. }
             | Self::Condition { .. } => Reason::Invalid,
             Self::Conflict { .. } => Reason::Conflict,
@@ -83,6 +86,7 @@ pub(crate) struct ValidRoute {
     pub(super) limits: Vec<Limit>,
     pub(super) budgets: Vec<Budget>,
     pub(super) cache: Option<Cache>,
+    pub(super) guards: Vec<Guard>,
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) hedging: Option<Hedging>,
     pub(super) queue: Option<Queue>,
@@ -162,6 +166,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
         cache: cache::cache(spec.cache.as_ref())?,
+        guards: guards::guards(&spec.guards)?,
         fallbacks: resilience::fallbacks(&spec.fallbacks),
         queue: resilience::queue(spec.queue.as_ref())?,
         cold_start_millis: resilience::cold_start(spec.cold_start.as_ref())?,
