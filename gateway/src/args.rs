@@ -42,4 +42,7 @@ pub struct GatewayArgs {
     /// Bytes of a form with files, as sounds and images, that are accepted
     #[arg(long, value_name = "BYTES", default_value_t = 512 << 20)]
     pub form_bytes_max: u64,
+    /// Bytes of files that a key may have
+    #[arg(long, value_name = "BYTES", default_value_t = 10 << 30)]
+    pub files_bytes_max: u64,
 }

@@ -63,19 +63,24 @@ pub(crate) fn authorize(
     };
     let digest = digest(secret);
     let declared = table.key(&digest).cloned();
-    let Some(key) = declared.or_else(|| people.key(&digest)) else {
-        return Caller::Nobody(Unauthorized::Wrong);
-    };
-    if key.expires.is_some_and(|expires| expires <= now) {
-        return Caller::Nobody(Unauthorized::Expired);
-    }
-    if key.terms.as_ref().is_some_and(|terms| terms.is_blocked()) {
-        return Caller::Nobody(Unauthorized::Blocked);
-    }
-    Caller::Key(key)
+    Caller::of(declared.or_else(|| people.key(&digest)), now)
 }
 
 impl Caller {
+    /// The holder of a key, if it is one that may be used now.
+    pub(crate) fn of(key: Option<Arc<Key>>, now: Timestamp) -> Self {
+        let Some(key) = key else {
+            return Self::Nobody(Unauthorized::Wrong);
+        };
+        if key.expires.is_some_and(|expires| expires <= now) {
+            return Self::Nobody(Unauthorized::Expired);
+        }
+        if key.terms.as_ref().is_some_and(|terms| terms.is_blocked()) {
+            return Self::Nobody(Unauthorized::Blocked);
+        }
+        Self::Key(key)
+    }
+
     /// Whether the caller may use a route.
     pub(crate) fn may_use(&self, route: &Route) -> bool {
         match (self, &route.access) {

@@ -2,7 +2,7 @@
 
 mod fields;
 mod members;
-mod multipart;
+pub(crate) mod multipart;
 mod splice;
 mod upload;
 

@@ -7,6 +7,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
+use http_body_util::Full;
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use parking_lot::RwLock;
@@ -19,7 +20,7 @@ use crate::{
     admin::AdminKey,
     attribution::Attribution,
     authorize::{Caller, Unauthorized, authorize},
-    call::{Call, Surface},
+    call::{Call, Operation, Surface},
     decode::{Asked, Spill, decode, is_form, read_form},
     encode::Body,
     fault::Fault,
@@ -27,6 +28,7 @@ use crate::{
     limits::{Registry, Scope},
     metrics::Metrics,
     models,
+    objects::Objects,
     people::People,
     table::{InvalidSnapshot, Lasting, Table},
     upstream::{self, Uploads, Upstream},
@@ -40,8 +42,6 @@ pub(crate) struct Limits {
     pub(crate) body_bytes_max: usize,
     /// Requests in progress.
     pub(crate) requests_max: usize,
-    /// Bytes of a form with files.
-    pub(crate) form_bytes_max: u64,
 }
 
 /// Who may use the gateway, and who says so.
@@ -53,6 +53,32 @@ pub(crate) struct Governance {
     pub(crate) people: Arc<People>,
     /// The key of the admin API; without one there is none.
     pub(crate) admin: Option<AdminKey>,
+}
+
+/// Where the gateway keeps what is not for the ledger.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    /// Forms whose model comes late.
+    pub(crate) spill: Spill,
+    /// Files and batches.
+    pub(crate) objects: Arc<Objects>,
+}
+
+impl Storage {
+    /// In a data folder.
+    ///
+    /// # Errors
+    /// The folder cannot be used, in words.
+    pub(crate) fn open(
+        data_dir: &Path,
+        form_bytes_max: u64,
+        files_bytes_max: u64,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            spill: Spill::new(data_dir, form_bytes_max),
+            objects: Arc::new(Objects::open(data_dir, files_bytes_max)?),
+        })
+    }
 }
 
 /// The gateway.
@@ -68,6 +94,8 @@ pub(crate) struct Gateway {
     upstream: Upstream,
     uploads: Uploads,
     spill: Spill,
+    /// Files and batches.
+    pub(crate) objects: Arc<Objects>,
     /// The ledger.
     pub(crate) ledger: Arc<Ledger>,
     /// The metrics.
@@ -78,14 +106,13 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// A gateway that knows no routes yet.
-    ///
-    /// In `folder` it keeps what does not fit into memory.
     pub(crate) fn new(
         ledger: Arc<Ledger>,
         governance: Governance,
+        storage: Storage,
         limits: Limits,
-        folder: &Path,
     ) -> Self {
+        let Storage { spill, objects } = storage;
         let Governance {
             lasting,
             people,
@@ -98,7 +125,8 @@ impl Gateway {
             admin,
             upstream: upstream::client(),
             uploads: upstream::client(),
-            spill: Spill::new(folder, limits.form_bytes_max),
+            spill,
+            objects,
             ledger,
             metrics: Arc::default(),
             permits: Arc::new(Semaphore::new(limits.requests_max)),
@@ -256,6 +284,66 @@ impl Gateway {
             Ok(table) => self.authorize(&table, headers),
             Err(_) => Caller::Nobody(Unauthorized::Missing),
         }
+    }
+
+    /// One call of a model for a key that is known by its id, as for a line of a batch. It waits for its place.
+    ///
+    /// # Errors
+    /// What the caller is told in place of an answer.
+    pub(crate) async fn call_for(
+        self: &Arc<Self>,
+        key: &str,
+        id: &str,
+        operation: Operation,
+        body: Bytes,
+    ) -> Result<Response<Body>, Fault> {
+        let call = Call::new(id.to_owned(), operation);
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| Fault::new(ErrorKind::Unavailable, "The gateway ends."))?;
+        let table = self.table()?;
+        let declared = table.key_of(key).cloned();
+        let key = declared.or_else(|| self.people.key_of(key));
+        let caller = Caller::of(key, Timestamp::now());
+        if let Caller::Nobody(why) = &caller {
+            return Err(why.fault());
+        }
+        let body = Full::new(body);
+        let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
+        let headers = HeaderMap::new();
+        let attribution = Attribution::of(&caller, &headers, &decoded.fields)?;
+        let admitted = Admitted {
+            attribution,
+            call,
+            table,
+            caller,
+            headers,
+            decoded,
+            upload: None,
+            permit,
+        };
+        Arc::clone(self).pass(admitted).await
+    }
+
+    /// The account of the key that a request comes with.
+    ///
+    /// # Errors
+    /// It comes with none that is valid.
+    pub(crate) fn account(&self, headers: &HeaderMap) -> Result<String, Fault> {
+        let table = self.table()?;
+        match self.authorize(&table, headers) {
+            Caller::Nobody(why) => Err(why.fault()),
+            caller @ Caller::Key(_) => Ok(caller.account().to_owned()),
+        }
+    }
+
+    /// Bytes that a form may have.
+    pub(crate) const fn form_bytes_max(&self) -> u64 {
+        self.spill.form_bytes_max()
+    }
+
+    /// Bytes that a body of JSON may have.
+    pub(crate) const fn body_bytes_max(&self) -> usize {
+        self.limits.body_bytes_max
     }
 
     fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {

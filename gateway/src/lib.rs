@@ -8,6 +8,7 @@ mod admin;
 mod args;
 mod attribution;
 mod authorize;
+mod batches;
 mod cache;
 mod call;
 mod cost;
@@ -22,6 +23,7 @@ mod ledger;
 mod limits;
 mod metrics;
 mod models;
+mod objects;
 mod paths;
 mod people;
 mod policy;
@@ -33,13 +35,10 @@ mod run;
 mod scan;
 mod server;
 mod source;
+mod stored;
 mod table;
 mod upstream;
 mod usage;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "calls of Gemini are not translated yet")
-)]
 mod wire;
 
 pub use args::GatewayArgs;

@@ -22,6 +22,8 @@ pub(crate) enum Place<'a> {
     Model(Cow<'a, str>),
     /// What the caller's key used.
     Usage,
+    /// Files and batches.
+    Stored(Stored<'a>),
     /// What Prometheus reads.
     Metrics,
     /// Whether the gateway lives.
@@ -30,11 +32,40 @@ pub(crate) enum Place<'a> {
     Readiness,
 }
 
+/// What a path asks for of what the gateway keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored<'a> {
+    /// The list of files, and uploads.
+    Files,
+    /// One file.
+    File(&'a str),
+    /// What is in it.
+    Content(&'a str),
+    /// The list of batches, and new ones.
+    Batches,
+    /// One batch.
+    Batch(&'a str),
+    /// The end of one.
+    Cancel(&'a str),
+}
+
+impl Stored<'_> {
+    const fn methods(self) -> &'static str {
+        match self {
+            Self::Files | Self::Batches => "GET, POST",
+            Self::File(_) => "GET, DELETE",
+            Self::Content(_) | Self::Batch(_) => "GET",
+            Self::Cancel(_) => "POST",
+        }
+    }
+}
+
 impl Place<'_> {
-    /// The method that it allows.
-    pub(crate) const fn method(&self) -> &'static str {
+    /// The methods that it allows.
+    pub(crate) const fn methods(&self) -> &'static str {
         match self {
             Self::Call(..) => "POST",
+            Self::Stored(stored) => stored.methods(),
             Self::Models
             | Self::Model(_)
             | Self::Usage
@@ -79,12 +110,31 @@ pub(crate) fn place(path: &str) -> Option<Place<'_>> {
     if let Some(operation) = operation(below) {
         return Some(Place::Call(operation, None));
     }
+    if let Some(stored) = stored(below) {
+        return Some(Place::Stored(stored));
+    }
     match below.strip_prefix("/models")? {
         "" => Some(Place::Models),
         rest => {
             let name = rest.strip_prefix('/').filter(|name| !name.is_empty())?;
             decode_percent(name).map(Place::Model)
         }
+    }
+}
+
+/// What a path below `/v1` asks for of what the gateway keeps.
+fn stored(below: &str) -> Option<Stored<'_>> {
+    let mut parts = below.strip_prefix('/')?.split('/');
+    let parts = (parts.next()?, parts.next(), parts.next(), parts.next());
+    match parts {
+        ("files", None, None, None) => Some(Stored::Files),
+        ("batches", None, None, None) => Some(Stored::Batches),
+        (_, Some(""), ..) => None,
+        ("files", Some(id), None, None) => Some(Stored::File(id)),
+        ("files", Some(id), Some("content"), None) => Some(Stored::Content(id)),
+        ("batches", Some(id), None, None) => Some(Stored::Batch(id)),
+        ("batches", Some(id), Some("cancel"), None) => Some(Stored::Cancel(id)),
+        _ => None,
     }
 }
 
@@ -115,7 +165,7 @@ pub(crate) fn decode_percent(text: &str) -> Option<Cow<'_, str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Place, place};
+    use super::{Place, Stored, place};
     use crate::call::Operation;
 
     #[track_caller]
@@ -144,6 +194,23 @@ mod tests {
         check("/v1/models/a%2Fb%3a", Some(Place::Model("a/b:".into())));
         check("/v1/usage", Some(Place::Usage));
         check("/healthz", Some(Place::Health));
+    }
+
+    #[test]
+    fn files_and_batches_are_known() {
+        let check = |path: &str, expected: Option<Stored<'static>>| {
+            check(path, expected.map(Place::Stored));
+        };
+        check("/v1/files", Some(Stored::Files));
+        check("/files", Some(Stored::Files));
+        check("/openai/v1/files/a", Some(Stored::File("a")));
+        check("/v1/files/a/content", Some(Stored::Content("a")));
+        check("/v1/batches", Some(Stored::Batches));
+        check("/v1/batches/a", Some(Stored::Batch("a")));
+        check("/v1/batches/a/cancel", Some(Stored::Cancel("a")));
+        for path in ["/v1/files/", "/v1/files/a/b", "/v1/batches/a/cancel/b"] {
+            check(path, None);
+        }
     }
 
     #[test]

@@ -77,6 +77,12 @@ impl People {
         Ok(people)
     }
 
+    /// The key with this id, looked for among all.
+    pub(crate) fn key_of(&self, id: &str) -> Option<Arc<Key>> {
+        let keys = self.keys.read();
+        keys.values().find(|key| key.id == id).cloned()
+    }
+
     /// The key with this SHA-256.
     pub(crate) fn key(&self, digest: &Digest) -> Option<Arc<Key>> {
         self.keys.read().get(digest).cloned()

@@ -15,7 +15,8 @@ use tracing::info;
 use crate::{
     GatewayArgs,
     admin::AdminKey,
-    gateway::{Gateway, Governance, Limits},
+    batches,
+    gateway::{Gateway, Governance, Limits, Storage},
     ledger::Ledger,
     people::People,
     server,
@@ -53,6 +54,14 @@ pub enum GatewayError {
     /// The file of keys and teams cannot be used.
     #[error("opening the keys and teams in {folder}: {reason}")]
     People {
+        /// The data folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Files and batches cannot be opened.
+    #[error("opening files and batches in {folder}: {reason}")]
+    Storage {
         /// The data folder.
         folder: PathBuf,
         /// Why.
@@ -98,6 +107,7 @@ pub async fn serve(
         body_bytes_max,
         requests_max,
         form_bytes_max,
+        files_bytes_max,
     } = args;
     let ledger = Ledger::open(&data_dir).map_err(|error| GatewayError::Ledger {
         folder: data_dir.clone(),
@@ -105,15 +115,19 @@ pub async fn serve(
     })?;
     let ledger = Arc::new(ledger);
     let governance = governance(&ledger, &data_dir, admin_key_file.as_deref())?;
+    let storage = Storage::open(&data_dir, form_bytes_max, files_bytes_max);
+    let storage = storage.map_err(|reason| GatewayError::Storage {
+        folder: data_dir.clone(),
+        reason,
+    })?;
     let gateway = Arc::new(Gateway::new(
         Arc::clone(&ledger),
         governance,
+        storage,
         Limits {
             body_bytes_max,
             requests_max,
-            form_bytes_max,
         },
-        &data_dir,
     ));
     let source = match (config, snapshots, token_file) {
         (Some(path), _, _) => {
@@ -137,7 +151,10 @@ pub async fn serve(
     }
     let mut feeding = JoinSet::new();
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
+    let mut working = JoinSet::new();
+    working.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
     server::accept(listener, gateway, shutdown.clone()).await;
+    while working.join_next().await.is_some() {}
     let fed = feeding.join_next().await;
     // The last rows go to disk here; the thread ends within one transaction.
     let closed = tokio::task::spawn_blocking(move || ledger.close()).await;

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, request::Parts};
 use hyper::{body::Body as HttpBody, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -25,6 +25,7 @@ use crate::{
     fault::Fault,
     gateway::Gateway,
     paths::{Place, place},
+    stored,
 };
 
 /// The header by which clients of Anthropic's API are known.
@@ -118,8 +119,11 @@ where
     let place = place(uri.path());
     let surface = surface_of(place.as_ref(), &headers);
     let answer = match place {
-        Some(place) => match allow(&method, place.method()) {
-            Ok(()) => dispatch(gateway, &id, place, headers, body).await,
+        Some(place) => match allow(&method, place.methods()) {
+            Ok(()) => {
+                let head = (&method, &uri);
+                dispatch(gateway, &id, (head, place), headers, body).await
+            }
             Err(fault) => Err(fault),
         },
         None if admin::owns(uri.path()) => {
@@ -161,7 +165,7 @@ fn surface_of(place: Option<&Place<'_>>, headers: &HeaderMap) -> Surface {
 async fn dispatch<B>(
     gateway: &Arc<Gateway>,
     id: &str,
-    place: Place<'_>,
+    ((method, uri), place): ((&Method, &Uri), Place<'_>),
     headers: HeaderMap,
     body: B,
 ) -> Result<Response<Body>, Fault>
@@ -180,6 +184,9 @@ where
         Place::Models => gateway.list_models(&headers, surface),
         Place::Model(name) => gateway.get_model(&headers, &name, surface),
         Place::Usage => gateway.usage(&headers).await,
+        Place::Stored(stored) => {
+            stored::handle(gateway, (method, uri, &headers), stored, body).await
+        }
         Place::Health => Ok(plain(StatusCode::OK, "ok\n")),
         Place::Readiness if gateway.is_ready() => Ok(plain(StatusCode::OK, "ok\n")),
         Place::Readiness => Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "no snapshot yet\n")),
@@ -196,7 +203,10 @@ fn plain(status: StatusCode, text: &str) -> Response<Body> {
 }
 
 fn allow(method: &Method, allowed: &'static str) -> Result<(), Fault> {
-    if method.as_str() == allowed {
+    if allowed
+        .split(", ")
+        .any(|allowed| method.as_str() == allowed)
+    {
         return Ok(());
     }
     let mut fault = Fault::new(

@@ -235,6 +235,11 @@ impl Table {
         self.keys.get(digest)
     }
 
+    /// The key with this id, looked for among all.
+    pub(crate) fn key_of(&self, id: &str) -> Option<&Arc<Key>> {
+        self.keys.values().find(|key| key.id == id)
+    }
+
     /// The routes that answer a model name, in order of precedence.
     pub(crate) fn answering<'a, 'm>(
         &'a self,

@@ -2,10 +2,12 @@
 
 mod affinity;
 mod anthropic;
+mod batches;
 mod cache;
 mod failures;
 mod fallbacks;
 mod faults;
+mod files;
 mod harness;
 mod keys;
 mod limits;

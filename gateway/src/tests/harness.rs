@@ -1,6 +1,7 @@
 //! A gateway on a free port, and a client that sees every byte.
 
 use std::{
+    convert::Infallible,
     path::Path,
     sync::{
         Arc,
@@ -10,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use protocol::{
     key::hash_key,
@@ -26,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::AdminKey,
-    gateway::{Gateway, Governance, Limits},
+    batches,
+    gateway::{Gateway, Governance, Limits, Storage},
     ledger::{Ledger, disk::Disk},
     people::People,
     server,
@@ -70,8 +72,8 @@ impl Harness {
         let limits = Limits {
             body_bytes_max: 1 << 20,
             requests_max: 100,
-            form_bytes_max: 4 << 20,
         };
+        let storage = Storage::open(folder.path(), 4 << 20, 4 << 20).unwrap();
         let lasting = Lasting::new(&ledger);
         let people = People::open(folder.path(), true, Arc::clone(&lasting)).unwrap();
         let governance = Governance {
@@ -82,8 +84,8 @@ impl Harness {
         let gateway = Arc::new(Gateway::new(
             Arc::clone(&ledger),
             governance,
+            storage,
             limits,
-            folder.path(),
         ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -94,6 +96,7 @@ impl Harness {
             Arc::clone(&gateway),
             shutdown.clone(),
         ));
+        server.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
         Self {
             gateway,
             shutdown,
@@ -140,6 +143,47 @@ impl Harness {
         let body = Full::new(Bytes::from(body.to_owned()));
         let request = request.body(body).unwrap();
         collect(self.client.request(request).await.unwrap()).await
+    }
+
+    pub(super) async fn delete(&self, path: &str, key: Option<&str>) -> Answer {
+        let response = self.send("DELETE", path, key, "").await;
+        collect(response).await
+    }
+
+    /// Posts a body of any type.
+    pub(super) async fn form(
+        &self,
+        path: &str,
+        key: &str,
+        content_type: &str,
+        body: UnsyncBoxBody<Bytes, Infallible>,
+    ) -> Answer {
+        let request = Request::post(self.url(path))
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", content_type)
+            .body(body)
+            .unwrap();
+        collect(upstream::client().request(request).await.unwrap()).await
+    }
+
+    /// Another gateway in the folder of this one, whose work is cut off where it stands.
+    pub(super) async fn crashed(self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
+        self.crashed_with(routes, keys, |_| {}).await
+    }
+
+    /// Another gateway in the folder of this one, in which something has happened between them.
+    pub(super) async fn crashed_with(
+        mut self,
+        routes: Vec<RouteEntry>,
+        keys: Vec<KeyEntry>,
+        between: impl FnOnce(&Path),
+    ) -> Self {
+        self.server.abort_all();
+        let folder = self.ended().await;
+        between(folder.path());
+        let harness = Self::in_folder(folder).await;
+        harness.apply(routes, keys);
+        harness
     }
 
     pub(super) async fn get(&self, path: &str, key: Option<&str>) -> Answer {
