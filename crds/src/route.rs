@@ -2,6 +2,7 @@
 
 mod cache;
 mod resilience;
+mod tools;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     cache::Cache,
     resilience::{FailureClass, Fallback},
+    tools::{A2a, A2aAgent, KeyToolFilter, Mcp, McpServer, OauthClient, ToolFilter},
 };
 use crate::{
     condition::Condition,
@@ -41,10 +43,22 @@ use crate::{
     printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].message", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "has(self.match) || has(self.mcp) || has(self.a2a)",
+        "message": "a Route answers for models (match and targets), tools (mcp) or agents (a2a); give at least one of them"
+    },
+    {
+        "rule": "has(self.match) == has(self.targets)",
+        "message": "match and targets belong together: which models, and where their requests go"
+    }
+]))]
 pub struct RouteSpec {
-    /// Which requests it answers.
+    /// Which requests for models it answers; none if not given.
+    #[serde(default, skip_serializing_if = "Match::is_empty")]
     pub r#match: Match,
     /// Where they go.
+    #[serde(default, skip_serializing_if = "Targets::is_empty")]
     pub targets: Targets,
     /// How failures are retried.
     #[serde(default)]
@@ -70,10 +84,16 @@ pub struct RouteSpec {
     /// Answers that are given again to equal requests; none if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+    /// The tool servers that it gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp: Option<Mcp>,
+    /// The agents that it gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub a2a: Option<A2a>,
 }
 
 /// Which requests a route answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Match {
     /// Model names: exact, or with one leading or trailing *. The most exact match over all routes wins, then the oldest route.
@@ -86,7 +106,7 @@ pub struct Match {
 }
 
 /// Where requests go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "self.strategy != 'Weighted' || self.backends.exists(backend, !has(backend.weight) || backend.weight > 0)",
@@ -369,6 +389,20 @@ pub struct BackendStatus {
     /// Addresses that can take requests.
     #[schemars(range(min = 0))]
     pub endpoints: i32,
+}
+
+impl Match {
+    /// Whether nothing matches.
+    fn is_empty(&self) -> bool {
+        self.models.is_empty()
+    }
+}
+
+impl Targets {
+    /// Whether there is nowhere to go.
+    fn is_empty(&self) -> bool {
+        self.backends.is_empty()
+    }
 }
 
 impl Default for RouteStatus {

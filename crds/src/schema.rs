@@ -10,6 +10,8 @@ pub(crate) const MEBIBYTES: &str = "^[1-9][0-9]{0,6}(Mi|Gi)$";
 pub(crate) const DURATION: &str = "^([0-9]+(ms|s|m|h))+$";
 /// A name of a part of a resource (RFC 1123).
 pub(crate) const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// A name that reaches models as part of a function's name, and URIs as part of their scheme.
+pub(crate) const SERVER_NAME: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 /// A decimal number without sign.
 pub(crate) const DECIMAL: &str = r"^[0-9]+(\.[0-9]+)?$";
 /// A model's name as clients write it.

@@ -64,6 +64,9 @@ pub(crate) enum Operation {
     /// `POST /v1/audio/translations`.
     #[serde(rename = "translation")]
     Translation,
+    /// `tools/call` of the Model Context Protocol, which has paths of its own.
+    #[serde(rename = "execute_tool")]
+    ToolCall,
 }
 
 /// Whose API an operation belongs to, which decides the shape of errors.
@@ -76,7 +79,7 @@ pub(crate) enum Surface {
 }
 
 impl Operation {
-    /// All operations, in the order of their declaration.
+    /// All operations of models, in the order of their declaration.
     pub(crate) const ALL: [Self; 18] = [
         Self::Chat,
         Self::Completion,
@@ -119,6 +122,7 @@ impl Operation {
             Self::Speech => "/audio/speech",
             Self::Transcription => "/audio/transcriptions",
             Self::Translation => "/audio/translations",
+            Self::ToolCall => "/mcp",
         }
     }
 
@@ -145,6 +149,7 @@ impl Operation {
             Self::Speech => "speech",
             Self::Transcription => "transcription",
             Self::Translation => "translation",
+            Self::ToolCall => "execute_tool",
         }
     }
 
@@ -168,7 +173,8 @@ impl Operation {
             | Self::Detokenization
             | Self::ImageVariation
             | Self::Speech
-            | Self::Translation => false,
+            | Self::Translation
+            | Self::ToolCall => false,
         }
     }
 
@@ -200,7 +206,8 @@ impl Operation {
             | Self::Rerank
             | Self::Moderation
             | Self::Tokenization
-            | Self::Detokenization => false,
+            | Self::Detokenization
+            | Self::ToolCall => false,
         }
     }
 

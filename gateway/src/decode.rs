@@ -97,6 +97,32 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let body = read_body(body, body_bytes_max).await?;
+    let Asked { operation, model } = asked.into();
+    let body = match (model, operation.default_model()) {
+        (None, None) => body,
+        (model, default) => fields::name_model(&body, model, default)?,
+    };
+    let mut fields = fields::find(&body)?;
+    if fields.stream && !operation.can_stream() {
+        fields.stream = false;
+    }
+    Ok(Decoded {
+        body,
+        fields,
+        operation,
+    })
+}
+
+/// Reads a body up to the limit.
+///
+/// # Errors
+/// The body is too large, or is cut off.
+pub(crate) async fn read_body<B>(body: B, body_bytes_max: usize) -> Result<Bytes, Fault>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let too_large = || {
         Fault::new(
             ErrorKind::RequestTooLarge,
@@ -121,18 +147,5 @@ where
                 Fault::new(ErrorKind::InvalidRequest, "The request's body ended early.")
             }
         })?;
-    let Asked { operation, model } = asked.into();
-    let body = match (model, operation.default_model()) {
-        (None, None) => collected.to_bytes(),
-        (model, default) => fields::name_model(&collected.to_bytes(), model, default)?,
-    };
-    let mut fields = fields::find(&body)?;
-    if fields.stream && !operation.can_stream() {
-        fields.stream = false;
-    }
-    Ok(Decoded {
-        body,
-        fields,
-        operation,
-    })
+    Ok(collected.to_bytes())
 }

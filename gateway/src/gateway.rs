@@ -1,13 +1,13 @@
 //! The gateway's state, and who is let in.
 
 mod answer;
+mod kept;
 mod passage;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
-use http_body_util::Full;
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use parking_lot::RwLock;
@@ -15,17 +15,19 @@ use protocol::{openai::ErrorKind, snapshot::GatewaySnapshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::info;
 
+pub(crate) use self::kept::Storage;
 use self::passage::Admitted;
 use crate::{
     admin::AdminKey,
     attribution::Attribution,
     authorize::{Caller, Unauthorized, authorize},
-    call::{Call, Operation, Surface},
+    call::{Call, Surface},
     decode::{Asked, Spill, decode, is_form, read_form},
     encode::Body,
     fault::Fault,
     ledger::Ledger,
     limits::{Registry, Scope},
+    mcp::Hub,
     metrics::Metrics,
     models,
     objects::Objects,
@@ -55,32 +57,6 @@ pub(crate) struct Governance {
     pub(crate) admin: Option<AdminKey>,
 }
 
-/// Where the gateway keeps what is not for the ledger.
-#[derive(Debug)]
-pub(crate) struct Storage {
-    /// Forms whose model comes late.
-    pub(crate) spill: Spill,
-    /// Files and batches.
-    pub(crate) objects: Arc<Objects>,
-}
-
-impl Storage {
-    /// In a data folder.
-    ///
-    /// # Errors
-    /// The folder cannot be used, in words.
-    pub(crate) fn open(
-        data_dir: &Path,
-        form_bytes_max: u64,
-        files_bytes_max: u64,
-    ) -> Result<Self, String> {
-        Ok(Self {
-            spill: Spill::new(data_dir, form_bytes_max),
-            objects: Arc::new(Objects::open(data_dir, files_bytes_max)?),
-        })
-    }
-}
-
 /// The gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway {
@@ -101,7 +77,10 @@ pub(crate) struct Gateway {
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
-    limits: Limits,
+    /// What requests for tools share.
+    pub(crate) mcp: Arc<Hub>,
+    /// How much the gateway takes on.
+    pub(crate) limits: Limits,
 }
 
 impl Gateway {
@@ -118,17 +97,25 @@ impl Gateway {
             people,
             admin,
         } = governance;
+        let upstream = upstream::client();
+        let metrics: Arc<Metrics> = Arc::default();
         Self {
             table: RwLock::new(None),
+            mcp: Arc::new(Hub::new(
+                upstream.clone(),
+                Arc::default(),
+                Arc::clone(&metrics),
+                (Arc::clone(&ledger), Arc::clone(&lasting)),
+            )),
             lasting,
             people,
             admin,
-            upstream: upstream::client(),
+            upstream,
             uploads: upstream::client(),
             spill,
             objects,
             ledger,
-            metrics: Arc::default(),
+            metrics,
             permits: Arc::new(Semaphore::new(limits.requests_max)),
             limits,
         }
@@ -286,71 +273,16 @@ impl Gateway {
         }
     }
 
-    /// One call of a model for a key that is known by its id, as for a line of a batch. It waits for its place.
-    ///
-    /// # Errors
-    /// What the caller is told in place of an answer.
-    pub(crate) async fn call_for(
-        self: &Arc<Self>,
-        key: &str,
-        id: &str,
-        operation: Operation,
-        body: Bytes,
-    ) -> Result<Response<Body>, Fault> {
-        let call = Call::new(id.to_owned(), operation);
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit = permit.map_err(|_| Fault::new(ErrorKind::Unavailable, "The gateway ends."))?;
-        let table = self.table()?;
-        let declared = table.key_of(key).cloned();
-        let key = declared.or_else(|| self.people.key_of(key));
-        let caller = Caller::of(key, Timestamp::now());
-        if let Caller::Nobody(why) = &caller {
-            return Err(why.fault());
-        }
-        let body = Full::new(body);
-        let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
-        let headers = HeaderMap::new();
-        let attribution = Attribution::of(&caller, &headers, &decoded.fields)?;
-        let admitted = Admitted {
-            attribution,
-            call,
-            table,
-            caller,
-            headers,
-            decoded,
-            upload: None,
-            permit,
-        };
-        Arc::clone(self).pass(admitted).await
-    }
-
-    /// The account of the key that a request comes with.
-    ///
-    /// # Errors
-    /// It comes with none that is valid.
-    pub(crate) fn account(&self, headers: &HeaderMap) -> Result<String, Fault> {
-        let table = self.table()?;
-        match self.authorize(&table, headers) {
-            Caller::Nobody(why) => Err(why.fault()),
-            caller @ Caller::Key(_) => Ok(caller.account().to_owned()),
-        }
-    }
-
-    /// Bytes that a form may have.
-    pub(crate) const fn form_bytes_max(&self) -> u64 {
-        self.spill.form_bytes_max()
-    }
-
-    /// Bytes that a body of JSON may have.
-    pub(crate) const fn body_bytes_max(&self) -> usize {
-        self.limits.body_bytes_max
-    }
-
-    fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
+    /// Who calls, by this table.
+    pub(crate) fn authorize(&self, table: &Table, headers: &HeaderMap) -> Caller {
         authorize(table, &self.people, headers, Timestamp::now())
     }
 
-    fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
+    /// A place among the requests in progress.
+    ///
+    /// # Errors
+    /// All are taken.
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, Fault> {
         Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
             Fault::new(
                 ErrorKind::Unavailable,

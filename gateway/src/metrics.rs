@@ -275,6 +275,11 @@ impl Metrics {
         self.routing.register(&mut registry);
     }
 
+    /// Adds the series of a part of the gateway.
+    pub(crate) fn register_part(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry.lock());
+    }
+
     /// The text that Prometheus reads.
     pub(crate) fn render(&self) -> String {
         render(&self.registry.lock())

@@ -24,6 +24,7 @@ use crate::{
     encode::{self, Body, REQUEST_ID},
     fault::Fault,
     gateway::Gateway,
+    mcp::{self, Head},
     paths::{Place, place},
     stored,
 };
@@ -128,6 +129,14 @@ where
         },
         None if admin::owns(uri.path()) => {
             admin::handle(gateway, (&method, &uri, &headers), body).await
+        }
+        None if mcp::owns(uri.path()) => {
+            let head = Head {
+                method: &method,
+                uri: &uri,
+                headers: &headers,
+            };
+            mcp::handle(gateway, &id, head, body).await
         }
         None => {
             let message = format!("There is nothing at {method} {}.", uri.path());

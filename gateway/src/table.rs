@@ -15,12 +15,13 @@ use protocol::{
 };
 use thiserror::Error;
 
-pub(crate) use self::target::Target;
+pub(crate) use self::target::{Target, is_http};
 use crate::{
     cache::{self, Cache},
     endpoint::Endpoints,
     fallback::Fallbacks,
     limits::{self, Registry, Rule},
+    mcp::{Directory, ToolServers},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
     provider::InvalidProvider,
     retry::Budget,
@@ -59,6 +60,8 @@ pub(crate) struct Table {
     patterned: Vec<usize>,
     /// The keys, by their SHA-256.
     keys: HashMap<Digest, Arc<Key>>,
+    /// The tool servers of all routes.
+    pub(crate) tools: Directory,
 }
 
 /// Who may use a route.
@@ -99,6 +102,8 @@ pub(crate) struct Route {
     pub(crate) rules: Vec<Rule>,
     /// The answers that it gives again.
     pub(crate) cache: Option<Arc<Cache>>,
+    /// Its tool servers.
+    pub(crate) mcp: Option<ToolServers>,
 }
 
 /// A model name, or all that begin or end alike.
@@ -118,7 +123,8 @@ pub(crate) enum Pattern {
 pub(crate) struct InvalidPattern(String);
 
 impl InvalidPattern {
-    fn of(self, route: &str) -> InvalidSnapshot {
+    /// The same, of a route.
+    pub(crate) fn of(self, route: &str) -> InvalidSnapshot {
         InvalidSnapshot::Pattern {
             route: route.to_owned(),
             pattern: self.0,
@@ -219,6 +225,7 @@ impl Table {
         }
         Ok(Self {
             version: snapshot.version.clone(),
+            tools: Directory::of(&routes),
             has_open_route: routes
                 .iter()
                 .any(|route| matches!(route.access, Access::Open)),
@@ -330,6 +337,11 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         cache: entry
             .cache
             .map(|settings| lasting.caches.cache(&id, settings)),
+        mcp: entry
+            .mcp
+            .as_ref()
+            .map(|mcp| ToolServers::compile(&id, mcp))
+            .transpose()?,
         id,
     })
 }

@@ -12,6 +12,7 @@ mod harness;
 mod keys;
 mod limits;
 mod litellm;
+mod mcp;
 mod outage;
 mod people;
 mod providers;

@@ -23,7 +23,7 @@ pub(crate) use self::{
     dereference::secrets,
     external::ExternalEngine,
     status::refused,
-    validate::{ENGINE_PORT, Secrets, ValidEngine, credential, validate},
+    validate::{BadCredential, ENGINE_PORT, Secrets, ValidEngine, credential, validate},
 };
 use crate::{
     caches::Caches,

@@ -7,6 +7,7 @@ mod limits;
 mod patterns;
 mod resilience;
 mod status;
+mod tools;
 mod validate;
 
 #[cfg(test)]

@@ -285,6 +285,56 @@ fn a_route_can_reach_a_backend() {
 }
 
 #[test]
+fn a_route_answers_for_models_tools_or_agents() {
+    let models = json!({"models": ["m"]});
+    let targets = json!({"backends": [{"name": "a", "modelRef": {"name": "m"}}]});
+    let mcp = |server: Value| {
+        let mut all = json!({"name": "one", "url": "https://one.example/mcp"});
+        for (field, value) in server.as_object().expect("an object") {
+            all[field] = value.clone();
+        }
+        json!({"mcp": {"servers": [all]}})
+    };
+    let a2a = json!({"a2a": {"agents": [{"name": "one", "url": "https://one.example"}]}});
+    check("Route", &json!({"match": models, "targets": targets}), None);
+    check("Route", &mcp(json!({})), None);
+    check("Route", &a2a, None);
+    check("Route", &json!({}), Some("at least one of them"));
+    check("Route", &json!({"match": models}), Some("belong together"));
+    check(
+        "Route",
+        &json!({"targets": targets}),
+        Some("belong together"),
+    );
+    let secret = json!({"name": "s", "key": "k"});
+    let oauth = json!({"tokenURL": "https://login.example/token", "secretRef": {"name": "s"}});
+    check(
+        "Route",
+        &mcp(json!({"secretRef": secret, "header": "x-key"})),
+        None,
+    );
+    check("Route", &mcp(json!({"oauth": oauth})), None);
+    let both = mcp(json!({"secretRef": secret, "oauth": oauth}));
+    check("Route", &both, Some("either a credential or a token"));
+    check(
+        "Route",
+        &mcp(json!({"header": "x-key"})),
+        Some("give secretRef too"),
+    );
+    for url in [
+        "ftp://one.example",
+        "https://user@one.example",
+        "stdio:server",
+    ] {
+        check(
+            "Route",
+            &mcp(json!({"url": url})),
+            Some("must be an http or https URL"),
+        );
+    }
+}
+
+#[test]
 fn a_route_is_open_or_asks_for_keys() {
     let route = |auth: Value| json!({"match": {"models": ["m"]}, "targets": {"backends": [{"name": "a", "modelRef": {"name": "m"}}]}, "auth": auth});
     let keys = json!({"selector": {"matchLabels": {"team": "a"}}});

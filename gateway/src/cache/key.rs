@@ -46,7 +46,8 @@ pub(super) fn key(decoded: &Decoded, scope: &str) -> Option<Key> {
         | Operation::ImageVariation
         | Operation::Speech
         | Operation::Transcription
-        | Operation::Translation => return None,
+        | Operation::Translation
+        | Operation::ToolCall => return None,
     };
     let mut fields = fields(&decoded.body)?;
     fields.retain(|(name, _)| !BESIDES.contains(&&**name) && (is_response || name != LABELS));

@@ -87,7 +87,8 @@ const fn api(operation: Operation) -> Option<Api> {
         | Operation::ImageVariation
         | Operation::Speech
         | Operation::Transcription
-        | Operation::Translation => None,
+        | Operation::Translation
+        | Operation::ToolCall => None,
     }
 }
 

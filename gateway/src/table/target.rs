@@ -116,7 +116,8 @@ fn credential(target: &snapshot::Target) -> Option<Digest> {
     text.ok().map(|text| digest(&text))
 }
 
-fn is_http(url: &str) -> bool {
+/// Whether requests can be sent to a URL.
+pub(crate) fn is_http(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else {
         return false;
     };

@@ -228,6 +228,11 @@ impl Harness {
         self.client.request(request).await.unwrap()
     }
 
+    /// Sends a request as it is.
+    pub(super) async fn raw(&self, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
+        self.client.request(request).await.unwrap()
+    }
+
     /// The ledger's rows by time, once everything that was written before this call is there.
     pub(super) async fn rows(&self) -> Vec<Row> {
         self.ledger.totals("").await.unwrap();

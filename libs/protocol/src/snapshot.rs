@@ -4,9 +4,14 @@
 //! the first one comes at once, an empty line is a heartbeat. `POST /v1/snapshots/{plane}/acks` takes an [`Ack`].
 //! A version is the hash of the content, so equal content has an equal version on every operator replica.
 
+mod tools;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
+pub use self::tools::{
+    A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
+};
 use crate::{
     agent::Definition,
     allowance::Allowance,
@@ -142,6 +147,12 @@ pub struct RouteEntry {
     /// The answers that it gives again; none if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+    /// Its tool servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp: Option<Mcp>,
+    /// Its agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub a2a: Option<A2a>,
 }
 
 /// Answers that are given again to equal requests.

@@ -5,4 +5,5 @@ pub mod block_cache;
 pub mod golden;
 pub mod scripted_model;
 pub mod scripted_provider;
+pub mod tool_server;
 pub mod traffic;

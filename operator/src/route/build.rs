@@ -21,8 +21,9 @@ pub(super) struct Placed {
 
 /// The entries: one for all exact names, one for each pattern, so that the most exact one wins over all routes.
 pub(super) fn build(route: &ValidRoute) -> Vec<Placed> {
+    let others = (route.mcp.is_some() || route.a2a.is_some()).then(|| others(route));
     if route.backends.is_empty() {
-        return Vec::new();
+        return others.into_iter().collect();
     }
     let (patterns, exact): (Vec<String>, Vec<String>) = route
         .patterns
@@ -34,7 +35,22 @@ pub(super) fn build(route: &ValidRoute) -> Vec<Placed> {
     groups
         .chain(exact)
         .map(|models| place(route, models))
+        .chain(others)
         .collect()
+}
+
+/// The entry of what is not a model, once, however many entries the models need.
+fn others(route: &ValidRoute) -> Placed {
+    let placed = place(route, Vec::new());
+    Placed {
+        entry: RouteEntry {
+            targets: Vec::new(),
+            mcp: route.mcp.clone(),
+            a2a: route.a2a.clone(),
+            ..placed.entry
+        },
+        ..placed
+    }
 }
 
 /// The entries of all routes in order of precedence.
@@ -91,6 +107,8 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             budgets: route.budgets.clone(),
             cache: route.cache,
             fallbacks: route.fallbacks.clone(),
+            mcp: None,
+            a2a: None,
         },
     }
 }

@@ -12,6 +12,7 @@ use crds::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
+use super::tools;
 use crate::{
     caches::{Caches, SERVICE_NAME_LABEL},
     model::{self, ENGINE_PORT},
@@ -27,6 +28,8 @@ pub(super) struct World {
     pub(super) models: BTreeMap<String, Option<FoundModel>>,
     /// Routes that came first and claim one of the same patterns: pattern to the Route's `namespace/name`.
     pub(super) claimed: BTreeMap<String, String>,
+    /// The Secrets that tool servers and agents name; none for those that do not exist.
+    pub(super) secrets: model::Secrets,
     /// Keys of the namespace: id and labels.
     pub(super) keys: Vec<FoundKey>,
 }
@@ -63,7 +66,13 @@ pub(super) fn dereference(route: &Route, caches: &Caches) -> World {
         });
         (name, found)
     });
+    let secrets = tools::secret_names(&route.spec).into_iter();
+    let secrets = secrets.map(|name| {
+        let data = caches.secret_data(&namespace, &name);
+        (name, data)
+    });
     World {
+        secrets: secrets.collect(),
         models: models.collect(),
         claimed: claimed(route, &caches.routes.state()),
         keys: keys(caches, &namespace),

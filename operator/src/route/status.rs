@@ -85,6 +85,10 @@ fn available(observed: &Observed<'_>, route: &ValidRoute) -> Verdict {
         .iter()
         .filter(|backend| !backend.endpoints.is_empty())
         .count();
+    if all == 0 && (route.mcp.is_some() || route.a2a.is_some()) {
+        let message = "the gateway reaches tool servers and agents when they are asked";
+        return Verdict::holds(Reason::MinimumReplicasAvailable, message);
+    }
     let message = format!("{able} of {all} backends can take requests");
     if able == 0 {
         return Verdict::waits(Reason::MinimumReplicasUnavailable, message);

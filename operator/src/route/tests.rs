@@ -1,5 +1,7 @@
 //! A Route's plans and statuses, without a client.
 
+mod tools;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use crds::{Route, condition::Reason};
@@ -57,6 +59,7 @@ fn world() -> World {
             ("x".to_owned(), Some(external)),
         ]),
         claimed: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         keys: vec![
             key("n/a", "a", false),
             key("n/b", "b", false),

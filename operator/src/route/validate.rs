@@ -10,14 +10,14 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     routing::Fallback,
-    snapshot::{Access, Budget, Cache, Limit, Prices},
+    snapshot::{A2a, Access, Budget, Cache, Limit, Mcp, Prices},
 };
 use thiserror::Error;
 
 use super::{
     cache,
     dereference::{FoundModel, World},
-    limits, resilience,
+    limits, resilience, tools,
 };
 use crate::{
     model::{self, ExternalEngine, ValidEngine},
@@ -36,6 +36,8 @@ pub(crate) enum InvalidRoute {
     Dollars { path: String, value: String },
     #[error("{path} is `{value}`; write a duration of at least 1ms and at most 168h, as 1m")]
     Window { path: String, value: String },
+    #[error("{path} is `{url}`; no request may go to metadata services and link-local addresses")]
+    Address { path: String, url: String },
     #[error(
         "the Route `{route}` came first and answers `{pattern}`; remove the pattern from one of the two"
     )]
@@ -45,7 +47,10 @@ pub(crate) enum InvalidRoute {
 impl InvalidRoute {
     pub(super) const fn reason(&self) -> Reason {
         match self {
-            Self::Duration { .. } | Self::Dollars { .. } | Self::Window { .. } => Reason::Invalid,
+            Self::Duration { .. }
+            | Self::Dollars { .. }
+            | Self::Window { .. }
+            | Self::Address { .. } => Reason::Invalid,
             Self::Conflict { .. } => Reason::Conflict,
         }
     }
@@ -72,6 +77,8 @@ pub(crate) struct ValidRoute {
     pub(super) budgets: Vec<Budget>,
     pub(super) cache: Option<Cache>,
     pub(super) fallbacks: Vec<Fallback>,
+    pub(super) mcp: Option<Mcp>,
+    pub(super) a2a: Option<A2a>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -114,7 +121,11 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
             Err(fault) => unresolved.push(fault),
         }
     }
+    let mcp = tools::mcp(spec.mcp.as_ref(), world, &mut unresolved)?;
+    let a2a = tools::a2a(spec.a2a.as_ref(), world, &mut unresolved)?;
     Ok(ValidRoute {
+        mcp,
+        a2a,
         key: Key::of(route),
         generation: route.metadata.generation.unwrap_or(0),
         created: route
