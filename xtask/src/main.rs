@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod ci;
 mod crd_yaml;
 mod fuzz;
+mod openapi;
 mod package;
 mod peers;
 mod process;
@@ -52,6 +53,11 @@ enum Chore {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Take the schemas that the gateway's tests check against out of OpenAI's document
+    Openapi {
+        /// The document, as JSON
+        document: PathBuf,
+    },
     /// Build the peers that benchmarks compare with
     Peers {
         /// Where the sources and the programs lie
@@ -69,6 +75,7 @@ fn main() -> ExitCode {
         Chore::Tools => tools::fetch().map(|_| ()),
         Chore::Weights => weights::fetch(),
         Chore::Fuzz { target, seconds } => fuzz::run(target, seconds),
+        Chore::Openapi { document } => openapi::run(&document),
         Chore::Peers { folder } => peers::build(&folder),
     };
     match result {
