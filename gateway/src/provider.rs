@@ -4,29 +4,39 @@
 
 mod anthropic;
 mod azure;
+mod bedrock;
+mod gemini;
+mod kind;
+mod object;
 pub(crate) mod openai;
 mod path;
 mod quirks;
+mod service_account;
+mod sigv4;
+mod vertex;
 mod way;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header::AUTHORIZATION};
+use jiff::Timestamp;
 use protocol::{
     openai::ErrorKind,
-    provider::{self as wanted, Api, Credential},
     snapshot::Target,
-    vendor::{self, Quirks, Vendor},
+    vendor::{self, Quirks},
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use self::azure::Azure;
-pub(crate) use self::way::Way;
+pub(crate) use self::service_account::{NoToken, ServiceAccounts};
+use self::{kind::Kind, service_account::ServiceAccount, sigv4::Signer, way::Way};
 use crate::{
     call::{Call, Operation, Surface},
     decode::Decoded,
     endpoint::Endpoint,
     fault::Fault,
+    upstream::Upstream,
     wire::{self, Exchange},
 };
 
@@ -41,13 +51,18 @@ pub(crate) struct Provider {
     /// By operation.
     ways: [Way; Operation::ALL.len()],
     quirks: Option<&'static Quirks>,
+    seal: Seal,
 }
 
+/// What lets the gateway in and is made for each request.
 #[derive(Debug)]
-enum Kind {
-    OpenAi,
-    Azure(Azure),
-    Anthropic,
+enum Seal {
+    /// Nothing: headers that stay the same do.
+    None,
+    /// A signature with Amazon's keys.
+    Amazon(Arc<Signer>),
+    /// An access token for a service account of Google's.
+    Google(Arc<ServiceAccount>),
 }
 
 /// What an upstream is asked for.
@@ -57,6 +72,8 @@ struct Ask<'a> {
     operation: Operation,
     /// The model's name there.
     model: &'a str,
+    /// Whether the answer is streamed.
+    is_stream: bool,
 }
 
 /// A request on its way out.
@@ -102,43 +119,29 @@ impl Provider {
     ///
     /// # Errors
     /// [`InvalidProvider`]; no request can be sent to the target.
-    pub(crate) fn compile(target: &Target) -> Result<Self, InvalidProvider> {
+    pub(crate) fn compile(
+        target: &Target,
+        accounts: &ServiceAccounts,
+    ) -> Result<Self, InvalidProvider> {
         let vendor = target.vendor.as_deref();
         let vendor = vendor
             .map(|name| vendor::find(name).ok_or_else(|| InvalidProvider::Vendor(name.to_owned())))
             .transpose()?;
-        let (kind, apis) = match &target.provider {
-            wanted::Provider::OpenAI => (Kind::OpenAi, openai_apis(target, vendor)),
-            wanted::Provider::AzureOpenAI { api_version } => {
-                let azure = Azure::new(api_version.clone());
-                let apis = match target.apis.is_empty() {
-                    true => azure.apis().to_vec(),
-                    false => target.apis.clone(),
-                };
-                (Kind::Azure(azure), apis)
-            }
-            wanted::Provider::Anthropic => (Kind::Anthropic, anthropic::APIS.to_vec()),
-            wanted::Provider::Bedrock { .. }
-            | wanted::Provider::Gemini
-            | wanted::Provider::VertexAI { .. }
-            | wanted::Provider::Ollama => return Err(InvalidProvider::Unknown),
-        };
-        let mut headers = kind.headers(target.credential.as_ref(), vendor)?;
+        let kind = Kind::of(target)?;
+        let apis = kind.apis(target, vendor);
+        let (mut headers, seal) = kind.let_in(target, vendor, accounts)?;
         for extra in &target.headers {
-            headers.push(header(&extra.name, extra.value.expose())?);
+            headers.push(kind::header(&extra.name, extra.value.expose())?);
         }
-        let passed = match &kind {
-            Kind::Anthropic => anthropic::PASSED.to_vec(),
-            Kind::OpenAi | Kind::Azure(_) => vendor.map_or_else(Vec::new, passed),
-        };
         Ok(Self {
             ways: Operation::ALL.map(|operation| kind.way(operation, &apis)),
             quirks: vendor
                 .map(|vendor| &vendor.quirks)
                 .filter(|quirks| !quirks.is_empty()),
+            passed: kind.passed(vendor),
             kind,
             headers,
-            passed,
+            seal,
         })
     }
 
@@ -156,7 +159,7 @@ impl Provider {
             Way::Native => {
                 let body = openai::encode_request(decoded, model);
                 return Ok(Outgoing {
-                    body: self.apply_quirks(body),
+                    body: self.shape(body),
                     exchange: None,
                 });
             }
@@ -171,6 +174,7 @@ impl Provider {
             stream: decoded.fields.stream,
             request_id: call.id.clone(),
             created: call.started_at.as_second(),
+            request: decoded.body.clone(),
         };
         let body = wire::translate_request(&exchange, &decoded.body).map_err(|invalid| {
             let fault = Fault::new(
@@ -180,12 +184,13 @@ impl Provider {
             Unsendable::Untranslatable(fault)
         })?;
         Ok(Outgoing {
-            body: self.apply_quirks(body),
+            body: self.shape(body),
             exchange: Some(Box::new(exchange)),
         })
     }
 
-    fn apply_quirks(&self, body: Bytes) -> Bytes {
+    fn shape(&self, body: Bytes) -> Bytes {
+        let body = self.kind.shape(body);
         match self.quirks {
             None => body,
             Some(quirks) => quirks::apply(quirks, body),
@@ -198,11 +203,14 @@ impl Provider {
         endpoint: &Endpoint,
         operation: Operation,
         model: &str,
+        is_stream: bool,
     ) -> Option<Uri> {
-        match &self.kind {
-            Kind::OpenAi | Kind::Anthropic => Some(endpoint.uri(operation).clone()),
-            Kind::Azure(azure) => azure.uri(endpoint.url(), Ask { operation, model }),
-        }
+        let ask = Ask {
+            operation,
+            model,
+            is_stream,
+        };
+        self.kind.uri(endpoint, ask)
     }
 
     /// Adds what lets the gateway in, and the headers of the client that the provider may see.
@@ -229,6 +237,38 @@ impl Provider {
             headers.insert(name.clone(), value.clone());
         }
     }
+
+    /// Adds what is made for each request; nothing for most providers.
+    ///
+    /// # Errors
+    /// [`NoToken`] if the provider wants an access token and there is none.
+    pub(crate) async fn seal<B>(
+        &self,
+        request: &mut Request<B>,
+        body: &Bytes,
+        upstream: &Upstream,
+    ) -> Result<(), NoToken> {
+        match &self.seal {
+            Seal::None => {}
+            Seal::Amazon(signer) => {
+                let (method, uri) = (request.method().clone(), request.uri().clone());
+                let headers = request.headers_mut();
+                signer.sign((&method, &uri), headers, body, Timestamp::now());
+            }
+            Seal::Google(account) => {
+                let value = account.authorization(upstream).await?;
+                request.headers_mut().insert(AUTHORIZATION, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the provider refused the gateway's credential, so that the next request shows a fresh one.
+    pub(crate) fn note_unauthorized(&self) {
+        if let Seal::Google(account) = &self.seal {
+            account.forget();
+        }
+    }
 }
 
 impl Outgoing {
@@ -237,70 +277,6 @@ impl Outgoing {
         let exchange = self.exchange.as_ref();
         exchange.map_or(call.operation, |exchange| way::asked(exchange.upstream))
     }
-}
-
-impl Kind {
-    /// How an operation gets there. A server of OpenAI's API may answer more than is known of it, and says so if not.
-    fn way(&self, operation: Operation, apis: &[Api]) -> Way {
-        match (self, Way::of(operation, apis)) {
-            (Self::OpenAi | Self::Azure(_), Way::Unspoken) => Way::Native,
-            (_, way) => way,
-        }
-    }
-
-    /// What lets the gateway in.
-    fn headers(
-        &self,
-        credential: Option<&Credential>,
-        vendor: Option<&Vendor>,
-    ) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidProvider> {
-        let Some(credential) = credential else {
-            return Ok(Vec::new());
-        };
-        let Credential::Token(token) = credential else {
-            return Err(InvalidProvider::CredentialKind);
-        };
-        let token = token.expose();
-        let name = vendor.and_then(|vendor| vendor.key_header.as_deref());
-        let header = match (self, name) {
-            (Self::OpenAi, None) => bearer(token)?,
-            (Self::OpenAi, Some(name)) => secret(name, token)?,
-            (Self::Azure(_), _) => secret(azure::KEY_HEADER, token)?,
-            (Self::Anthropic, _) => secret(anthropic::KEY_HEADER, token)?,
-        };
-        Ok(vec![header])
-    }
-}
-
-/// What the target says that it answers, or else its vendor; our engine, which has none, answers all.
-fn openai_apis(target: &Target, vendor: Option<&Vendor>) -> Vec<Api> {
-    match (&*target.apis, vendor) {
-        ([], None) => Api::ALL.to_vec(),
-        ([], Some(vendor)) => vendor.apis.clone(),
-        (apis, _) => apis.to_vec(),
-    }
-}
-
-fn passed(vendor: &Vendor) -> Vec<HeaderName> {
-    // A test parses all names of the file.
-    let names = vendor.client_headers.iter();
-    names.filter_map(|name| name.parse().ok()).collect()
-}
-
-fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), InvalidProvider> {
-    let invalid = || InvalidProvider::Header(name.to_owned());
-    let name: HeaderName = name.parse().map_err(|_| invalid())?;
-    let mut value = HeaderValue::from_str(value).map_err(|_| invalid())?;
-    value.set_sensitive(true);
-    Ok((name, value))
-}
-
-fn secret(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), InvalidProvider> {
-    header(name, value).map_err(|_| InvalidProvider::Credential)
-}
-
-fn bearer(token: &str) -> Result<(HeaderName, HeaderValue), InvalidProvider> {
-    secret(header::AUTHORIZATION.as_str(), &format!("Bearer {token}"))
 }
 
 /// Tokens of one request.

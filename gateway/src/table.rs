@@ -23,7 +23,7 @@ use crate::{
     limits::{self, Registry, Rule},
     mcp::{Directory, ToolServers},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
-    provider::InvalidProvider,
+    provider::{InvalidProvider, ServiceAccounts},
     retry::Budget,
 };
 
@@ -33,6 +33,8 @@ type Digest = [u8; 32];
 /// What outlives the tables.
 #[derive(Debug, Default)]
 pub(crate) struct Lasting {
+    /// Service accounts of providers, with their access tokens.
+    pub(crate) accounts: ServiceAccounts,
     /// Endpoints, with their health and their load.
     pub(crate) endpoints: Endpoints,
     /// What is used of limits.

@@ -5,16 +5,23 @@
 //! say is refused where leaving it out would change the answer; `docs/concepts/gateway-translation.md` lists the rest.
 
 mod base64;
+mod bedrock;
 mod calls;
 mod chat;
 mod conversation;
 mod delta;
 mod error;
 mod fields;
+mod gemini;
 mod json;
+mod media;
 mod messages;
+mod ollama;
+mod refusal;
 mod reply;
+mod responses;
 mod stream;
+mod turns;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -30,6 +37,10 @@ pub(crate) enum ClientApi {
     Chat,
     /// Anthropic's messages.
     Messages,
+    /// OpenAI's responses.
+    Responses,
+    /// Ollama's chats.
+    Ollama,
 }
 
 /// An API that upstreams answer by.
@@ -39,6 +50,12 @@ pub(crate) enum UpstreamApi {
     Chat,
     /// Anthropic's messages.
     Messages,
+    /// Google's `generateContent`, at Gemini's API and at Vertex.
+    Gemini,
+    /// Amazon Bedrock's `Converse`.
+    Bedrock,
+    /// Ollama's chats.
+    Ollama,
 }
 
 /// One request on its way from a client's API to an upstream's, and its answer on the way back.
@@ -58,6 +75,8 @@ pub(crate) struct Exchange {
     pub(crate) request_id: String,
     /// When the request came, Unix seconds.
     pub(crate) created: i64,
+    /// The client's body: answers in OpenAI's responses repeat parts of it.
+    pub(crate) request: Bytes,
 }
 
 impl Exchange {
@@ -114,6 +133,15 @@ pub(crate) enum InvalidReply {
     /// The model called a tool with arguments that are not a JSON object.
     #[error("the model called a tool with arguments that are not a JSON object")]
     Arguments,
+    /// A frame of a binary stream is broken.
+    #[error("a frame of the stream is broken: {0}")]
+    Frame(&'static str),
+    /// It says something that the client's API has no words for.
+    #[error("the answer holds {0}, which the client's API cannot tell")]
+    Untold(&'static str),
+    /// The model went wrong and made no answer.
+    #[error("the model made no answer that can be used: {0}")]
+    Unfinished(String),
     /// Calls of tools come in pieces that cannot be put in order.
     #[error("the stream goes back to a call of a tool that was complete")]
     Interleaved,
@@ -136,10 +164,15 @@ pub(crate) fn translate_request(exchange: &Exchange, body: &[u8]) -> Result<Byte
     let conversation = match exchange.client {
         ClientApi::Chat => chat::decode_request(body),
         ClientApi::Messages => messages::decode_request(body),
+        ClientApi::Responses => responses::decode_request(body),
+        ClientApi::Ollama => ollama::decode_request(body),
     }?;
     match exchange.upstream {
         UpstreamApi::Chat => chat::encode_request(exchange, conversation),
         UpstreamApi::Messages => messages::encode_request(exchange, conversation),
+        UpstreamApi::Gemini => gemini::encode_request(exchange, conversation),
+        UpstreamApi::Bedrock => bedrock::encode_request(exchange, conversation),
+        UpstreamApi::Ollama => ollama::encode_request(exchange, conversation),
     }
 }
 
@@ -154,11 +187,16 @@ pub(crate) fn translate_reply(
     let reply = match exchange.upstream {
         UpstreamApi::Chat => chat::decode_reply(body),
         UpstreamApi::Messages => messages::decode_reply(body),
+        UpstreamApi::Gemini => gemini::decode_reply(&exchange.request_id, body),
+        UpstreamApi::Bedrock => bedrock::decode_reply(body),
+        UpstreamApi::Ollama => ollama::decode_reply(&exchange.request_id, body),
     }?;
     let tokens = reply.usage.into();
     let body = match exchange.client {
         ClientApi::Chat => chat::encode_reply(exchange, reply),
         ClientApi::Messages => messages::encode_reply(exchange, reply)?,
+        ClientApi::Responses => responses::encode_reply(exchange, reply),
+        ClientApi::Ollama => ollama::encode_reply(exchange, reply)?,
     };
     Ok(TranslatedReply { body, tokens })
 }

@@ -22,7 +22,7 @@ use crate::{
     call::Operation,
     decode::{Upload, UploadBody},
     endpoint::Endpoint,
-    provider::Outgoing,
+    provider::{NoToken, Outgoing},
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
     wire::{self, Exchange, InvalidReply, Translation},
@@ -36,6 +36,9 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
 /// The content type of answers that name none.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The content type of Amazon's streams.
+const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 
 /// Sends the request to one endpoint.
 ///
@@ -68,21 +71,17 @@ async fn converse(
     let lease = endpoint.begin(Instant::now());
     let operation = outgoing.operation(forward.call);
     let Outgoing { body, exchange } = outgoing;
-    let body = Full::new(body);
-    let asking = match forward.upload {
-        None => (forward.upstream).request(request(forward, target, endpoint, operation, body)?),
-        Some(upload) => (forward.uploads).request(form(forward, target, endpoint, upload)?),
-    };
+    let asking = sending(forward, (target, endpoint), operation, &body).await?;
     let response = ask(forward, asking, (first_byte_by, limit)).await?;
     let status = response.status();
     if !status.is_success() {
+        if status == StatusCode::UNAUTHORIZED {
+            target.provider.note_unauthorized();
+        }
         return Err(read_error(response, exchange.as_deref()).await);
     }
     let content_type = content_type_of(&response);
-    if content_type
-        .as_bytes()
-        .starts_with(protocol::sse::CONTENT_TYPE.as_bytes())
-    {
+    if is_stream(&content_type, exchange.as_deref()) {
         let mut translation = exchange.map(|exchange| Box::new(Translation::new(&exchange)));
         let head = Head::new(forward.call.operation);
         let first_token = (first_byte_by, limit);
@@ -185,7 +184,12 @@ fn request<B>(
 ) -> Result<Request<B>, Failure> {
     let uri = target
         .provider
-        .uri(endpoint, operation, &target.model)
+        .uri(
+            endpoint,
+            operation,
+            &target.model,
+            forward.decoded.fields.stream,
+        )
         .ok_or_else(|| Failure::Broken("the model's name makes no URL".to_owned()))?;
     let mut request = Request::builder()
         .method(Method::POST)
@@ -203,12 +207,64 @@ fn request<B>(
     Ok(request)
 }
 
+/// Begins to send a request, or the form in its place.
+async fn sending(
+    forward: &Forward<'_>,
+    (target, endpoint): (&Target, &Endpoint),
+    operation: Operation,
+    body: &Bytes,
+) -> Result<ResponseFuture, Failure> {
+    Ok(match forward.upload {
+        None => {
+            let whole = Full::new(body.clone());
+            let mut request = request(forward, target, endpoint, operation, whole)?;
+            seal(forward, target, &mut request, body).await?;
+            forward.upstream.request(request)
+        }
+        Some(upload) => {
+            let mut request = form(forward, target, endpoint, upload)?;
+            // Those who sign bodies take no forms.
+            seal(forward, target, &mut request, body).await?;
+            forward.uploads.request(request)
+        }
+    })
+}
+
+async fn seal<B>(
+    forward: &Forward<'_>,
+    target: &Target,
+    request: &mut Request<B>,
+    body: &Bytes,
+) -> Result<(), Failure> {
+    let sealed = target.provider.seal(request, body, forward.upstream).await;
+    sealed.map_err(no_token)
+}
+
+fn no_token(why: NoToken) -> Failure {
+    match why {
+        NoToken::Unreachable(reason) => Failure::Broken(reason),
+        NoToken::Refused => Failure::Status(Box::new(UpstreamError {
+            status: StatusCode::UNAUTHORIZED,
+            content_type: JSON,
+            retry_after: None,
+            retry_in: None,
+            body: Bytes::new(),
+        })),
+    }
+}
+
 fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
     response
         .headers()
         .get(header::CONTENT_TYPE)
         .cloned()
         .unwrap_or(JSON)
+}
+
+/// Whether an answer comes in events that can be passed on: the client's API's own, or what is translated to them.
+fn is_stream(content_type: &HeaderValue, exchange: Option<&Exchange>) -> bool {
+    let is = |kind: &str| content_type.as_bytes().starts_with(kind.as_bytes());
+    is(protocol::sse::CONTENT_TYPE) || (exchange.is_some() && is(EVENT_STREAM))
 }
 
 fn is_json(content_type: &HeaderValue) -> bool {

@@ -56,6 +56,7 @@ mod tests {
         let ask = Ask {
             operation: Operation::Chat,
             model,
+            is_stream: false,
         };
         assert_eq!(azure.uri(base, ask).unwrap(), expected);
     }

@@ -9,7 +9,7 @@ use crate::{
 
 /// How an operation reaches a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(super) enum Way {
     /// As it is.
     Native,
     /// In another API.
@@ -55,14 +55,17 @@ const fn client(operation: Operation) -> Option<ClientApi> {
     match operation {
         Operation::Chat => Some(ClientApi::Chat),
         Operation::Message => Some(ClientApi::Messages),
+        Operation::Response => Some(ClientApi::Responses),
         _ => None,
     }
 }
 
-/// The operation that an upstream is asked for in its API.
+/// The operation that an upstream is asked for in its API; a chat where the API has none of ours.
 pub(super) const fn asked(upstream: UpstreamApi) -> Operation {
     match upstream {
-        UpstreamApi::Chat => Operation::Chat,
+        UpstreamApi::Chat | UpstreamApi::Gemini | UpstreamApi::Bedrock | UpstreamApi::Ollama => {
+            Operation::Chat
+        }
         UpstreamApi::Messages => Operation::Message,
     }
 }

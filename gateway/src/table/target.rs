@@ -54,10 +54,12 @@ impl Target {
             .iter()
             .map(|url| endpoint(route, target, url, lasting));
         let endpoints: Vec<Arc<Endpoint>> = endpoints.collect::<Result<_, _>>()?;
-        let provider = Provider::compile(target).map_err(|source| InvalidSnapshot::Provider {
-            route: route.to_owned(),
-            target: target.name.clone(),
-            source,
+        let provider = Provider::compile(target, &lasting.accounts).map_err(|source| {
+            InvalidSnapshot::Provider {
+                route: route.to_owned(),
+                target: target.name.clone(),
+                source,
+            }
         })?;
         let name = format!("{route}/{}", target.name);
         let caches = match affinity {

@@ -1,5 +1,6 @@
 //! Providers: each is asked at its own address with its own credential, and nobody else sees that.
 
+mod clouds;
 mod native;
 mod secrets;
 mod translated;

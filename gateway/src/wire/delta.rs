@@ -2,7 +2,7 @@
 
 use super::{
     error::UpstreamFault,
-    reply::{Finish, Usage},
+    reply::{Finish, ReplyPart, Usage},
 };
 
 /// A piece of a streamed answer.
@@ -54,4 +54,31 @@ pub(super) enum Delta {
     End,
     /// The answer ends early.
     Failed(UpstreamFault),
+}
+
+impl Delta {
+    /// The pieces of a part that came whole; a call has this place among the answer's calls.
+    pub(super) fn of_part(part: ReplyPart, index: u32) -> Vec<Self> {
+        match part {
+            ReplyPart::Text(text) => vec![Self::Text(text)],
+            ReplyPart::Thinking(thinking) => {
+                let mut deltas = vec![Self::Thinking(thinking.text)];
+                deltas.extend(thinking.signature.map(Self::Signature));
+                deltas
+            }
+            ReplyPart::Redacted(data) => vec![Self::Redacted(data)],
+            ReplyPart::Refusal(text) => vec![Self::Refusal(text)],
+            ReplyPart::Call(call) => vec![
+                Self::Call {
+                    index,
+                    id: call.id,
+                    name: call.name,
+                },
+                Self::Arguments {
+                    index,
+                    json: call.arguments,
+                },
+            ],
+        }
+    }
 }

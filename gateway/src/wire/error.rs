@@ -6,7 +6,7 @@ use protocol::{
     openai::{ErrorBody, ErrorDetail, ErrorKind},
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{ClientApi, Exchange, json::Json, to_body};
 
@@ -56,7 +56,8 @@ impl UpstreamFault {
 pub(crate) fn translate_error(exchange: &Exchange, status: u16, body: &[u8]) -> Bytes {
     let fault = read_error(status, body);
     match exchange.client {
-        ClientApi::Chat => to_body(&fault.openai_body()),
+        ClientApi::Chat | ClientApi::Responses => to_body(&fault.openai_body()),
+        ClientApi::Ollama => to_body(&json!({"error": fault.message})),
         ClientApi::Messages => to_body(&fault.anthropic_body()),
     }
 }
@@ -149,6 +150,12 @@ pub(super) fn in_stream(body: &[u8]) -> UpstreamFault {
         .into_iter()
         .flatten()
         .find_map(status_of);
+    read_error(status.unwrap_or(502), body)
+}
+
+/// The fault that an event of this kind tells of.
+pub(super) fn of_kind(kind: &str, body: &[u8]) -> UpstreamFault {
+    let status = status_of(&Value::String(kind.to_owned()));
     read_error(status.unwrap_or(502), body)
 }
 

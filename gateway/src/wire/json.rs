@@ -106,6 +106,17 @@ impl Extra {
         let is_free = |(name, _): &&(String, Json)| !names.contains(&name.as_str());
         Self(self.0.iter().filter(is_free).cloned().collect())
     }
+
+    /// Those of these names.
+    pub(super) fn only(&self, names: &[&str]) -> Self {
+        let is_named = |(name, _): &&(String, Json)| names.contains(&name.as_str());
+        Self(self.0.iter().filter(is_named).cloned().collect())
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl Serialize for Extra {

@@ -9,6 +9,7 @@ mod encode_event;
 mod encode_reply;
 mod encode_request;
 mod generation;
+mod thoughts;
 
 pub(super) use self::{
     decode_event::Decoder,
@@ -16,7 +17,8 @@ pub(super) use self::{
     decode_request::{decode_request, thinking},
     encode_event::Encoder,
     encode_reply::encode_reply,
-    encode_request::encode_request,
+    encode_request::{encode_request, tool_choice},
+    thoughts::{ThinkingRoom, Thoughts},
 };
 
 use protocol::anthropic::{MessageUsage, StopReason};

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use protocol::sse::{Event, Parser};
 
 use super::{
-    ClientApi, Exchange, InvalidReply, UpstreamApi, chat, delta::Delta, messages, reply::Usage,
+    ClientApi, Exchange, InvalidReply, UpstreamApi, bedrock, chat, delta::Delta, gemini, messages,
+    ollama, reply::Usage, responses,
 };
 use crate::encode::Tally;
 
@@ -35,33 +36,51 @@ pub(crate) struct Translation {
 enum Framing {
     /// Server-sent events.
     Sse(Parser),
+    /// Amazon's frames.
+    Frames(bedrock::Frames),
+    /// Lines of JSON.
+    Lines(ollama::Lines),
 }
 
 #[derive(Debug)]
 enum Decoder {
     Chat(chat::Decoder),
     Messages(messages::Decoder),
+    Gemini(gemini::Decoder),
+    Bedrock(bedrock::Decoder),
+    Ollama(ollama::Decoder),
 }
 
 #[derive(Debug)]
 enum Encoder {
     Chat(chat::Encoder),
     Messages(messages::Encoder),
+    Responses(Box<responses::Encoder>),
+    Ollama(ollama::Encoder),
 }
 
 impl Translation {
     /// A stream of which nothing has come yet.
     pub(crate) fn new(exchange: &Exchange) -> Self {
         let framing = match exchange.upstream {
-            UpstreamApi::Chat | UpstreamApi::Messages => Framing::Sse(Parser::new(EVENT_BYTES_MAX)),
+            UpstreamApi::Chat | UpstreamApi::Messages | UpstreamApi::Gemini => {
+                Framing::Sse(Parser::new(EVENT_BYTES_MAX))
+            }
+            UpstreamApi::Bedrock => Framing::Frames(bedrock::Frames::new(EVENT_BYTES_MAX)),
+            UpstreamApi::Ollama => Framing::Lines(ollama::Lines::new(EVENT_BYTES_MAX)),
         };
         let decoder = match exchange.upstream {
             UpstreamApi::Chat => Decoder::Chat(chat::Decoder::new(exchange)),
             UpstreamApi::Messages => Decoder::Messages(messages::Decoder::default()),
+            UpstreamApi::Gemini => Decoder::Gemini(gemini::Decoder::new(exchange)),
+            UpstreamApi::Bedrock => Decoder::Bedrock(bedrock::Decoder::default()),
+            UpstreamApi::Ollama => Decoder::Ollama(ollama::Decoder::new(exchange)),
         };
         let encoder = match exchange.client {
             ClientApi::Chat => Encoder::Chat(chat::Encoder::new(exchange)),
             ClientApi::Messages => Encoder::Messages(messages::Encoder::new(exchange)),
+            ClientApi::Responses => Encoder::Responses(Box::new(responses::Encoder::new(exchange))),
+            ClientApi::Ollama => Encoder::Ollama(ollama::Encoder::new(exchange)),
         };
         Self {
             framing,
@@ -92,6 +111,8 @@ impl Translation {
         }
         let events = match &mut self.framing {
             Framing::Sse(parser) => parser.push(bytes)?,
+            Framing::Frames(frames) => frames.push(bytes)?,
+            Framing::Lines(lines) => lines.push(bytes)?,
         };
         let mut out = Vec::new();
         for event in events {
@@ -116,6 +137,11 @@ impl Translation {
             return Err(fault);
         }
         let mut out = Vec::new();
+        if let Framing::Lines(lines) = &mut self.framing
+            && let Some(last) = lines.finish()?
+        {
+            self.take(&last, &mut out)?;
+        }
         if self.is_finished {
             self.tell(Delta::End, &mut out)?;
         }
@@ -127,6 +153,9 @@ impl Translation {
         match &mut self.decoder {
             Decoder::Chat(decoder) => decoder.decode_event(event, &mut deltas),
             Decoder::Messages(decoder) => decoder.decode_event(event, &mut deltas),
+            Decoder::Gemini(decoder) => decoder.decode_event(event, &mut deltas),
+            Decoder::Bedrock(decoder) => decoder.decode_event(event, &mut deltas),
+            Decoder::Ollama(decoder) => decoder.decode_event(event, &mut deltas),
         }?;
         deltas
             .into_iter()
@@ -141,6 +170,8 @@ impl Translation {
         match &mut self.encoder {
             Encoder::Chat(encoder) => encoder.encode_event(delta, out),
             Encoder::Messages(encoder) => encoder.encode_event(delta, out),
+            Encoder::Responses(encoder) => encoder.encode_event(delta, out),
+            Encoder::Ollama(encoder) => encoder.encode_event(delta, out),
         }
     }
 

@@ -4,12 +4,13 @@
 
 use std::{fs, path::PathBuf};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use testkit::golden::{Golden, names};
 
 use super::{
-    ClientApi, Exchange, InvalidReply, Translation, UpstreamApi, translate_error, translate_reply,
-    translate_request,
+    ClientApi, Exchange, InvalidReply, Translation, UpstreamApi, bedrock::frame, translate_error,
+    translate_reply, translate_request,
 };
 use crate::provider::{Tokens, openai};
 
@@ -17,23 +18,34 @@ use crate::provider::{Tokens, openai};
 const CUTS: [usize; 5] = [1, 2, 7, 61, usize::MAX];
 
 impl ClientApi {
-    const ALL: [Self; 2] = [Self::Chat, Self::Messages];
+    const ALL: [Self; 4] = [Self::Chat, Self::Messages, Self::Responses, Self::Ollama];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Messages => "messages",
+            Self::Responses => "responses",
+            Self::Ollama => "ollama",
         }
     }
 }
 
 impl UpstreamApi {
-    const ALL: [Self; 2] = [Self::Chat, Self::Messages];
+    const ALL: [Self; 5] = [
+        Self::Chat,
+        Self::Messages,
+        Self::Gemini,
+        Self::Bedrock,
+        Self::Ollama,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Messages => "messages",
+            Self::Gemini => "gemini",
+            Self::Bedrock => "bedrock",
+            Self::Ollama => "ollama",
         }
     }
 }
@@ -46,11 +58,15 @@ pub(super) fn exchange(client: ClientApi, upstream: UpstreamApi) -> Exchange {
         upstream_model: match upstream {
             UpstreamApi::Chat => "gpt-5.2",
             UpstreamApi::Messages => "claude-opus-4-6",
+            UpstreamApi::Gemini => "gemini-3-flash-preview",
+            UpstreamApi::Bedrock => "anthropic.claude-sonnet-4-5-20250929-v1:0",
+            UpstreamApi::Ollama => "qwen3:8b",
         }
         .to_owned(),
         stream: false,
         request_id: "req_7".to_owned(),
         created: 1_766_000_000,
+        request: Bytes::new(),
     }
 }
 
@@ -114,6 +130,19 @@ fn requests_are_translated_as_the_golden_files_say() {
 
 /// The tokens that the client can read from its answer.
 fn tokens_of(body: &[u8]) -> Tokens {
+    let ollama: Value = serde_json::from_slice(body).unwrap();
+    if let (Some(prompt), Some(completion)) = (
+        ollama["prompt_eval_count"].as_u64(),
+        ollama["eval_count"].as_u64(),
+    ) {
+        // This API does not tell what was cached.
+        let cached = None;
+        return Tokens {
+            prompt,
+            completion,
+            cached,
+        };
+    }
     let mut tokens = openai::decode_response(body).unwrap();
     tokens.cached.get_or_insert(0);
     tokens
@@ -132,7 +161,12 @@ fn answers_are_translated_as_the_golden_files_say() {
                 }
                 let translated = match translate_reply(&exchange(client, upstream), &body) {
                     Ok(reply) => {
-                        assert_eq!(reply.tokens, tokens_of(&reply.body), "{}", folder.display());
+                        let told = tokens_of(&reply.body);
+                        let known = Tokens {
+                            cached: told.cached.and(reply.tokens.cached),
+                            ..reply.tokens
+                        };
+                        assert_eq!(known, told, "{}", folder.display());
                         pretty(&reply.body)
                     }
                     Err(error) => format!("{:#}\n", json!({"invalid": error.to_string()})),
@@ -194,21 +228,44 @@ fn streams_are_translated_as_the_golden_files_say_however_they_are_cut() {
 
 const fn input_of(upstream: UpstreamApi) -> &'static str {
     match upstream {
-        UpstreamApi::Chat | UpstreamApi::Messages => "input.sse",
+        UpstreamApi::Chat | UpstreamApi::Messages | UpstreamApi::Gemini => "input.sse",
+        // Frames as lines of a type and a payload.
+        UpstreamApi::Bedrock => "input.frames",
+        UpstreamApi::Ollama => "input.ndjson",
     }
 }
 
 const fn extension(client: ClientApi) -> &'static str {
     match client {
-        ClientApi::Chat | ClientApi::Messages => "sse",
+        ClientApi::Chat | ClientApi::Messages | ClientApi::Responses => "sse",
+        ClientApi::Ollama => "ndjson",
     }
 }
 
 /// The bytes as they come over the wire.
 fn recorded(upstream: UpstreamApi, bytes: &[u8]) -> Vec<u8> {
     match upstream {
-        UpstreamApi::Chat | UpstreamApi::Messages => bytes.to_vec(),
+        UpstreamApi::Chat | UpstreamApi::Messages | UpstreamApi::Gemini | UpstreamApi::Ollama => {
+            bytes.to_vec()
+        }
+        UpstreamApi::Bedrock => {
+            let text = std::str::from_utf8(bytes).unwrap();
+            text.lines().flat_map(frame_of).collect()
+        }
     }
+}
+
+fn frame_of(line: &str) -> Vec<u8> {
+    let (kind, payload) = line.split_once(' ').unwrap();
+    let (message, name) = match kind.ends_with("Exception") {
+        true => ("exception", ":exception-type"),
+        false => ("event", ":event-type"),
+    };
+    let json = (":content-type", "application/json");
+    frame(
+        &[(name, kind), json, (":message-type", message)],
+        payload.as_bytes(),
+    )
 }
 
 /// What the client gets of a stream; what goes wrong is told at its end.

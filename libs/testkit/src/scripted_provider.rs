@@ -5,6 +5,8 @@
 //! which [`CACHED_TOKENS`] were cached, and a token for each word.
 
 mod anthropic;
+mod bedrock;
+mod gemini;
 mod openai;
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc};
@@ -28,6 +30,11 @@ pub const PROMPT_TOKENS: u64 = 11;
 /// Tokens of every prompt that were cached.
 pub const CACHED_TOKENS: u64 = 4;
 
+/// Where Vertex has models of Google's.
+const VERTEX_MODELS: &str = "/v1/projects/p/locations/global/publishers/google/models/";
+/// Where Vertex has models of Anthropic's.
+const VERTEX_ANTHROPIC: &str = "/v1/projects/p/locations/global/publishers/anthropic/models/";
+
 /// Whose API a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Api {
@@ -37,6 +44,12 @@ pub enum Api {
     Azure,
     /// Anthropic's.
     Anthropic,
+    /// Amazon Bedrock's.
+    Bedrock,
+    /// That of Google AI Studio.
+    Gemini,
+    /// Vertex AI's, for the project `p` in `global`; access tokens are at `/token`.
+    Vertex,
 }
 
 /// One answer of a script.
@@ -63,7 +76,7 @@ pub struct Received {
     pub path: String,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body.
+    /// The body; a text if it is no JSON.
     pub body: Value,
 }
 
@@ -134,7 +147,9 @@ impl ScriptedProvider {
     pub fn base_url(&self) -> String {
         let path = match self.shared.api {
             Api::OpenAi | Api::Anthropic => "/v1",
-            Api::Azure => "",
+            Api::Azure | Api::Bedrock => "",
+            Api::Gemini => "/v1beta",
+            Api::Vertex => "/v1",
         };
         format!("http://{}{path}", self.address)
     }
@@ -160,15 +175,24 @@ impl Shared {
             headers,
             body,
         } = received;
+        if self.api == Api::Vertex && path == gemini::TOKEN_PATH {
+            return gemini::token(body.as_str().unwrap_or_default());
+        }
         let is_let_in = match self.api {
             Api::OpenAi => openai::is_let_in(headers),
             Api::Azure => shows(headers, "api-key", API_KEY),
             Api::Anthropic => anthropic::is_let_in(headers),
+            Api::Bedrock => bedrock::is_let_in(headers),
+            Api::Gemini => gemini::is_let_in(headers),
+            Api::Vertex => gemini::has_token(headers),
         };
         let is_known = match self.api {
             Api::OpenAi => path == "/v1/chat/completions",
             Api::Azure => openai::is_azure_path(path),
             Api::Anthropic => path == "/v1/messages",
+            Api::Bedrock => bedrock::is_path(path),
+            Api::Gemini => gemini::is_path(path, "/v1beta/models/"),
+            Api::Vertex => gemini::is_path(path, VERTEX_MODELS) || is_vertex_anthropic(path),
         };
         let scripted = match (is_let_in, is_known) {
             (false, _) => Scripted::Error(401, "no key"),
@@ -180,7 +204,12 @@ impl Shared {
         }
         match self.api {
             Api::OpenAi | Api::Azure => openai::answer(&scripted, body),
+            Api::Vertex if is_vertex_anthropic(path) => {
+                anthropic::answer_at_vertex(&scripted, body)
+            }
             Api::Anthropic => anthropic::answer(&scripted, body),
+            Api::Bedrock => bedrock::answer(&scripted, path),
+            Api::Gemini | Api::Vertex => gemini::answer(&scripted, path),
         }
     }
 }
@@ -197,7 +226,8 @@ async fn answer(
             .map(ToString::to_string)
             .unwrap_or_default(),
         headers,
-        body: serde_json::from_slice(&body).unwrap_or_default(),
+        body: serde_json::from_slice(&body)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned())),
     };
     shared.received.lock().push(received.clone());
     match shared.answer(&received) {
@@ -223,6 +253,11 @@ async fn answer(
             ([(header::CONTENT_TYPE, content_type)], body).into_response()
         }
     }
+}
+
+fn is_vertex_anthropic(path: &str) -> bool {
+    path.starts_with(VERTEX_ANTHROPIC)
+        && (path.ends_with(":rawPredict") || path.ends_with(":streamRawPredict"))
 }
 
 /// Whether a header has this value.

@@ -6,12 +6,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use protocol::provider::Provider;
+use protocol::{
+    provider::{Credential, Provider},
+    secret::SecretString,
+};
 use testkit::scripted_provider::{API_KEY, Api, Scripted, ScriptedProvider};
 use tracing::Level;
 
-use super::{start, target, token};
-use crate::tests::harness::chat;
+use super::{clouds::account, target, token};
+use crate::tests::harness::{Harness, chat, key};
 
 /// All that is logged, at every level.
 #[derive(Clone, Default)]
@@ -49,7 +52,25 @@ async fn credentials_of_providers_and_keys_of_clients_are_shown_to_nobody() {
     let mut wrong = target("closed", Provider::Anthropic, &closed);
     wrong.credential = Some(token("other-secret"));
     wrong.apis = Vec::new();
-    let harness = start(vec![target("open", azure, &good), wrong]).await;
+    let bedrock = ScriptedProvider::start(Api::Bedrock, Vec::new()).await;
+    let region = "elsewhere".to_owned();
+    let mut signed = target("signed", Provider::Bedrock { region }, &bedrock);
+    signed.credential = Some(Credential::Aws {
+        access_key_id: SecretString::new("AKID-1".to_owned()),
+        secret_access_key: SecretString::new("aws-secret".to_owned()),
+        session_token: Some(SecretString::new("aws-session".to_owned())),
+    });
+    let google = ScriptedProvider::start(Api::Vertex, vec![Scripted::Error(500, "broken")]).await;
+    let provider = Provider::VertexAI {
+        project: "p".to_owned(),
+        location: "global".to_owned(),
+    };
+    let mut vertex = target("vertex", provider, &google);
+    vertex.credential = Some(account(&google));
+    let targets = vec![vertex, signed, target("open", azure, &good), wrong];
+    let mut one = crate::tests::harness::route("m", targets);
+    one.retries.attempts = 5;
+    let harness = Harness::start(vec![one], vec![key("a")]).await;
     let mut seen = String::new();
     for path in ["/v1/chat/completions", "/v1/messages"] {
         for stream in [false, true] {
@@ -61,7 +82,21 @@ async fn credentials_of_providers_and_keys_of_clients_are_shown_to_nobody() {
     seen.push_str(&format!("{:?}", harness.gateway));
     let log = String::from_utf8(logged.0.lock().clone()).unwrap();
     assert!(log.contains("an upstream failed"), "{log}");
-    for secret in [API_KEY, "other-secret", "qd-a"] {
+    for provider in [&good, &closed, &bedrock, &google] {
+        assert!(!provider.received().is_empty());
+    }
+    // The middle of a line of the account's key, and the beginning of a claim.
+    let private = "PRIVATE KEY";
+    for secret in [
+        API_KEY,
+        "other-secret",
+        "aws-secret",
+        "aws-session",
+        "AKID-1",
+        private,
+        "eyJhbGciOiJSUzI1NiI",
+        "qd-a",
+    ] {
         assert!(!seen.contains(secret), "{secret} is in {seen}");
         assert!(!log.contains(secret), "{secret} is in {log}");
     }

@@ -222,8 +222,6 @@ fn effort(reasoning: Reasoning) -> Option<&'static str> {
     match reasoning {
         Reasoning::Off => Some("none"),
         Reasoning::Adaptive => None,
-        // The highest that OpenAI's API knows.
-        Reasoning::Effort(Effort::Max) => Some(Effort::XHigh.word()),
         Reasoning::Effort(effort) => Some(effort.word()),
         Reasoning::Budget(tokens) => Some(Effort::of_budget(tokens).word()),
     }

@@ -74,6 +74,8 @@ pub(in crate::wire) struct Decoder {
     calls: u32,
     /// The open block is a call.
     is_in_call: bool,
+    /// The open call has arguments.
+    has_arguments: bool,
     /// Usage of the start; the last event gives only what changed.
     usage: AnyUsage,
 }
@@ -97,8 +99,7 @@ impl Decoder {
             AnyEvent::ContentBlockStart { content_block } => self.begin(content_block, deltas),
             AnyEvent::ContentBlockDelta { delta } => self.go_on(delta, deltas),
             AnyEvent::ContentBlockStop => {
-                self.is_in_call = false;
-                deltas.push(Delta::Break);
+                self.stop(deltas);
             }
             AnyEvent::MessageDelta { delta, usage } => {
                 self.note(usage);
@@ -129,11 +130,13 @@ impl Decoder {
                 let index = self.calls;
                 self.calls = index.saturating_add(1);
                 self.is_in_call = true;
+                self.has_arguments = false;
                 deltas.push(Delta::Call { index, id, name });
                 // The arguments follow in pieces, but for servers that send them whole.
                 let input =
                     input.filter(|input| input.as_object().is_some_and(|map| !map.is_empty()));
                 if let Some(input) = input {
+                    self.has_arguments = true;
                     let json = input.to_string();
                     deltas.push(Delta::Arguments { index, json });
                 }
@@ -142,13 +145,24 @@ impl Decoder {
         }
     }
 
-    fn go_on(&self, delta: AnyDelta, deltas: &mut Vec<Delta>) {
+    /// Ends a block. Calls without arguments get an empty object: clients read the arguments as JSON.
+    fn stop(&mut self, deltas: &mut Vec<Delta>) {
+        if std::mem::take(&mut self.is_in_call) && !self.has_arguments {
+            let index = self.calls.saturating_sub(1);
+            let json = "{}".to_owned();
+            deltas.push(Delta::Arguments { index, json });
+        }
+        deltas.push(Delta::Break);
+    }
+
+    fn go_on(&mut self, delta: AnyDelta, deltas: &mut Vec<Delta>) {
         match delta {
             AnyDelta::TextDelta { text } => push(deltas, text, Delta::Text),
             AnyDelta::ThinkingDelta { thinking } => push(deltas, thinking, Delta::Thinking),
             AnyDelta::SignatureDelta { signature } => push(deltas, signature, Delta::Signature),
             AnyDelta::InputJsonDelta { partial_json } if self.is_in_call => {
                 let index = self.calls.saturating_sub(1);
+                self.has_arguments |= !partial_json.is_empty();
                 push(deltas, partial_json, |json| Delta::Arguments {
                     index,
                     json,

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use crate::wire::{
     InvalidRequest,
     conversation::{
-        Call, CallResult, Conversation, Document, DocumentContent, Message, Part, PartKind, Role,
-        Source,
+        Call, CallResult, Document, DocumentContent, Message, Part, PartKind, Role, Source,
     },
     json::Json,
+    turns::{by_turns, is_said},
 };
 
 /// A message.
@@ -78,34 +78,20 @@ pub(super) struct Split {
 /// # Errors
 /// [`InvalidRequest`] if messages have no words for something.
 pub(super) fn encode_messages(messages: Vec<Message>) -> Result<Split, InvalidRequest> {
-    let mut system = Vec::new();
-    let mut encoded: Vec<WireMessage> = Vec::with_capacity(messages.len());
-    for message in messages {
-        let role = match message.role {
-            Role::System => {
-                system.append(&mut blocks(message.parts)?);
-                continue;
-            }
-            Role::User => "user",
-            Role::Assistant => "assistant",
-        };
-        let mut content = blocks(message.parts)?;
-        match encoded.last_mut() {
-            Some(last) if last.role == role => last.content.append(&mut content),
-            // An empty message is refused.
-            _ if content.is_empty() => {}
-            _ => encoded.push(WireMessage { role, content }),
-        }
-    }
-    for message in &mut encoded {
-        // Results must come before anything else that the user says.
-        message.content.sort_by_key(|block| {
-            message.role == "user" && !matches!(block.body, Body::ToolResult { .. })
-        });
-    }
+    let turns = by_turns(messages, is_said);
+    let encode = |message: Message| {
+        Ok(WireMessage {
+            role: match message.role {
+                Role::Assistant => "assistant",
+                Role::User | Role::System => "user",
+            },
+            content: blocks(message.parts)?,
+        })
+    };
+    let messages = turns.messages.into_iter().map(encode);
     Ok(Split {
-        system: join(system),
-        messages: encoded,
+        system: join(blocks(turns.system)?),
+        messages: messages.collect::<Result<_, _>>()?,
     })
 }
 
@@ -211,20 +197,4 @@ fn encode_document(at: String, document: Document) -> Result<Body, InvalidReques
         title: document.title,
         context: document.context,
     })
-}
-
-/// Whether the last calls of the model came without the proof of its thoughts: then models with budgets refuse to
-/// think on.
-pub(super) fn has_calls_without_thoughts(conversation: &Conversation) -> bool {
-    let is_answer = |message: &&Message| message.role == Role::Assistant;
-    let Some(last) = conversation.messages.iter().rev().find(is_answer) else {
-        return false;
-    };
-    let has = |is_it: fn(&PartKind) -> bool| last.parts.iter().any(|part| is_it(&part.kind));
-    has(|kind| matches!(kind, PartKind::Call(_)))
-        && !has(|kind| match kind {
-            PartKind::Redacted(_) => true,
-            PartKind::Thinking(thinking) => thinking.signature.is_some(),
-            _ => false,
-        })
 }

@@ -7,17 +7,15 @@ use serde_json::{Number, Value, json};
 
 use super::{
     encode_content::{Split, WireMessage, encode_messages},
-    generation::{ThinkingStyle, max_tokens, thinking_style},
+    generation::max_tokens,
+    thoughts::{ThinkingRoom, Thoughts},
 };
 use crate::wire::{
     Exchange, InvalidRequest,
-    conversation::{Conversation, Effort, Format, Reasoning, Tool, ToolChoice},
+    conversation::{Conversation, Format, Tool, ToolChoice},
     json::{Extra, Json},
-    to_body,
+    refusal, to_body,
 };
-
-/// Fewest tokens that a budget of thoughts may have.
-const BUDGET_MIN: u64 = 1024;
 
 /// The body of a request.
 #[derive(Serialize)]
@@ -113,13 +111,15 @@ pub(in crate::wire) fn encode_request(
     exchange: &Exchange,
     conversation: Conversation,
 ) -> Result<Bytes, InvalidRequest> {
-    refuse(&conversation)?;
+    refusal::logprobs(&conversation)?;
+    refusal::penalties(&conversation)?;
+    refusal::json_object(&conversation)?;
     let model = &exchange.upstream_model;
-    let thoughts = Thoughts::of(&conversation, model);
+    let thoughts = Thoughts::of(&conversation, model, ThinkingRoom::Counted);
     let has_tools = !conversation.tools.is_empty();
     let Split { system, messages } = encode_messages(conversation.messages)?;
     let choice = tool_choice(conversation.tool_choice, conversation.parallel_calls);
-    let format = conversation.format.map(format).transpose()?;
+    let format = conversation.format.and_then(format);
     let sampling = conversation.sampling;
     let request = Request {
         model,
@@ -148,118 +148,6 @@ pub(in crate::wire) fn encode_request(
     Ok(to_body(&request))
 }
 
-/// Refuses what would change the answer if it were left out.
-fn refuse(conversation: &Conversation) -> Result<(), InvalidRequest> {
-    if conversation.logprobs.is_some() {
-        let message = "are not given by this model: leave them out";
-        return Err(InvalidRequest::new("logprobs", message));
-    }
-    let sampling = &conversation.sampling;
-    let is_set = |number: &Option<Number>, neutral: f64| {
-        number
-            .as_ref()
-            .is_some_and(|number| number.as_f64() != Some(neutral))
-    };
-    let unsaid = [
-        ("presence_penalty", is_set(&sampling.presence_penalty, 0.0)),
-        (
-            "frequency_penalty",
-            is_set(&sampling.frequency_penalty, 0.0),
-        ),
-        (
-            "repetition_penalty",
-            is_set(&sampling.repetition_penalty, 1.0),
-        ),
-        ("min_p", is_set(&sampling.min_p, 0.0)),
-    ];
-    match unsaid.into_iter().find(|(_, is_set)| *is_set) {
-        Some((name, _)) => Err(InvalidRequest::new(
-            name,
-            "is not supported with this model: leave it out",
-        )),
-        None => Ok(()),
-    }
-}
-
-/// How the model is told to think.
-struct Thoughts {
-    thinking: Option<Value>,
-    effort: Option<&'static str>,
-    /// Tokens of thoughts, where they are counted.
-    budget: u64,
-}
-
-impl Thoughts {
-    const NONE: Self = Self {
-        thinking: None,
-        effort: None,
-        budget: 0,
-    };
-
-    fn of(conversation: &Conversation, model: &str) -> Self {
-        let Some(reasoning) = conversation.reasoning else {
-            return Self::NONE;
-        };
-        // The API refuses thoughts before a call that is forced; the call is what the client insists on.
-        let is_forced = matches!(
-            conversation.tool_choice,
-            Some(ToolChoice::Required | ToolChoice::Named(_))
-        );
-        let disabled = Self {
-            thinking: Some(json!({"type": "disabled"})),
-            ..Self::NONE
-        };
-        match (reasoning, thinking_style(model)) {
-            (Reasoning::Off, _) => disabled,
-            _ if is_forced => Self::NONE,
-            (Reasoning::Effort(effort), ThinkingStyle::Budget) => {
-                Self::budget(conversation, effort.budget())
-            }
-            (Reasoning::Adaptive, ThinkingStyle::Budget) => {
-                Self::budget(conversation, Effort::Medium.budget())
-            }
-            (Reasoning::Budget(tokens), ThinkingStyle::Budget) => {
-                Self::budget(conversation, tokens)
-            }
-            (Reasoning::Adaptive, ThinkingStyle::Adaptive) => Self::adaptive(None),
-            (Reasoning::Effort(effort), ThinkingStyle::Adaptive) => Self::adaptive(Some(effort)),
-            (Reasoning::Budget(tokens), ThinkingStyle::Adaptive) => {
-                Self::adaptive(Some(Effort::of_budget(tokens)))
-            }
-        }
-    }
-
-    fn adaptive(effort: Option<Effort>) -> Self {
-        Self {
-            thinking: Some(json!({"type": "adaptive"})),
-            effort: effort.map(|effort| match effort {
-                // The lowest that this API knows.
-                Effort::Minimal => Effort::Low.word(),
-                effort => effort.word(),
-            }),
-            budget: 0,
-        }
-    }
-
-    /// A budget must leave tokens for the answer; where it cannot, and where the thoughts before the last calls are
-    /// lost, the model does not think.
-    fn budget(conversation: &Conversation, tokens: u64) -> Self {
-        let room = conversation.sampling.max_tokens;
-        let tokens = match room {
-            Some(room) => tokens.min(room.saturating_sub(1)),
-            None => tokens,
-        };
-        if tokens < BUDGET_MIN || super::encode_content::has_calls_without_thoughts(conversation) {
-            return Self::NONE;
-        }
-        Self {
-            thinking: Some(json!({"type": "enabled", "budget_tokens": tokens})),
-            effort: None,
-            budget: if room.is_none() { tokens } else { 0 },
-        }
-    }
-}
-
 fn tool(tool: Tool) -> WireTool {
     WireTool {
         name: tool.name,
@@ -272,7 +160,11 @@ fn tool(tool: Tool) -> WireTool {
     }
 }
 
-fn tool_choice(choice: Option<ToolChoice>, parallel: Option<bool>) -> Option<Choice> {
+/// `tool_choice`, in which it also stands whether the model may call several tools at once.
+pub(in crate::wire) fn tool_choice(
+    choice: Option<ToolChoice>,
+    parallel: Option<bool>,
+) -> Option<Choice> {
     let disable_parallel_tool_use = parallel == Some(false);
     match choice {
         None if disable_parallel_tool_use => Some(Choice::Auto {
@@ -293,16 +185,14 @@ fn tool_choice(choice: Option<ToolChoice>, parallel: Option<bool>) -> Option<Cho
     }
 }
 
-fn format(format: Format) -> Result<OutputFormat, InvalidRequest> {
+/// The format; a JSON object without a schema was refused before.
+fn format(format: Format) -> Option<OutputFormat> {
     match format {
-        Format::JsonSchema { schema, .. } => Ok(OutputFormat {
+        Format::JsonSchema { schema, .. } => Some(OutputFormat {
             kind: "json_schema",
             schema,
         }),
-        Format::JsonObject => Err(InvalidRequest::new(
-            "response_format.type",
-            "`json_object` is not supported with this model: use `json_schema`",
-        )),
+        Format::JsonObject => None,
     }
 }
 

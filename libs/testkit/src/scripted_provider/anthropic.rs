@@ -17,6 +17,14 @@ pub(super) fn is_let_in(headers: &HeaderMap) -> bool {
     shows(headers, "x-api-key", API_KEY) && headers.contains_key("anthropic-version")
 }
 
+/// At Vertex the version is in the body, and the model is not.
+pub(super) fn answer_at_vertex(scripted: &Scripted, request: &Value) -> Answer {
+    if request["anthropic_version"] != "vertex-2023-10-16" || !request["model"].is_null() {
+        return error(400, "anthropic_version: Field required");
+    }
+    answer(scripted, request)
+}
+
 pub(super) fn answer(scripted: &Scripted, request: &Value) -> Answer {
     let is_stream = request["stream"] == true;
     if request["max_tokens"].as_u64().is_none() {

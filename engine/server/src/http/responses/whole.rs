@@ -74,6 +74,7 @@ pub(super) fn reasoning(id: String, text: String) -> OutputItem {
         status: ResponseStatus::Completed,
         summary: Vec::new(),
         content: vec![ReasoningPart::ReasoningText { text }],
+        encrypted_content: None,
     }
 }
 

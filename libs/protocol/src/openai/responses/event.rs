@@ -78,6 +78,30 @@ pub enum ResponseEvent {
         /// Of all tokens, if asked for.
         logprobs: Vec<OutputLogprob>,
     },
+    /// More of a refusal.
+    #[serde(rename = "response.refusal.delta")]
+    RefusalDelta {
+        /// The item.
+        item_id: String,
+        /// Its place.
+        output_index: u32,
+        /// The part's place.
+        content_index: u32,
+        /// The text.
+        delta: String,
+    },
+    /// The refusal is complete.
+    #[serde(rename = "response.refusal.done")]
+    RefusalDone {
+        /// The item.
+        item_id: String,
+        /// Its place.
+        output_index: u32,
+        /// The part's place.
+        content_index: u32,
+        /// All of it.
+        refusal: String,
+    },
     /// More thoughts.
     #[serde(rename = "response.reasoning_text.delta")]
     ReasoningTextDelta {
@@ -174,6 +198,8 @@ impl ResponseEvent {
             Self::ContentPartAdded { .. } => "response.content_part.added",
             Self::OutputTextDelta { .. } => "response.output_text.delta",
             Self::OutputTextDone { .. } => "response.output_text.done",
+            Self::RefusalDelta { .. } => "response.refusal.delta",
+            Self::RefusalDone { .. } => "response.refusal.done",
             Self::ReasoningTextDelta { .. } => "response.reasoning_text.delta",
             Self::ReasoningTextDone { .. } => "response.reasoning_text.done",
             Self::FunctionCallArgumentsDelta { .. } => "response.function_call_arguments.delta",

@@ -127,6 +127,9 @@ pub enum OutputItem {
         summary: Vec<Value>,
         /// The thoughts.
         content: Vec<ReasoningPart>,
+        /// What the client sends back so that the model's maker knows its thoughts; our engine needs none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        encrypted_content: Option<String>,
     },
 }
 
@@ -136,6 +139,11 @@ pub enum OutputItem {
 pub enum OutputContent {
     /// Text.
     OutputText(OutputText),
+    /// Why the model did not do what it was asked.
+    Refusal {
+        /// The text.
+        refusal: String,
+    },
 }
 
 /// The text of a message.
