@@ -64,6 +64,9 @@ pub(crate) enum Operation {
     /// `POST /v1/audio/translations`.
     #[serde(rename = "translation")]
     Translation,
+    /// `GET /v1/realtime`, a WebSocket.
+    #[serde(rename = "realtime")]
+    Realtime,
     /// `tools/call` of the Model Context Protocol, which has paths of its own.
     #[serde(rename = "execute_tool")]
     ToolCall,
@@ -80,7 +83,7 @@ pub(crate) enum Surface {
 
 impl Operation {
     /// All operations of models, in the order of their declaration.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Chat,
         Self::Completion,
         Self::Embedding,
@@ -99,6 +102,7 @@ impl Operation {
         Self::Speech,
         Self::Transcription,
         Self::Translation,
+        Self::Realtime,
     ];
 
     /// The path below `/v1`.
@@ -122,6 +126,7 @@ impl Operation {
             Self::Speech => "/audio/speech",
             Self::Transcription => "/audio/transcriptions",
             Self::Translation => "/audio/translations",
+            Self::Realtime => "/realtime",
             Self::ToolCall => "/mcp",
         }
     }
@@ -149,6 +154,7 @@ impl Operation {
             Self::Speech => "speech",
             Self::Transcription => "transcription",
             Self::Translation => "translation",
+            Self::Realtime => "realtime",
             Self::ToolCall => "execute_tool",
         }
     }
@@ -173,6 +179,7 @@ impl Operation {
             | Self::Detokenization
             | Self::ImageVariation
             | Self::Speech
+            | Self::Realtime
             | Self::Translation
             | Self::ToolCall => false,
         }
@@ -199,6 +206,7 @@ impl Operation {
             | Self::ImageVariation
             | Self::Speech
             | Self::Transcription
+            | Self::Realtime
             | Self::Translation => true,
             Self::Embedding
             | Self::TokenCount

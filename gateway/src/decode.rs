@@ -40,6 +40,24 @@ const BYTES_PER_TOKEN: u64 = 4;
 const OUTPUT_GUESSED: u64 = 1024;
 
 impl Decoded {
+    /// A request whose body is elsewhere, or that has none.
+    pub(crate) fn without_body(operation: Operation, model: String) -> Self {
+        Self {
+            body: Bytes::new(),
+            fields: Fields {
+                model,
+                model_range: 0..0,
+                stream: false,
+                stream_options: None,
+                output_max: None,
+                user: None,
+                tags: Vec::new(),
+                first_field: 0,
+            },
+            operation,
+        }
+    }
+
     /// A request with this body.
     #[cfg(test)]
     pub(crate) fn of(operation: Operation, body: &'static str) -> Self {

@@ -6,6 +6,7 @@ mod failure;
 mod opening;
 mod recognise;
 mod retry_after;
+mod socket;
 
 use std::{
     sync::Arc,
@@ -14,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::Upgraded};
 use protocol::{openai::ErrorKind, routing::FailureClass};
 use rand::Rng;
 use tracing::{debug, warn};
@@ -45,6 +46,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) upstream: &'a Upstream,
     /// The client for forms.
     pub(crate) uploads: &'a Uploads,
+    /// The client for WebSockets.
+    pub(crate) sockets: &'a Upstream,
     /// Where to count.
     pub(crate) metrics: &'a Metrics,
     /// The route.
@@ -95,6 +98,13 @@ pub(crate) enum Answer {
         /// The rest.
         rest: Incoming,
         /// The place at the endpoint, held until the answer ends.
+        lease: Lease,
+    },
+    /// A conversation over a WebSocket.
+    Talk {
+        /// The upstream's socket.
+        upstream: Upgraded,
+        /// The place at the endpoint, held until the conversation ends.
         lease: Lease,
     },
 }

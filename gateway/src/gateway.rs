@@ -3,6 +3,7 @@
 mod answer;
 mod kept;
 mod passage;
+mod talk;
 
 use std::{sync::Arc, time::Instant};
 
@@ -32,6 +33,7 @@ use crate::{
     models,
     objects::Objects,
     people::People,
+    realtime::Talks,
     table::{InvalidSnapshot, Lasting, Table},
     upstream::{self, Uploads, Upstream},
     usage,
@@ -69,6 +71,10 @@ pub(crate) struct Gateway {
     pub(crate) admin: Option<AdminKey>,
     upstream: Upstream,
     uploads: Uploads,
+    /// The client for WebSockets, which need HTTP/1.1.
+    socket_upstream: Upstream,
+    /// The conversations that are held.
+    pub(crate) talks: Arc<Talks>,
     spill: Spill,
     /// Files and batches.
     pub(crate) objects: Arc<Objects>,
@@ -112,6 +118,8 @@ impl Gateway {
             admin,
             upstream,
             uploads: upstream::client(),
+            socket_upstream: upstream::http1_client(),
+            talks: Arc::default(),
             spill,
             objects,
             ledger,
@@ -260,6 +268,7 @@ impl Gateway {
             headers,
             decoded,
             upload,
+            invitation: None,
             permit,
         };
         Arc::clone(self).pass(admitted).await

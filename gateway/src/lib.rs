@@ -31,6 +31,7 @@ mod people;
 mod policy;
 mod prefix;
 mod provider;
+mod realtime;
 mod retry;
 mod route;
 mod run;

@@ -16,6 +16,8 @@ const RERANK_V2: &str = "/v2/rerank";
 pub(crate) enum Place<'a> {
     /// An operation of a model, which the path may name.
     Call(Operation, Option<Cow<'a, str>>),
+    /// A conversation over a WebSocket.
+    Realtime,
     /// The list of models.
     Models,
     /// One model.
@@ -66,7 +68,8 @@ impl Place<'_> {
         match self {
             Self::Call(..) => "POST",
             Self::Stored(stored) => stored.methods(),
-            Self::Models
+            Self::Realtime
+            | Self::Models
             | Self::Model(_)
             | Self::Usage
             | Self::Metrics
@@ -110,6 +113,9 @@ pub(crate) fn place(path: &str) -> Option<Place<'_>> {
     if let Some(operation) = operation(below) {
         return Some(Place::Call(operation, None));
     }
+    if below == Operation::Realtime.path() {
+        return Some(Place::Realtime);
+    }
     if let Some(stored) = stored(below) {
         return Some(Place::Stored(stored));
     }
@@ -141,7 +147,8 @@ fn stored(below: &str) -> Option<Stored<'_>> {
 /// The operation of a path below `/v1`.
 fn operation(below: &str) -> Option<Operation> {
     let mut all = Operation::ALL.into_iter();
-    all.find(|operation| operation.path() == below)
+    let found = all.find(|operation| operation.path() == below);
+    found.filter(|operation| *operation != Operation::Realtime)
 }
 
 /// A part of a path without its escapes; `None` if one is broken or the bytes are no text.
@@ -176,7 +183,8 @@ mod tests {
     #[test]
     fn an_operation_is_known_by_the_paths_of_all_clients() {
         let call = |operation| Place::Call(operation, None);
-        for operation in Operation::ALL {
+        let is_posted = |operation: &Operation| *operation != Operation::Realtime;
+        for operation in Operation::ALL.into_iter().filter(is_posted) {
             for prefix in ["", "/v1", "/openai/v1"] {
                 check(&format!("{prefix}{}", operation.path()), call(operation));
             }
@@ -188,6 +196,7 @@ mod tests {
 
     #[test]
     fn lists_and_models_are_known() {
+        check("/v1/realtime", Some(Place::Realtime));
         check("/v1/models", Some(Place::Models));
         check("/models", Some(Place::Models));
         check("/v1/models/a/b", Some(Place::Model("a/b".into())));

@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, request::Parts};
-use hyper::{body::Body as HttpBody, service::service_fn};
+use hyper::{body::Body as HttpBody, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -67,7 +67,10 @@ pub(crate) async fn accept(
         }
     }
     drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
+    let drained = async {
+        gateway.talks.end().await;
+        while connections.join_next().await.is_some() {}
+    };
     if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
         tracing::warn!(
             connections = connections.len(),
@@ -90,7 +93,8 @@ async fn serve_connection(stream: TcpStream, gateway: Arc<Gateway>, shutdown: Ca
         let gateway = Arc::clone(&gateway);
         async move { Ok::<_, Infallible>(handle(&gateway, request).await) }
     });
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = shutdown.cancelled() => {
@@ -115,11 +119,16 @@ where
         method,
         uri,
         headers,
+        mut extensions,
         ..
     } = head;
     let place = place(uri.path());
     let surface = surface_of(place.as_ref(), &headers);
     let answer = match place {
+        Some(Place::Realtime) if method == Method::GET => {
+            let upgrade = extensions.remove::<OnUpgrade>();
+            gateway.talk(&id, &uri, headers, upgrade).await
+        }
         Some(place) => match allow(&method, place.methods()) {
             Ok(()) => {
                 let head = (&method, &uri);
@@ -190,6 +199,8 @@ where
                 .call(id, Asked { operation, model }, headers, body)
                 .await
         }
+        // Its socket is taken over before, where it is asked for rightly.
+        Place::Realtime => Err(Fault::new(ErrorKind::InvalidRequest, "Use GET here.")),
         Place::Models => gateway.list_models(&headers, surface),
         Place::Model(name) => gateway.get_model(&headers, &name, surface),
         Place::Usage => gateway.usage(&headers).await,

@@ -18,6 +18,7 @@ mod outage;
 mod people;
 mod providers;
 mod raw;
+mod realtime;
 mod robustness;
 mod streams;
 mod surfaces;

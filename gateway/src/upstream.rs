@@ -38,16 +38,29 @@ pub(crate) fn client<B>() -> Client<Connector, B>
 where
     B: Body<Data = Bytes> + Send,
 {
+    client_of(true)
+}
+
+/// A client for what HTTP/2 has not.
+pub(crate) fn http1_client() -> Upstream {
+    client_of(false)
+}
+
+fn client_of<B>(has_http2: bool) -> Client<Connector, B>
+where
+    B: Body<Data = Bytes> + Send,
+{
     let mut http = HttpConnector::new_with_resolver(Guarded::new());
     http.set_nodelay(true);
     http.enforce_http(false);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = HttpsConnectorBuilder::new();
     let connector = match builder.with_provider_and_native_roots(provider) {
-        Ok(builder) => builder
+        Ok(builder) if has_http2 => builder
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(http),
+        Ok(builder) => builder.https_or_http().enable_http1().wrap_connector(http),
         Err(error) => {
             tracing::warn!(%error, "no system certificates, https upstreams cannot be reached");
             let _ = rustls::crypto::ring::default_provider().install_default();

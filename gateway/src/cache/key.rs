@@ -46,6 +46,7 @@ pub(super) fn key(decoded: &Decoded, scope: &str) -> Option<Key> {
         | Operation::ImageVariation
         | Operation::Speech
         | Operation::Transcription
+        | Operation::Realtime
         | Operation::Translation
         | Operation::ToolCall => return None,
     };

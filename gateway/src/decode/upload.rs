@@ -23,8 +23,8 @@ use self::{
     kept::{Kept, Spilled},
     rest::{Rest, Source},
 };
-use super::{Asked, Decoded, Fields, multipart};
-use crate::{call::Operation, fault::Fault};
+use super::{Asked, Decoded, multipart};
+use crate::fault::Fault;
 
 /// Bytes of a form that are kept in memory.
 const MEMORY_BYTES_MAX: usize = 256 << 10;
@@ -119,7 +119,8 @@ where
             },
         },
     };
-    let decoded = decoded(asked.operation, name, source.form.stream());
+    let mut decoded = Decoded::without_body(asked.operation, name);
+    decoded.fields.stream = source.form.stream();
     let length = if is_complete {
         Some(kept.len())
     } else {
@@ -135,24 +136,6 @@ where
         length,
     };
     Ok((decoded, upload))
-}
-
-/// What the steps after this one know of a form.
-fn decoded(operation: Operation, model: String, stream: bool) -> Decoded {
-    Decoded {
-        body: Bytes::new(),
-        fields: Fields {
-            model,
-            model_range: 0..0,
-            stream,
-            stream_options: None,
-            output_max: None,
-            user: None,
-            tags: Vec::new(),
-            first_field: 0,
-        },
-        operation,
-    }
 }
 
 /// Keeps the form until its model is known; whether it came to its end.

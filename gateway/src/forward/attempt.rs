@@ -17,11 +17,12 @@ use super::{
     Answer, Begun, Failure, Forward, UpstreamError,
     opening::{Head, Opening},
     retry_after::retry_after,
+    socket,
 };
 use crate::{
     call::Operation,
     decode::{Upload, UploadBody},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Lease},
     provider::{NoToken, Outgoing},
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
@@ -71,6 +72,10 @@ async fn converse(
     let lease = endpoint.begin(Instant::now());
     let operation = outgoing.operation(forward.call);
     let Outgoing { body, exchange } = outgoing;
+    if operation == Operation::Realtime {
+        let opening = socket::open(forward, target, endpoint)?;
+        return socket::agree(forward, opening, (first_byte_by, limit), lease).await;
+    }
     let asking = sending(forward, (target, endpoint), operation, &body).await?;
     let response = ask(forward, asking, (first_byte_by, limit)).await?;
     let status = response.status();
@@ -95,15 +100,7 @@ async fn converse(
         }));
     }
     if forward.call.operation == Operation::Speech && !is_json(&content_type) {
-        let mut rest = response.into_body();
-        let first = next_bytes(&mut rest, (first_byte_by, limit)).await?;
-        let first = first.ok_or_else(ended_early)?;
-        return Ok(Answer::Raw {
-            content_type,
-            first,
-            rest,
-            lease,
-        });
+        return begin_raw(response, (first_byte_by, limit), lease).await;
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
     let body = read_whole(response.into_body(), deadline, limit.max(idle)).await?;
@@ -126,6 +123,24 @@ async fn converse(
         content_type: JSON,
         body: reply.body,
         tokens: Some(reply.tokens),
+    })
+}
+
+/// Waits for the first bytes of sounds.
+async fn begin_raw(
+    response: Response<Incoming>,
+    until: (Instant, Duration),
+    lease: Lease,
+) -> Result<Answer, Failure> {
+    let content_type = content_type_of(&response);
+    let mut rest = response.into_body();
+    let first = next_bytes(&mut rest, until).await?;
+    let first = first.ok_or_else(ended_early)?;
+    Ok(Answer::Raw {
+        content_type,
+        first,
+        rest,
+        lease,
     })
 }
 
@@ -157,7 +172,7 @@ fn form(
 }
 
 /// Sends a request, and waits until a time for the head of the answer.
-async fn ask(
+pub(super) async fn ask(
     forward: &Forward<'_>,
     asking: ResponseFuture,
     (first_byte_by, limit): (Instant, Duration),
@@ -175,7 +190,7 @@ async fn ask(
         })
 }
 
-fn request<B>(
+pub(super) fn request<B>(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Endpoint,
@@ -360,7 +375,10 @@ async fn read_whole(
     }
 }
 
-async fn read_error(response: Response<Incoming>, exchange: Option<&Exchange>) -> Failure {
+pub(super) async fn read_error(
+    response: Response<Incoming>,
+    exchange: Option<&Exchange>,
+) -> Failure {
     let status = response.status();
     let content_type = content_type_of(&response);
     let retry_in = retry_after(response.headers(), Timestamp::now());

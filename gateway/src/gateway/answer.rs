@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::AGE};
 use protocol::openai::ErrorKind;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, error};
 
 use super::passage::Admitted;
@@ -18,6 +19,7 @@ use crate::{
     forward::{Answer, Answered, Failed, Refusal},
     ledger::LedgerError,
     provider::{self, Tokens},
+    realtime::{self, Invitation, Talk},
     table::Route,
 };
 
@@ -77,6 +79,7 @@ pub(super) async fn answer(
     let Admitted {
         call,
         decoded,
+        invitation,
         permit,
         ..
     } = admitted;
@@ -90,18 +93,52 @@ pub(super) async fn answer(
     if !matches!(answered.answer, Answer::Whole { .. }) {
         begin_stream(&mut accounting).await?;
     }
+    let carried = Carried {
+        accounting,
+        recorder,
+        invitation,
+        permit,
+    };
+    let mut response = respond(&call, &decoded, route, answered.answer, carried).await?;
+    response.headers_mut().extend(limits);
+    let shown = target.shown.clone();
+    response.headers_mut().insert(encode::TARGET, shown);
+    Ok(response)
+}
+
+/// What an answer carries to its end.
+struct Carried {
+    accounting: Accounting,
+    recorder: Option<Recorder>,
+    invitation: Option<Invitation>,
+    permit: OwnedSemaphorePermit,
+}
+
+/// The answer for the client.
+async fn respond(
+    call: &Call,
+    decoded: &Decoded,
+    route: &Route,
+    answer: Answer,
+    carried: Carried,
+) -> Result<Response<Body>, Fault> {
+    let Carried {
+        accounting,
+        recorder,
+        invitation,
+        permit,
+    } = carried;
     let (idle, deadline) = (
         Duration::from_millis(route.timeouts.stream_idle_millis),
         call.started + Duration::from_millis(route.timeouts.request_millis),
     );
-    let mut response = match answered.answer {
+    Ok(match answer {
         Answer::Whole {
             status,
             content_type,
             body,
             tokens,
         } => {
-            let tokens = tokens.or_else(|| provider::openai::decode_response(&body));
             finish_whole(accounting, recorder, status, (&body, tokens)).await?;
             encode::whole(status, content_type, body)
         }
@@ -133,11 +170,19 @@ pub(super) async fn answer(
             deadline,
             _permit: permit,
         }),
-    };
-    response.headers_mut().extend(limits);
-    let shown = target.shown.clone();
-    response.headers_mut().insert(encode::TARGET, shown);
-    Ok(response)
+        Answer::Talk { upstream, lease } => realtime::accept(Talk {
+            invitation: invitation.ok_or_else(unasked)?,
+            upstream,
+            lease,
+            accounting,
+            permit,
+        }),
+    })
+}
+
+/// A conversation that nobody has asked for is none.
+fn unasked() -> Fault {
+    Fault::new(ErrorKind::Internal, "Nobody has asked for a conversation.")
 }
 
 /// Notes in the ledger that an answer has begun, before the client gets anything of it.
@@ -156,6 +201,7 @@ async fn finish_whole(
     status: StatusCode,
     (body, tokens): (&Bytes, Option<Tokens>),
 ) -> Result<(), Fault> {
+    let tokens = tokens.or_else(|| provider::openai::decode_response(body));
     accounting.count(tokens);
     accounting
         .finish(Ending::Complete)

@@ -79,6 +79,7 @@ impl Gateway {
             headers,
             decoded,
             upload: None,
+            invitation: None,
             permit,
         };
         Arc::clone(self).pass(admitted).await

@@ -27,6 +27,7 @@ use crate::{
     forward::{Failed, Forward, forward},
     limits::{Asker, Need, Reached, Reservation},
     provider::Tokens,
+    realtime::Invitation,
     route::route,
     table::{Route, Table},
 };
@@ -48,6 +49,8 @@ pub(super) struct Admitted {
     pub(super) decoded: Decoded,
     /// The form that goes in the place of its body, if it is one.
     pub(super) upload: Option<Upload>,
+    /// The client's side of the conversation, if it asks for one.
+    pub(super) invitation: Option<Invitation>,
     /// Whom it is counted for.
     pub(super) attribution: Attribution,
     /// Its place in the gateway.
@@ -144,6 +147,7 @@ impl Gateway {
                 headers: &admitted.headers,
                 uploads: &self.uploads,
                 upload: admitted.upload.as_ref(),
+                sockets: &self.socket_upstream,
             };
             let failed = match forward(request).await {
                 Ok(answered) => return answer(admitted, &route, answered, held).await,

@@ -90,6 +90,7 @@ const fn api(operation: Operation) -> Option<Api> {
         | Operation::ImageVariation
         | Operation::Speech
         | Operation::Transcription
+        | Operation::Realtime
         | Operation::Translation
         | Operation::ToolCall => None,
     }
