@@ -29,6 +29,7 @@ use crate::{
     gateway::{Gateway, Governance, Limits},
     jwt::Issuer,
     ledger::{Ledger, disk::Disk},
+    observe::Observers,
     people::People,
     server,
     table::Lasting,
@@ -62,19 +63,30 @@ pub(crate) type Row = (String, u16, u64, u64);
 
 impl Harness {
     pub(crate) async fn empty() -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap()).await
+        Self::in_folder(tempfile::tempdir().unwrap(), Observers::default()).await
+    }
+
+    /// A gateway with somebody who is told of requests.
+    pub(crate) async fn observed(
+        routes: Vec<RouteEntry>,
+        keys: Vec<KeyEntry>,
+        observers: Observers,
+    ) -> Self {
+        let harness = Self::in_folder(tempfile::tempdir().unwrap(), observers).await;
+        harness.apply(routes, keys);
+        harness
     }
 
     /// A gateway that takes the tokens of an issuer, without routes yet.
     pub(crate) async fn with_issuer(issuer: Option<Issuer>) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), issuer).await
+        Self::start_in(tempfile::tempdir().unwrap(), Observers::default(), issuer).await
     }
 
-    async fn in_folder(folder: TempDir) -> Self {
-        Self::start_in(folder, None).await
+    async fn in_folder(folder: TempDir, observers: Observers) -> Self {
+        Self::start_in(folder, observers, None).await
     }
 
-    async fn start_in(folder: TempDir, issuer: Option<Issuer>) -> Self {
+    async fn start_in(folder: TempDir, observers: Observers, issuer: Option<Issuer>) -> Self {
         let (ledger, is_disk_full) = Disk::ledger(folder.path());
         let ledger = Arc::new(ledger);
         let limits = Limits {
@@ -88,7 +100,8 @@ impl Harness {
             people: Arc::new(people.trusting(issuer)),
             admin: Some(AdminKey::parse(ADMIN_KEY).unwrap()),
         };
-        let gateway = Arc::new(Gateway::new(Arc::clone(&ledger), governance, limits));
+        let gateway = Gateway::new(Arc::clone(&ledger), governance, limits);
+        let gateway = Arc::new(gateway.observed_by(observers));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -226,7 +239,7 @@ impl Harness {
     /// Another gateway with the ledger of this one, which ends.
     pub(crate) async fn restarted(self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
         self.shutdown.cancel();
-        let harness = Self::in_folder(self.ended().await).await;
+        let harness = Self::in_folder(self.ended().await, Observers::default()).await;
         harness.apply(routes, keys);
         harness
     }
