@@ -100,7 +100,7 @@ pub(crate) fn fault(fault: &Fault, surface: Surface) -> Response<Body> {
 pub(crate) fn refusal(refusal: Refusal, surface: Surface) -> Response<Body> {
     let error = match refusal {
         Refusal::Fault(ours) => return fault(&ours, surface),
-        Refusal::Upstream(error) => error,
+        Refusal::Upstream(error) => *error,
     };
     let UpstreamError {
         status,
@@ -152,13 +152,13 @@ mod tests {
     #[track_caller]
     fn check(status: u16, body: &'static str, kind: &str, message: &str) {
         let response = refusal(
-            Refusal::Upstream(UpstreamError {
+            Refusal::Upstream(Box::new(UpstreamError {
                 status: StatusCode::from_u16(status).unwrap(),
                 content_type: HeaderValue::from_static("application/json"),
                 retry_after: Some(HeaderValue::from_static("7")),
                 retry_in: None,
                 body: Bytes::from_static(body.as_bytes()),
-            }),
+            })),
             Surface::OpenAi,
         );
         assert_eq!(response.status().as_u16(), status);

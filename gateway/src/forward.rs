@@ -156,7 +156,7 @@ pub(crate) enum Refusal {
     /// A fault of ours or on the way.
     Fault(Fault),
     /// The upstream's own words.
-    Upstream(UpstreamError),
+    Upstream(Box<UpstreamError>),
 }
 
 /// Sends the request until somebody answers, tries run out, or the time is over.
@@ -374,7 +374,7 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
             let message = format!("The target `{name}` refused the gateway's credential.");
             Refusal::Fault(Fault::new(ErrorKind::UpstreamFailed, message))
         }
-        Failure::Status(error) => Refusal::Upstream(*error),
+        Failure::Status(error) => Refusal::Upstream(error),
         Failure::Unsendable(Unsendable::Unspoken) => {
             let message = format!("The target `{name}` has no API that could answer this.");
             Refusal::Fault(Fault::new(ErrorKind::InvalidRequest, message))

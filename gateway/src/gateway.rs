@@ -336,7 +336,7 @@ impl Gateway {
             invitation: None,
             permit,
         };
-        Arc::clone(self).pass(admitted).await
+        Box::pin(Arc::clone(self).pass(admitted)).await
     }
 
     /// Who calls, outside of a call of a model.
@@ -383,7 +383,7 @@ impl Gateway {
             invitation: None,
             permit,
         };
-        Arc::clone(self).pass(admitted).await
+        Box::pin(Arc::clone(self).pass(admitted)).await
     }
 
     /// The account of the key that a request comes with.

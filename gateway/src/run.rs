@@ -140,23 +140,8 @@ pub async fn serve(
     };
     let gateway = Gateway::new(Arc::clone(&ledger), governance, storage, limits);
     let gateway = Arc::new(gateway.observed_by(observers));
-    let source = match (config, snapshots, token_file) {
-        (Some(path), _, _) => {
-            source::load(&gateway, &path)
-                .map_err(|error| GatewayError::Config(with_cause(&error)))?;
-            Source::File(path)
-        }
-        (None, Some(url), Some(token_file)) => Source::Operator {
-            url,
-            token_file,
-            node,
-            data_dir,
-        },
-        (None, _, _) => {
-            let message = "give either a configuration file or an operator's URL and a token file";
-            return Err(GatewayError::Config(message.to_owned()));
-        }
-    };
+    let told = (config, snapshots, token_file);
+    let source = source_of(&gateway, told, node, data_dir)?;
     if let Ok(address) = listener.local_addr() {
         info!(%address, "gateway listens");
     }
@@ -181,6 +166,32 @@ pub async fn serve(
     match fed {
         Some(Ok(Err(source))) => Err(GatewayError::Signals(source)),
         _ => Ok(()),
+    }
+}
+
+/// Where routes come from: a file, which is read at once, or an operator.
+fn source_of(
+    gateway: &Gateway,
+    told: (Option<PathBuf>, Option<String>, Option<PathBuf>),
+    node: String,
+    data_dir: PathBuf,
+) -> Result<Source, GatewayError> {
+    match told {
+        (Some(path), _, _) => {
+            source::load(gateway, &path)
+                .map_err(|error| GatewayError::Config(with_cause(&error)))?;
+            Ok(Source::File(path))
+        }
+        (None, Some(url), Some(token_file)) => Ok(Source::Operator {
+            url,
+            token_file,
+            node,
+            data_dir,
+        }),
+        (None, _, _) => {
+            let message = "give either a configuration file or an operator's URL and a token file";
+            Err(GatewayError::Config(message.to_owned()))
+        }
     }
 }
 

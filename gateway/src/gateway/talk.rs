@@ -52,6 +52,6 @@ impl Gateway {
             invitation: Some(invitation),
             permit,
         };
-        Arc::clone(self).pass(admitted).await
+        Box::pin(Arc::clone(self).pass(admitted)).await
     }
 }
