@@ -274,7 +274,9 @@ impl Harness {
     pub(crate) fn holds_on_disk(&self, text: &str) -> bool {
         std::fs::read_dir(self.folder.path())
             .unwrap()
-            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.is_file())
+            .map(|path| std::fs::read(path).unwrap())
             .any(|bytes| memchr::memmem::find(&bytes, text.as_bytes()).is_some())
     }
 
