@@ -2,6 +2,7 @@
 
 mod cache;
 mod guard;
+mod queue;
 mod resilience;
 mod tools;
 
@@ -17,7 +18,8 @@ pub use self::{
         Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
         RegexGuard, ToolsGuard,
     },
-    resilience::{FailureClass, Fallback},
+    queue::{ColdStart, Fairness, Queue},
+    resilience::{FailureClass, Fallback, Hedging, Session, SessionSource},
     tools::{A2a, A2aAgent, KeyToolFilter, Mcp, McpServer, OauthClient, ToolFilter},
 };
 use crate::{
@@ -75,6 +77,12 @@ pub struct RouteSpec {
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// Where requests over its concurrency wait; they are all sent at once if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
+    /// How requests wait while no backend has a replica; they are refused at once if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_start: Option<ColdStart>,
     /// Who may use it; every gateway key if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
@@ -112,6 +120,10 @@ pub struct Match {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub models: Vec<String>,
+    /// A CEL expression over the request: the Route answers only those for which it is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub when: Option<String>,
 }
 
 /// Where requests go.
@@ -129,6 +141,9 @@ pub struct Targets {
     /// How a replica of a backend is picked.
     #[serde(default)]
     pub affinity: Affinity,
+    /// What names the session of a request; requests of one session stay together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
     /// The backends, by name.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub backends: Vec<Backend>,
@@ -142,6 +157,14 @@ pub enum Strategy {
     Weighted,
     /// The healthy one with the lowest priority number.
     Failover,
+    /// Of two at random the one with less in progress, weighed by how long its answers take.
+    LeastBusy,
+    /// The one whose answers begin soonest.
+    Latency,
+    /// The one that is cheapest for the request by its prices.
+    Cost,
+    /// At random by weight and by what is left of the backends' own rate limits.
+    Headroom,
 }
 
 /// How a replica of a backend is picked.
@@ -175,6 +198,10 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub priority: Option<u32>,
+    /// A CEL expression over the request: the backend is asked only if it is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub when: Option<String>,
     /// The model's name in the forwarded request; the Model's own if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
@@ -306,6 +333,9 @@ pub struct Retries {
     #[serde(default = "default_backoff")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
     pub backoff: String,
+    /// When a second replica is asked beside a first one that is late; never if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedging: Option<Hedging>,
 }
 
 /// How long to wait.
@@ -430,6 +460,7 @@ impl Default for Retries {
         Self {
             attempts: default_attempts(),
             backoff: default_backoff(),
+            hedging: None,
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     observe::{Ended, Phases, Watch},
     prefix::{Answered, Prediction},
     provider::Tokens,
+    queue::Turn,
     table::{Route, Target},
 };
 
@@ -56,6 +57,8 @@ pub(crate) struct Accounting {
     ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
     reservation: Reservation,
+    /// The turn at a route with a queue.
+    turn: Option<Turn>,
     /// The tokens that the request was guessed to need.
     guess: Tokens,
     prices: Prices,
@@ -96,6 +99,7 @@ impl Accounting {
             ledger,
             metrics,
             reservation: Reservation::default(),
+            turn: None,
             guess: Tokens::default(),
             prices: Prices::default(),
             series: None,
@@ -142,6 +146,17 @@ impl Accounting {
     pub(crate) fn hold(&mut self, reservation: Reservation, guess: Tokens) {
         self.reservation = reservation;
         self.guess = guess;
+    }
+
+    /// Gives back what the request has reserved.
+    pub(crate) fn release(&mut self) {
+        self.reservation = Reservation::default();
+        self.turn = None;
+    }
+
+    /// Holds the request's turn at its route until the answer is complete.
+    pub(crate) fn hold_turn(&mut self, turn: Option<Turn>) {
+        self.turn = turn;
     }
 
     /// Moves the account to another route, which answers in the place of the first one.

@@ -1,6 +1,7 @@
 //! Encode: what goes back to the client: whole answers, streams, lists, and faults in OpenAI's shape.
 
 mod events;
+mod patience;
 mod raw;
 mod stream;
 
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 pub(crate) use self::{
     events::{Tally, end_of_event},
+    patience::patiently,
     raw::{Raw, raw},
     stream::{Streaming, replay, stream},
 };

@@ -1,6 +1,7 @@
 //! Endpoints: one replica each, with its load and its health, which outlive the tables that name it.
 
 mod health;
+mod pace;
 
 use std::{
     collections::HashMap,
@@ -14,11 +15,16 @@ use std::{
 
 use http::Uri;
 use parking_lot::Mutex;
+use protocol::routing;
 
 use self::health::Health;
-pub(crate) use self::health::{Aside, Standing};
+pub(crate) use self::{
+    health::{Aside, Standing},
+    pace::Pace,
+};
 use crate::{
     call::Operation,
+    hedging::Hedging,
     prefix::{ENTRIES_DEFAULT, Picker, Seat},
     retry::Budget,
 };
@@ -30,6 +36,8 @@ pub(crate) struct Endpoint {
     uris: [OnceLock<Box<Uri>>; Operation::ALL.len()],
     in_flight: AtomicUsize,
     health: Mutex<Health>,
+    /// What was learned of how it answers.
+    pub(crate) pace: Pace,
 }
 
 impl fmt::Debug for Endpoint {
@@ -69,6 +77,7 @@ impl Endpoint {
             uris: Default::default(),
             in_flight: AtomicUsize::new(0),
             health: Mutex::default(),
+            pace: Pace::default(),
         })
     }
 
@@ -169,6 +178,7 @@ pub(crate) struct Endpoints {
     known: Mutex<HashMap<Identity, Weak<Endpoint>>>,
     budgets: Mutex<HashMap<String, Weak<Budget>>>,
     pickers: Mutex<HashMap<String, Weak<Picker>>>,
+    hedgings: Mutex<HashMap<String, (routing::Hedging, Weak<Hedging>)>>,
 }
 
 impl Endpoints {
@@ -212,6 +222,21 @@ impl Endpoints {
         let seats = endpoints.iter().map(|endpoint| picker.seat(&endpoint.url));
         let seats = seats.collect::<Option<_>>()?;
         Some(Caches { picker, seats })
+    }
+
+    /// The hedging of this route; it begins anew when its settings change.
+    pub(crate) fn hedging(&self, route: &str, settings: routing::Hedging) -> Arc<Hedging> {
+        let mut hedgings = self.hedgings.lock();
+        hedgings.retain(|_, (_, hedging)| 0 < hedging.strong_count());
+        if let Some((known, hedging)) = hedgings.get(route)
+            && *known == settings
+            && let Some(hedging) = hedging.upgrade()
+        {
+            return hedging;
+        }
+        let hedging = Arc::new(Hedging::new(settings));
+        hedgings.insert(route.to_owned(), (settings, Arc::downgrade(&hedging)));
+        hedging
     }
 
     /// The retry budget of this route.

@@ -4,6 +4,7 @@ mod attempt;
 mod candidates;
 mod failure;
 mod opening;
+mod race;
 mod recognise;
 mod retry_after;
 
@@ -30,6 +31,7 @@ use crate::{
     prefix::Prediction,
     provider::{Tokens, Unsendable},
     retry,
+    route::Wish,
     table::Route,
     upstream::Upstream,
     wire::Translation,
@@ -51,6 +53,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) call: &'a Call,
     /// The request.
     pub(crate) decoded: &'a Decoded,
+    /// What of it decides where it goes.
+    pub(crate) wish: Wish<'a>,
     /// The request's headers, of which providers may see a few.
     pub(crate) headers: &'a HeaderMap,
 }
@@ -148,8 +152,11 @@ pub(crate) enum Refusal {
 pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
     let Forward { route, call, .. } = forward;
     route.budget.deposit();
+    if let Some(hedging) = &route.hedging {
+        hedging.budget.deposit();
+    }
     let deadline = call.started + Duration::from_millis(route.timeouts.request_millis);
-    let mut candidates = Candidates::new(route, forward.decoded, &mut rand::rng());
+    let mut candidates = Candidates::new(route, forward.decoded, &forward.wish, &mut rand::rng());
     let tries_max = route.retries_max.saturating_add(1);
     let mut repeats = 0;
     let mut waited = Duration::ZERO;
@@ -174,21 +181,14 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
             }
             tokio::time::sleep(wait).await;
         }
-        let target = &route.targets[candidate.target];
-        let sent = Instant::now();
-        let outgoing = target
-            .provider
-            .encode_request(call, forward.decoded, &target.model);
-        let outcome = match outgoing {
-            Ok(outgoing) => {
-                attempt::attempt(&forward, target, &candidate.endpoint, outgoing, deadline).await
-            }
-            Err(unsendable) => Err(Failure::Unsendable(unsendable)),
-        };
-        waited += sent.elapsed();
-        match outcome {
+        let asked = Instant::now();
+        let tried = race::ask(&forward, &mut candidates, candidate, deadline).await;
+        waited += asked.elapsed();
+        let candidate = tried.candidate;
+        match tried.outcome {
             Ok(answer) => {
                 candidate.endpoint.note_success(Instant::now());
+                let sent = tried.sent;
                 return Ok(Answered {
                     target: candidate.target,
                     answer,

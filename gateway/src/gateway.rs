@@ -2,8 +2,12 @@
 
 mod answer;
 mod passage;
+mod waiting;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -11,10 +15,10 @@ use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use protocol::{openai::ErrorKind, snapshot::GatewaySnapshot};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::info;
 
-use self::passage::Admitted;
+use self::{passage::Admitted, waiting::Room};
 use crate::{
     admin::AdminKey,
     attribution::Attribution,
@@ -42,6 +46,8 @@ pub(crate) struct Limits {
     pub(crate) body_bytes_max: usize,
     /// Requests in progress.
     pub(crate) requests_max: usize,
+    /// How long a stream is silent while its request waits.
+    pub(crate) keep_alive: Duration,
 }
 
 /// Who may use the gateway, and who says so.
@@ -71,6 +77,10 @@ pub(crate) struct Gateway {
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     permits: Arc<Semaphore>,
+    /// Tells those who wait of each new table.
+    changes: watch::Sender<()>,
+    /// Where requests wait.
+    room: Room,
     /// What requests for tools share.
     pub(crate) mcp: Arc<Hub>,
     /// How much the gateway takes on.
@@ -104,6 +114,8 @@ impl Gateway {
             ledger,
             metrics,
             permits: Arc::new(Semaphore::new(limits.requests_max)),
+            changes: watch::Sender::new(()),
+            room: Room::default(),
             limits,
             observers: Arc::default(),
         }
@@ -131,6 +143,7 @@ impl Gateway {
             "snapshot applied"
         );
         *self.table.write() = Some(table);
+        self.changes.send_replace(());
         self.metrics.count_snapshot();
         Ok(())
     }

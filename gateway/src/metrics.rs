@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use telemetry::metrics::{Registry, render};
 
-pub(crate) use self::routing::RoutingSeries;
+pub(crate) use self::routing::{RoutingSeries, Wait, WaitingPlace};
 use crate::{
     call::Operation,
     cost::Cost,

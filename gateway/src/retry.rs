@@ -16,20 +16,35 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Budget {
     saved: AtomicU64,
+    /// What a request adds, in thousandths.
+    deposit: u64,
+    saved_max: u64,
 }
 
 impl Default for Budget {
     fn default() -> Self {
         Self {
             saved: AtomicU64::new(SAVED_MAX),
+            deposit: DEPOSIT,
+            saved_max: SAVED_MAX,
         }
     }
 }
 
 impl Budget {
+    /// A budget of so many in a thousand requests, with nothing saved up.
+    pub(crate) fn of_permille(permille: u32) -> Self {
+        Self {
+            saved: AtomicU64::new(0),
+            deposit: permille.into(),
+            // One at once: the next one is due when as many requests came again.
+            saved_max: COST,
+        }
+    }
+
     /// Adds a request's share.
     pub(crate) fn deposit(&self) {
-        self.update(|saved| Some((saved + DEPOSIT).min(SAVED_MAX)));
+        self.update(|saved| Some((saved + self.deposit).min(self.saved_max)));
     }
 
     /// Takes a retry; whether there was enough.

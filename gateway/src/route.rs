@@ -2,16 +2,20 @@
 
 use std::{sync::Arc, time::Instant};
 
+use protocol::snapshot::Strategy;
 use rand::Rng;
 
 use crate::{
     authorize::Caller,
+    condition::Condition,
+    cost::cost,
     fault::Fault,
-    policy::{self, Candidate},
-    table::{Route, Table},
+    policy::{self, Candidate, Session},
+    provider::Tokens,
+    table::{Route, Table, Target},
 };
 
-/// The first route that answers the model name and that the caller may use.
+/// The first route that answers the model name, that the caller may use, and whose condition holds.
 ///
 /// # Errors
 /// Without a valid key the caller learns only that; otherwise a model that is not allowed looks like one that is not
@@ -20,10 +24,12 @@ pub(crate) fn route<'a>(
     table: &'a Table,
     caller: &Caller,
     model: &str,
+    holds: impl Fn(&Condition) -> bool,
 ) -> Result<&'a Arc<Route>, Fault> {
     let allowed = table
         .answering(model)
-        .find(|route| caller.may_use(route))
+        .filter(|route| caller.may_use(route))
+        .find(|route| route.when.as_ref().is_none_or(&holds))
         .filter(|_| caller.may_ask_for(model));
     allowed.ok_or_else(|| match caller {
         Caller::Nobody(why) => why.fault(),
@@ -31,21 +37,81 @@ pub(crate) fn route<'a>(
     })
 }
 
-/// The order in which a route's targets are tried.
-pub(crate) fn order(route: &Route, now: Instant, random: &mut impl Rng) -> Vec<usize> {
+/// The order in which a route's targets are tried; those that are `barred` for the request are left out.
+pub(crate) fn order(
+    route: &Route,
+    request: &Wish<'_>,
+    now: Instant,
+    random: &mut impl Rng,
+) -> Vec<usize> {
+    let is_measured = route.strategy.is_measured();
     let candidates: Vec<Candidate> = route
         .targets
         .iter()
-        .map(|target| Candidate {
-            weight: target.weight,
-            priority: target.priority,
-            is_usable: target
-                .endpoints
-                .iter()
-                .any(|endpoint| endpoint.is_usable(now)),
+        .map(|target| {
+            let plain = Candidate {
+                weight: target.weight,
+                priority: target.priority,
+                is_usable: target
+                    .endpoints
+                    .iter()
+                    .any(|endpoint| endpoint.is_usable(now)),
+                ..Candidate::default()
+            };
+            match is_measured {
+                true => measure(plain, target, request.guess, now),
+                false => plain,
+            }
         })
         .collect();
-    policy::order(route.strategy, &candidates, random)
+    let mut order = match request.session {
+        Some(session) if route.strategy == Strategy::Weighted => {
+            let name = |place: usize| route.targets[place].name.as_str();
+            policy::order_for_session(session, &candidates, name)
+        }
+        _ => policy::order(route.strategy, &candidates, random),
+    };
+    if !request.barred.is_empty() {
+        order.retain(|place| !request.barred.contains(place));
+    }
+    order
+}
+
+/// What of a request decides where it goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    /// The session that it belongs to.
+    pub(crate) session: Option<Session>,
+    /// Targets that are not asked for it, by their places.
+    pub(crate) barred: &'a [usize],
+    /// The tokens that it may need.
+    pub(crate) guess: Tokens,
+}
+
+/// Adds what was learned of a target.
+fn measure(plain: Candidate, target: &Target, guess: Tokens, now: Instant) -> Candidate {
+    let endpoints = &target.endpoints;
+    let in_flight: usize = endpoints.iter().map(|endpoint| endpoint.in_flight()).sum();
+    let paces = endpoints
+        .iter()
+        .filter_map(|endpoint| endpoint.pace.seconds(now));
+    let shares = endpoints
+        .iter()
+        .filter_map(|endpoint| endpoint.pace.headroom(now));
+    Candidate {
+        load: in_flight as f64 / endpoints.len().max(1) as f64,
+        pace: mean(paces),
+        cost: cost(&target.prices, guess).nanos(),
+        headroom: mean(shares),
+        ..plain
+    }
+}
+
+fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {
+    let (count, sum) = numbers.fold((0_u32, 0.0), |(count, sum), number| {
+        (count + 1, sum + number)
+    });
+    (0 < count).then(|| sum / f64::from(count))
 }
 
 #[cfg(test)]
@@ -92,7 +158,7 @@ mod tests {
             &Lasting::default(),
         )
         .unwrap();
-        let found = route(&table, caller, model)
+        let found = route(&table, caller, model, |_| true)
             .map(|route| route.id.as_str())
             .map_err(|fault| fault.kind);
         assert_eq!(found, expected);

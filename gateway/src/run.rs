@@ -28,6 +28,8 @@ use crate::{
 
 /// How long the last spans may take to reach the collector.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stream is silent while its request waits: less than what clients and proxies give up after.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Why the gateway cannot run.
 #[derive(Debug, Error)]
@@ -115,6 +117,7 @@ pub async fn serve(
     let limits = Limits {
         body_bytes_max,
         requests_max,
+        keep_alive: KEEP_ALIVE,
     };
     let gateway = Gateway::new(Arc::clone(&ledger), governance, limits).observed_by(observers);
     let gateway = Arc::new(gateway);

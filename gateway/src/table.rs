@@ -11,6 +11,7 @@ use std::{
 use jiff::Timestamp;
 use protocol::{
     key::parse_hash,
+    routing::{self, Session},
     snapshot::{self, GatewaySnapshot, KeyEntry, RouteEntry, Strategy, Timeouts},
 };
 use thiserror::Error;
@@ -18,13 +19,16 @@ use thiserror::Error;
 pub(crate) use self::target::{Target, is_http};
 use crate::{
     cache::{self, Cache},
+    condition::{Condition, InvalidCondition},
     endpoint::Endpoints,
     fallback::Fallbacks,
     guard::Guards,
+    hedging::Hedging,
     limits::{self, Registry, Rule},
     mcp::{Directory, ToolServers},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
     provider::{InvalidProvider, ServiceAccounts},
+    queue::{self, Queue},
     retry::Budget,
 };
 
@@ -44,6 +48,8 @@ pub(crate) struct Lasting {
     pub(crate) parties: Parties,
     /// Answers that are given again.
     pub(crate) caches: cache::Registry,
+    /// Requests that wait.
+    pub(crate) queues: queue::Registry,
 }
 
 /// What requests are routed by.
@@ -55,6 +61,8 @@ pub(crate) struct Table {
     pub(crate) routes: Vec<Arc<Route>>,
     /// When the table was made; models list it as their creation.
     pub(crate) created: Timestamp,
+    /// Whether a route or a target has a condition.
+    pub(crate) has_conditions: bool,
     /// Whether anybody may use a route without a key.
     pub(crate) has_open_route: bool,
     /// The places of routes that answer a name, by the name.
@@ -101,6 +109,18 @@ pub(crate) struct Route {
     pub(crate) access: Access,
     /// What is left for retries.
     pub(crate) budget: Arc<Budget>,
+    /// What names the session of a request.
+    pub(crate) session: Option<Session>,
+    /// The requests that it answers, if not all.
+    pub(crate) when: Option<Condition>,
+    /// Where requests over its concurrency wait.
+    pub(crate) queue: Option<Arc<Queue>>,
+    /// What callers may say of their requests' urgency, and who takes turns.
+    pub(crate) turns: Option<routing::Queue>,
+    /// How long requests wait for a first replica.
+    pub(crate) cold_start: Option<Duration>,
+    /// When a second replica is asked.
+    pub(crate) hedging: Option<Arc<Hedging>>,
     /// What it gives its callers.
     pub(crate) rules: Vec<Rule>,
     /// The answers that it gives again.
@@ -168,6 +188,14 @@ pub(crate) enum InvalidSnapshot {
         /// The URL.
         url: String,
     },
+    /// A condition that cannot be read.
+    #[error("route {of}: {reason}")]
+    Condition {
+        /// The route, and the target.
+        of: String,
+        /// Why.
+        reason: InvalidCondition,
+    },
     /// A provider that no request can be sent to.
     #[error("route {route}: target {target}: {source}")]
     Provider {
@@ -226,6 +254,7 @@ impl Table {
             .map(|route| compile_route(route, lasting).map(Arc::new));
         let routes: Vec<Arc<Route>> = routes.collect::<Result<_, _>>()?;
         lasting.endpoints.sweep();
+        lasting.queues.sweep();
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut patterned = Vec::new();
         for (place, route) in routes.iter().enumerate() {
@@ -240,6 +269,7 @@ impl Table {
         }
         Ok(Self {
             version: snapshot.version.clone(),
+            has_conditions: routes.iter().any(|route| route.has_conditions()),
             tools: Directory::of(&routes),
             has_open_route: routes
                 .iter()
@@ -342,6 +372,17 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             snapshot::Access::AnyKey => Access::AnyKey,
             snapshot::Access::Open => Access::Open,
         },
+        session: entry.session.clone(),
+        when: condition(&id, entry.when.as_deref())?,
+        queue: entry
+            .queue
+            .as_ref()
+            .map(|settings| lasting.queues.queue(&id, settings)),
+        turns: entry.queue.clone(),
+        cold_start: entry.cold_start_millis.map(Duration::from_millis),
+        hedging: entry
+            .hedging
+            .map(|settings| lasting.endpoints.hedging(&id, settings)),
         budget: lasting.endpoints.budget(&id),
         rules: limits::rules(&id, &entry.limits, &entry.budgets, &lasting.meters),
         cache: entry
@@ -355,6 +396,29 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             .transpose()?,
         id,
     })
+}
+
+/// The condition of a route, or of a target.
+fn condition(of: &str, source: Option<&str>) -> Result<Option<Condition>, InvalidSnapshot> {
+    let compiled = source.map(Condition::compile).transpose();
+    compiled.map_err(|reason| InvalidSnapshot::Condition {
+        of: of.to_owned(),
+        reason,
+    })
+}
+
+impl Route {
+    /// Whether a target has a replica.
+    pub(crate) fn has_replica(&self) -> bool {
+        self.targets
+            .iter()
+            .any(|target| !target.endpoints.is_empty())
+    }
+
+    /// Whether it, or a target of it, has a condition.
+    fn has_conditions(&self) -> bool {
+        self.when.is_some() || self.targets.iter().any(|target| target.when.is_some())
+    }
 }
 
 fn guards(route: &str, entry: &RouteEntry) -> Result<Option<Arc<Guards>>, InvalidSnapshot> {

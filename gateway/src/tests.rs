@@ -18,9 +18,11 @@ mod people;
 mod providers;
 mod raw;
 mod smuggling;
+mod steering;
 mod streams;
 mod surfaces;
 mod swap;
+mod waiting;
 
 use serde_json::json;
 use testkit::scripted_model::ScriptedModel;

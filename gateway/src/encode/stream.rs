@@ -107,7 +107,8 @@ pub(crate) fn replay(operation: Operation, shows_usage: bool, body: &Bytes) -> R
     head(body.boxed_unsync())
 }
 
-fn head(body: Body) -> Response<Body> {
+/// The answer that carries a stream.
+pub(super) fn head(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();

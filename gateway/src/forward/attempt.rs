@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use protocol::snapshot::Strategy;
 use tokio::time::timeout_at;
 
 use super::{
@@ -60,7 +61,7 @@ pub(super) async fn attempt(
         .seal(&mut request, &body, forward.upstream)
         .await
         .map_err(no_token)?;
-    let response = ask(forward, request, (first_byte_by, limit)).await?;
+    let response = ask(forward, endpoint, request, (first_byte_by, limit)).await?;
     let status = response.status();
     if !status.is_success() {
         if status == StatusCode::UNAUTHORIZED {
@@ -120,12 +121,13 @@ pub(super) async fn attempt(
 /// Sends a request, and waits until a time for the head of the answer.
 async fn ask(
     forward: &Forward<'_>,
+    endpoint: &Endpoint,
     request: Request<Full<Bytes>>,
     (first_byte_by, limit): (Instant, Duration),
 ) -> Result<Response<Incoming>, Failure> {
     let connect = Duration::from_millis(forward.route.timeouts.connect_millis);
     let asking = connecting_within(connect, forward.upstream.request(request));
-    timeout_at(first_byte_by.into(), asking)
+    let response = timeout_at(first_byte_by.into(), asking)
         .await
         .map_err(|_| Failure::Timeout("answer", limit))?
         .map_err(|error| {
@@ -133,7 +135,12 @@ async fn ask(
                 return Failure::Timeout("connection", connect);
             }
             Failure::Broken(chain(&error))
-        })
+        })?;
+    if forward.route.strategy == Strategy::Headroom {
+        let now = Instant::now();
+        endpoint.pace.note_headroom(response.headers(), now);
+    }
+    Ok(response)
 }
 
 fn request(

@@ -2,15 +2,16 @@
 
 use std::{cell::OnceCell, sync::Arc, time::Instant};
 
+use protocol::snapshot::Strategy;
 use rand::Rng;
 
 use crate::{
     call::Operation,
     decode::Decoded,
     endpoint::{Endpoint, Standing},
-    policy,
+    policy::{self, Session},
     prefix::{CHAT, COMPLETION, Chain, Load, MESSAGE, Prediction, RESPONSE, Seed, chain},
-    route,
+    route::{self, Wish},
     table::Route,
 };
 
@@ -21,6 +22,7 @@ pub(super) struct Candidates<'a> {
     /// The targets that were not left yet; the first one is being tried.
     targets: Vec<usize>,
     order: Vec<usize>,
+    session: Option<Session>,
     tried: Vec<Arc<Endpoint>>,
     prompt: Prompt<'a>,
     has_begun: bool,
@@ -63,12 +65,18 @@ pub(super) struct Next {
 
 impl<'a> Candidates<'a> {
     /// The candidates of a route.
-    pub(super) fn new(route: &'a Route, decoded: &'a Decoded, random: &mut impl Rng) -> Self {
-        let order = route::order(route, Instant::now(), random);
+    pub(super) fn new(
+        route: &'a Route,
+        decoded: &'a Decoded,
+        wish: &Wish<'_>,
+        random: &mut impl Rng,
+    ) -> Self {
+        let order = route::order(route, wish, Instant::now(), random);
         Self {
             route,
             targets: order.clone(),
             order,
+            session: wish.session,
             tried: Vec::new(),
             prompt: Prompt {
                 decoded,
@@ -105,6 +113,17 @@ impl<'a> Candidates<'a> {
         })
     }
 
+    /// A replica that was not asked yet, of the same target or the next one.
+    pub(super) fn other(&mut self, now: Instant, random: &mut impl Rng) -> Option<Next> {
+        let targets = self.targets.clone();
+        let other = self.pick(now, random);
+        if other.is_none() {
+            // Nobody is left: a later try must find the targets as they were.
+            self.targets = targets;
+        }
+        other
+    }
+
     /// Leaves the target that was tried last: its other replicas would fail alike.
     pub(super) fn leave_target(&mut self) {
         if !self.targets.is_empty() {
@@ -118,7 +137,7 @@ impl<'a> Candidates<'a> {
             let picked = self.pick_by_prefix(target, now, random);
             let endpoints = &self.route.targets[target].endpoints;
             let picked = picked.or_else(|| {
-                let endpoint = policy::pick(endpoints, &self.tried, now, random)?;
+                let endpoint = self.pick_plainly(endpoints, now, random)?;
                 Some((endpoint, None))
             });
             if let Some((endpoint, prediction)) = picked {
@@ -133,6 +152,30 @@ impl<'a> Candidates<'a> {
             self.targets.remove(0);
         }
         None
+    }
+
+    /// The session's replica, or one that is not busy.
+    fn pick_plainly(
+        &self,
+        endpoints: &[Arc<Endpoint>],
+        now: Instant,
+        random: &mut impl Rng,
+    ) -> Option<Arc<Endpoint>> {
+        let tried = &self.tried;
+        if let Some(session) = self.session
+            && let Some(endpoint) = policy::pick_for_session(session, endpoints, tried, now)
+        {
+            return Some(endpoint);
+        }
+        match self.route.strategy {
+            Strategy::LeastBusy | Strategy::Latency => {
+                let busy = |endpoint: &Endpoint| policy::by_pace(endpoint, now);
+                policy::pick(endpoints, tried, now, busy, random)
+            }
+            Strategy::Weighted | Strategy::Failover | Strategy::Cost | Strategy::Headroom => {
+                policy::pick(endpoints, tried, now, policy::by_load, random)
+            }
+        }
     }
 
     /// The replica that has most of the prompt in its cache, if the route asks for it.
@@ -174,7 +217,7 @@ mod tests {
     use protocol::snapshot::{Access, GatewaySnapshot, RouteEntry, Strategy, Target};
     use rand::{SeedableRng, rngs::StdRng};
 
-    use super::Candidates;
+    use super::{Candidates, Wish};
     use crate::table::{Lasting, Table};
     use crate::{call::Operation, decode::Decoded};
 
@@ -208,7 +251,12 @@ mod tests {
         .unwrap();
         let mut random = StdRng::seed_from_u64(7);
         let decoded = Decoded::of(Operation::Chat, r#"{"model":"m"}"#);
-        let mut candidates = Candidates::new(&table.routes[0], &decoded, &mut random);
+        let wish = Wish {
+            session: None,
+            barred: &[],
+            guess: decoded.guess(),
+        };
+        let mut candidates = Candidates::new(&table.routes[0], &decoded, &wish, &mut random);
         let mut seen = String::new();
         for left in (1..=tries).rev() {
             let Some(next) = candidates.next(left, Instant::now(), &mut random) else {

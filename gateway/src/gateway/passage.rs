@@ -7,7 +7,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Response};
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     Gateway,
@@ -18,17 +18,19 @@ use crate::{
     attribution::Attribution,
     authorize::Caller,
     cache::Found,
-    call::Call,
+    call::{Call, Operation},
+    condition::{Condition, Facts},
     cost::cost,
     decode::Decoded,
-    encode::{Body, CACHE},
+    encode::{Body, CACHE, patiently},
     fallback,
     fault::Fault,
     forward::{Failed, Forward, forward},
     guard::{Session, Sessions},
     limits::{Asker, Need, Reached, Reservation},
     provider::Tokens,
-    route::route,
+    route::{Wish, route},
+    session::session,
     table::{Route, Table},
 };
 
@@ -54,9 +56,9 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
-    /// The route that answers a model's name for the caller.
-    fn route(&self, model: &str) -> Result<Arc<Route>, Fault> {
-        route(&self.table, &self.caller, model).map(Arc::clone)
+    /// When the request must be answered by a route.
+    pub(super) fn deadline(&self, route: &Route) -> Instant {
+        self.call.started + Duration::from_millis(route.timeouts.request_millis)
     }
 
     /// Who asks.
@@ -80,13 +82,30 @@ impl Admitted {
     }
 }
 
+impl Facts {
+    /// What is known of a request, if any condition may ask for it.
+    fn where_asked(admitted: &Admitted) -> Option<Self> {
+        let Admitted {
+            table,
+            caller,
+            headers,
+            decoded,
+            ..
+        } = admitted;
+        table
+            .has_conditions
+            .then(|| Self::of(caller, headers, decoded))
+    }
+}
+
 impl Gateway {
     /// The way of a request whose body is here, from its route to its answer.
     pub(super) async fn pass(
         self: Arc<Self>,
         mut admitted: Admitted,
     ) -> Result<Response<Body>, Fault> {
-        let route = admitted.route(&admitted.decoded.fields.model)?;
+        let facts = Facts::where_asked(&admitted);
+        let route = self.route(&admitted, facts.as_ref(), &admitted.decoded.fields.model)?;
         let mut accounting = self.open_account(&admitted, &route)?;
         if !self.ledger.is_healthy() {
             // Asked before the upstream is: an answer that could not be accounted for would be wasted.
@@ -104,7 +123,7 @@ impl Gateway {
             return refuse(fault, held.accounting).await;
         }
         let Some(cache) = &route.cache else {
-            return self.ask(admitted, route, held).await;
+            return self.ask(admitted, facts, route, held).await;
         };
         let until = admitted.call.started + Duration::from_millis(route.timeouts.first_byte_millis);
         let found = cache
@@ -121,9 +140,9 @@ impl Gateway {
             Found::Kept(kept) => answer_again(&route, &admitted.decoded, &kept, held).await?,
             Found::Missing(lead) => {
                 held.lead = Some(lead);
-                self.ask(admitted, Arc::clone(&route), held).await?
+                self.ask(admitted, facts, Arc::clone(&route), held).await?
             }
-            Found::Bypass => self.ask(admitted, Arc::clone(&route), held).await?,
+            Found::Bypass => self.ask(admitted, facts, Arc::clone(&route), held).await?,
         };
         let word = HeaderValue::from_static(word);
         response.headers_mut().insert(CACHE, word);
@@ -144,29 +163,69 @@ impl Gateway {
         Ok(())
     }
 
-    /// Asks the route's targets, and other routes' where they fall back to them.
+    /// Asks the route's targets; a stream whose request may wait begins with comments when it does.
     async fn ask(
+        self: &Arc<Self>,
+        admitted: Admitted,
+        facts: Option<Facts>,
+        route: Arc<Route>,
+        held: Held,
+    ) -> Result<Response<Body>, Fault> {
+        let can_wait = route.queue.is_some() || route.cold_start.is_some();
+        let is_told = matches!(
+            admitted.call.operation,
+            Operation::Chat | Operation::Completion | Operation::Response | Operation::Message
+        );
+        if !can_wait || !is_told || !admitted.decoded.fields.stream {
+            return self.ask_now(admitted, facts, route, held).await;
+        }
+        let surface = admitted.call.operation.surface();
+        let gateway = Arc::clone(self);
+        let coming = async move { gateway.ask_now(admitted, facts, route, held).await };
+        patiently(Box::pin(coming), self.limits.keep_alive, surface).await
+    }
+
+    /// Asks the route's targets, and other routes' where they fall back to them.
+    async fn ask_now(
         &self,
         mut admitted: Admitted,
+        facts: Option<Facts>,
         mut route: Arc<Route>,
         mut held: Held,
     ) -> Result<Response<Body>, Fault> {
         let mut left: Vec<Arc<Route>> = Vec::new();
         loop {
+            let turn = self.wait(&mut admitted, &mut route).await;
+            let barred = self.barred(&route, facts.as_ref());
+            let (caller, headers) = (&admitted.caller, &admitted.headers);
+            let session = |source| session(source, caller, headers, &admitted.decoded);
+            let wish = Wish {
+                session: route.session.as_ref().and_then(session),
+                barred: &barred,
+                guess: admitted.decoded.guess(),
+            };
             let request = Forward {
                 upstream: &self.upstream,
                 metrics: &self.metrics,
                 route: &route,
                 call: &admitted.call,
                 decoded: &admitted.decoded,
+                wish,
                 headers: &admitted.headers,
             };
-            let failed = match forward(request).await {
+            let outcome = match turn {
+                Ok(turn) => {
+                    held.accounting.hold_turn(turn);
+                    forward(request).await
+                }
+                Err(failed) => Err(failed),
+            };
+            let failed = match outcome {
                 Ok(answered) => return answer(admitted, &route, answered, held).await,
                 Err(failed) => failed,
             };
             left.push(route);
-            match self.detour(&mut admitted, &left, &failed, &mut held) {
+            match self.detour(&mut admitted, facts.as_ref(), &left, &failed, &mut held) {
                 Some(next) => route = next,
                 None => return fail(&admitted.call, &left, failed, held.accounting).await,
             }
@@ -177,6 +236,7 @@ impl Gateway {
     fn detour(
         &self,
         admitted: &mut Admitted,
+        facts: Option<&Facts>,
         left: &[Arc<Route>],
         failed: &Failed,
         held: &mut Held,
@@ -186,13 +246,15 @@ impl Gateway {
             return None;
         }
         route.fallbacks.models(class).find_map(|model| {
-            let next = admitted.route(model).ok()?;
+            let next = self.route(admitted, facts, model).ok()?;
             let time = Duration::from_millis(next.timeouts.request_millis);
             let is_over = admitted.call.started + time <= Instant::now();
             if is_over || left.iter().any(|left| left.id == next.id) {
                 return None;
             }
             let (need, _) = admitted.need(&next);
+            // What is held for the first route must not stand in the way of the second.
+            held.accounting.release();
             let reservation = self.reserve(admitted, &next, need).ok()?;
             // What may not be said to a model is not said to it on a detour either.
             self.guard(admitted, &next, held).ok()?;
@@ -214,20 +276,14 @@ impl Gateway {
     fn open_account(&self, admitted: &Admitted, route: &Route) -> Result<Accounting, Fault> {
         let (need, guess) = admitted.need(route);
         // All or nothing: what is held of some limits is given back where one refuses.
-        let mut reservation = self.reserve(admitted, route, need)?;
+        let reservation = self.reserve(admitted, route, need)?;
         let Admitted {
             call,
             caller,
             decoded,
-            attribution,
             ..
         } = admitted;
         let asker = admitted.asker();
-        let mut over = |reached: &Reached| self.metrics.count_limit(&route.id, reached);
-        let (request, parties) = ((&asker, need, call.started_at), &self.lasting.parties);
-        attribution
-            .reserve(caller, parties, &mut reservation, request, &mut over)
-            .map_err(|reached| reached.fault())?;
         let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
         let mut accounting =
             Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
@@ -237,7 +293,7 @@ impl Gateway {
         Ok(accounting)
     }
 
-    /// Reserves what the request may need of the route's limits.
+    /// Reserves what the request may need of the limits of the route, and of all whom it is counted for.
     fn reserve(
         &self,
         admitted: &Admitted,
@@ -250,6 +306,44 @@ impl Gateway {
         reservation
             .take(&route.rules, &asker, need, now, &mut over)
             .map_err(|reached| reached.fault())?;
+        let (caller, parties) = (&admitted.caller, &self.lasting.parties);
+        let request = (&asker, need, now);
+        admitted
+            .attribution
+            .reserve(caller, parties, &mut reservation, request, &mut over)
+            .map_err(|reached| reached.fault())?;
         Ok(reservation)
+    }
+
+    /// The route that answers a model's name for the caller.
+    fn route(
+        &self,
+        admitted: &Admitted,
+        facts: Option<&Facts>,
+        model: &str,
+    ) -> Result<Arc<Route>, Fault> {
+        let holds = |condition: &Condition| self.holds(model, condition, facts);
+        route(&admitted.table, &admitted.caller, model, holds).map(Arc::clone)
+    }
+
+    /// The targets of a route whose conditions do not hold.
+    fn barred(&self, route: &Route, facts: Option<&Facts>) -> Vec<usize> {
+        let targets = route.targets.iter().enumerate();
+        let barred = targets.filter_map(|(place, target)| {
+            let condition = target.when.as_ref()?;
+            (!self.holds(&route.id, condition, facts)).then_some(place)
+        });
+        barred.collect()
+    }
+
+    fn holds(&self, of: &str, condition: &Condition, facts: Option<&Facts>) -> bool {
+        let holds = facts.map(|facts| condition.holds(facts));
+        holds.is_some_and(|holds| {
+            holds.unwrap_or_else(|error| {
+                warn!(of, %error, "a condition failed on a request and is taken for false");
+                self.metrics.routing.count_condition();
+                false
+            })
+        })
     }
 }

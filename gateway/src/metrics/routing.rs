@@ -1,5 +1,7 @@
 //! Metrics of where requests go when the first choice does not answer.
 
+mod waiting;
+
 use std::{
     collections::{HashMap, HashSet},
     time::Instant,
@@ -11,6 +13,8 @@ use prometheus_client::{
 };
 use telemetry::metrics::Registry;
 
+use self::waiting::WaitSeries;
+pub(crate) use self::waiting::{Wait, WaitingPlace};
 use crate::{
     endpoint::{Aside, Standing},
     table::Table,
@@ -35,12 +39,21 @@ struct EndpointLabels {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HedgeLabels {
+    route: String,
+    won: &'static str,
+}
+
 /// The series.
 #[derive(Debug, Default)]
 pub(crate) struct RoutingSeries {
     fallbacks: Family<FallbackLabels, Counter>,
     asides: Family<AsideLabels, Counter>,
     endpoints: Family<EndpointLabels, Gauge>,
+    hedges: Family<HedgeLabels, Counter>,
+    conditions: Counter,
+    waits: WaitSeries,
 }
 
 impl RoutingSeries {
@@ -60,6 +73,17 @@ impl RoutingSeries {
             "Replicas of a target, by how they stand",
             self.endpoints.clone(),
         );
+        registry.register(
+            "gateway_hedges",
+            "Second requests beside a late one, by whose answer was taken",
+            self.hedges.clone(),
+        );
+        registry.register(
+            "gateway_conditions_failed",
+            "Conditions that failed on a request and were taken for false",
+            self.conditions.clone(),
+        );
+        self.waits.register(registry);
     }
 
     /// Counts a request that leaves a route for another model.
@@ -67,6 +91,18 @@ impl RoutingSeries {
         let route = route.to_owned();
         let labels = FallbackLabels { route, class };
         self.fallbacks.get_or_create(&labels).inc();
+    }
+
+    /// Counts a second request.
+    pub(crate) fn count_hedge(&self, route: &str, is_second: bool) {
+        let route = route.to_owned();
+        let won = if is_second { "second" } else { "first" };
+        self.hedges.get_or_create(&HedgeLabels { route, won }).inc();
+    }
+
+    /// Counts a condition that failed.
+    pub(crate) fn count_condition(&self) {
+        self.conditions.inc();
     }
 
     /// Counts an upstream that is set aside.

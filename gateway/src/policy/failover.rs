@@ -30,6 +30,7 @@ mod tests {
                 weight: 1,
                 priority: *priority,
                 is_usable: *is_usable,
+                ..Candidate::default()
             })
             .collect();
         assert_eq!(order(&candidates), expected);

@@ -6,6 +6,9 @@ use rand::{Rng, seq::IndexedRandom};
 
 use crate::endpoint::{Endpoint, Standing};
 
+/// The seconds that a replica is taken to need of which nothing is known.
+const UNKNOWN_PACE: f64 = 0.05;
+
 /// Picks a replica that was not `tried` and does not say that it takes no requests; ejected ones only if there is no
 /// other, since a guess about all of them must not close the door. Two random choices spread load
 /// almost as well as looking at all, and do not stampede onto one that has just become free.
@@ -13,6 +16,7 @@ pub(crate) fn pick(
     endpoints: &[Arc<Endpoint>],
     tried: &[Arc<Endpoint>],
     now: Instant,
+    busy: impl Fn(&Endpoint) -> f64,
     random: &mut impl Rng,
 ) -> Option<Arc<Endpoint>> {
     let is_tried = |endpoint| tried.iter().any(|other| Arc::ptr_eq(other, endpoint));
@@ -27,8 +31,19 @@ pub(crate) fn pick(
     }
     let pool = if usable.is_empty() { others } else { usable };
     let two = pool.choose_multiple(random, 2);
-    two.min_by_key(|endpoint| endpoint.in_flight())
+    two.min_by(|left, right| busy(left).total_cmp(&busy(right)))
         .map(|endpoint| Arc::clone(endpoint))
+}
+
+/// How busy a replica is: requests in progress.
+pub(crate) fn by_load(endpoint: &Endpoint) -> f64 {
+    endpoint.in_flight() as f64
+}
+
+/// How busy a replica is: the time that its requests will take, this one included. One of which nothing is known is
+/// taken for a fast one, so that it is tried, and for no more than that, so that it is not buried.
+pub(crate) fn by_pace(endpoint: &Endpoint, now: Instant) -> f64 {
+    (endpoint.in_flight() + 1) as f64 * endpoint.pace.seconds(now).unwrap_or(UNKNOWN_PACE)
 }
 
 #[cfg(test)]
@@ -37,7 +52,7 @@ mod tests {
 
     use rand::{SeedableRng, rngs::StdRng};
 
-    use super::pick;
+    use super::{by_load, pick};
     use crate::endpoint::{Endpoint, Endpoints};
 
     fn endpoints(count: u16) -> Vec<Arc<Endpoint>> {
@@ -59,7 +74,7 @@ mod tests {
         let _lease = endpoints[0].begin(now);
         for _ in 0..20 {
             assert!(Arc::ptr_eq(
-                &pick(&endpoints, &[], now, &mut random).unwrap(),
+                &pick(&endpoints, &[], now, by_load, &mut random).unwrap(),
                 &endpoints[1]
             ));
         }
@@ -73,14 +88,14 @@ mod tests {
         while !endpoints[0].note_failure(now) {}
         let tried = [Arc::clone(&endpoints[1])];
         assert!(Arc::ptr_eq(
-            &pick(&endpoints, &tried, now, &mut random).unwrap(),
+            &pick(&endpoints, &tried, now, by_load, &mut random).unwrap(),
             &endpoints[2]
         ));
         let tried = [Arc::clone(&endpoints[1]), Arc::clone(&endpoints[2])];
         assert!(Arc::ptr_eq(
-            &pick(&endpoints, &tried, now, &mut random).unwrap(),
+            &pick(&endpoints, &tried, now, by_load, &mut random).unwrap(),
             &endpoints[0]
         ));
-        assert!(pick(&endpoints, &endpoints, now, &mut random).is_none());
+        assert!(pick(&endpoints, &endpoints, now, by_load, &mut random).is_none());
     }
 }

@@ -52,6 +52,7 @@ mod tests {
                 weight: *weight,
                 priority: 0,
                 is_usable: *is_usable,
+                ..Candidate::default()
             })
             .collect();
         let mut random = StdRng::seed_from_u64(7);

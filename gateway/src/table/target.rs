@@ -9,8 +9,9 @@ use protocol::{
     snapshot::{self, Affinity, Prices},
 };
 
-use super::{InvalidSnapshot, Lasting};
+use super::{InvalidSnapshot, Lasting, condition};
 use crate::{
+    condition::Condition,
     endpoint::{Caches, Digest, Endpoint},
     metrics::TargetSeries,
     provider::Provider,
@@ -31,6 +32,8 @@ pub(crate) struct Target {
     pub(crate) weight: u32,
     /// Its place in the order of failover.
     pub(crate) priority: u32,
+    /// The requests that it is asked for, if not all.
+    pub(crate) when: Option<Condition>,
     /// Whose API its endpoints speak, and what lets the gateway in.
     pub(crate) provider: Provider,
     /// What its tokens cost.
@@ -73,6 +76,7 @@ impl Target {
             caches,
             weight: target.weight,
             priority: target.priority,
+            when: condition(&name, target.when.as_deref())?,
             provider,
             prices: target.prices.unwrap_or_default(),
             // Names of resources and targets are letters, digits and hyphens.

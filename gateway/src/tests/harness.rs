@@ -82,6 +82,7 @@ impl Harness {
         let limits = Limits {
             body_bytes_max: 1 << 20,
             requests_max: 100,
+            keep_alive: std::time::Duration::from_millis(30),
         };
         let lasting = Lasting::new(&ledger);
         let people = People::open(folder.path(), true, Arc::clone(&lasting)).unwrap();

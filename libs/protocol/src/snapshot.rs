@@ -21,7 +21,7 @@ use crate::{
     allowance::Allowance,
     key::hex,
     provider::{Api, Credential, Header, Provider},
-    routing::Fallback,
+    routing::{Fallback, Hedging, Queue, Session},
     secret::SecretString,
 };
 
@@ -128,17 +128,32 @@ pub struct RouteEntry {
     /// How a replica of a target is picked.
     #[serde(default)]
     pub affinity: Affinity,
+    /// Requests of one session go to the same target and replica; none if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+    /// A CEL expression: the route answers only requests for which it is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
     /// Where requests go.
     pub targets: Vec<Target>,
     /// How failures are retried.
     #[serde(default)]
     pub retries: Retries,
+    /// When a second replica is asked beside the first; never if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedging: Option<Hedging>,
     /// What takes over for a target that gave no answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<Fallback>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// Where requests over its concurrency wait; they are all sent at once if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
+    /// How long a request waits for a first replica, in milliseconds; not at all if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_start_millis: Option<u64>,
     /// Which keys may use it.
     #[serde(default)]
     pub access: Access,
@@ -275,6 +290,24 @@ pub enum Strategy {
     Weighted,
     /// The lowest priority number that is healthy.
     Failover,
+    /// Of two at random, the one with less in progress, weighed by how long its answers take.
+    LeastBusy,
+    /// The one whose answers begin soonest.
+    Latency,
+    /// The one that is cheapest for the request.
+    Cost,
+    /// At random by weight and by what is left of the targets' own rate limits.
+    Headroom,
+}
+
+impl Strategy {
+    /// Whether it depends on how targets have answered so far.
+    pub const fn is_measured(self) -> bool {
+        match self {
+            Self::Weighted | Self::Failover => false,
+            Self::LeastBusy | Self::Latency | Self::Cost | Self::Headroom => true,
+        }
+    }
 }
 
 /// How a replica of a target is picked.
@@ -301,6 +334,9 @@ pub struct Target {
     pub weight: u32,
     /// Order under [`Strategy::Failover`], lowest first.
     pub priority: u32,
+    /// A CEL expression: the target is asked only for requests for which it is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
     /// What the gateway shows to be let in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<Credential>,

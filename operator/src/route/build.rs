@@ -86,6 +86,10 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             strategy: match route.strategy {
                 Picked::Weighted => Strategy::Weighted,
                 Picked::Failover => Strategy::Failover,
+                Picked::LeastBusy => Strategy::LeastBusy,
+                Picked::Latency => Strategy::Latency,
+                Picked::Cost => Strategy::Cost,
+                Picked::Headroom => Strategy::Headroom,
             },
             affinity: match route.affinity {
                 crds::route::Affinity::None => Affinity::None,
@@ -108,6 +112,11 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             cache: route.cache,
             guards: route.guards.clone(),
             fallbacks: route.fallbacks.clone(),
+            hedging: route.hedging,
+            queue: route.queue.clone(),
+            cold_start_millis: route.cold_start_millis,
+            session: route.session.clone(),
+            when: route.when.clone(),
             mcp: None,
             a2a: None,
         },
@@ -121,6 +130,7 @@ fn target(backend: &ValidBackend) -> Target {
         endpoints: backend.endpoints.clone(),
         weight: backend.weight,
         priority: backend.priority,
+        when: backend.when.clone(),
         prices: backend.prices,
         ..Target::default()
     };

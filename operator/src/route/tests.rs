@@ -215,6 +215,55 @@ fn what_takes_over_reaches_the_gateway() {
 }
 
 #[test]
+fn what_chooses_reaches_the_gateway() {
+    let extra = json!({
+        "match": {"models": ["chat"], "when": "tools > 0"},
+        "targets": {
+            "strategy": "LeastBusy",
+            "session": {"by": "Header", "name": "X-Session"},
+            "backends": [{"name": "local", "modelRef": {"name": "m"}, "when": "promptBytes < 4000"}],
+        },
+        "retries": {"hedging": {"after": "p95"}},
+    });
+    let entry = |extra: &Value| {
+        let route = route("r", 1, &["chat"], extra);
+        Ok::<_, InvalidRoute>(in_order(build(&validate(&route, &world())?)).remove(0))
+    };
+    let told = json!(entry(&extra).expect("valid"));
+    assert_eq!(told["strategy"], "LeastBusy");
+    assert_eq!(told["session"], json!({"Header": "x-session"}));
+    assert_eq!(told["when"], "tools > 0");
+    assert_eq!(told["targets"][0]["when"], "promptBytes < 4000");
+    assert_eq!(told["hedging"], json!({"permille": 20}));
+    let mut fixed = extra.clone();
+    fixed["retries"]["hedging"] = json!({"after": "250ms", "percent": 5});
+    let told = json!(entry(&fixed).expect("valid"));
+    assert_eq!(told["hedging"], json!({"afterMillis": 250, "permille": 50}));
+    let mut broken = extra;
+    broken["targets"]["backends"][0]["when"] = json!("promptBytes <");
+    let fault = entry(&broken).expect_err("no condition").to_string();
+    let path = "spec.targets.backends[0].when is `promptBytes <`";
+    assert!(fault.starts_with(path), "{fault}");
+}
+
+#[test]
+fn where_requests_wait_reaches_the_gateway() {
+    let told = |extra: &Value| {
+        let route = route("r", 1, &["chat"], extra);
+        let entry = in_order(build(&validate(&route, &world()).expect("valid"))).remove(0);
+        (json!(entry.queue), entry.cold_start_millis)
+    };
+    let plain =
+        json!({"concurrency": 4, "length": 1000, "timeoutMillis": 30_000, "fairness": "Key"});
+    assert_eq!(told(&json!({"queue": {"concurrency": 4}})), (plain, None));
+    let queue = json!({"concurrency": 4, "length": 9, "timeout": "2s", "fairness": "Team", "priorityHeader": "x-p"});
+    let full = json!({"concurrency": 4, "length": 9, "timeoutMillis": 2000, "fairness": "Team", "priorityHeader": "x-p"});
+    let extra = json!({"queue": queue, "coldStart": {"timeout": "5m"}});
+    assert_eq!(told(&extra), (full, Some(300_000)));
+    assert_eq!(told(&json!({})), (Value::Null, None));
+}
+
+#[test]
 fn limits_budgets_and_prices_reach_the_gateway_in_its_units() {
     let backends = json!({"backends": [{"name": "local", "modelRef": {"name": "m"},
         "prices": {"inputPerMillion": "0.20", "outputPerMillion": "1"}}]});

@@ -9,7 +9,7 @@ use crds::{
 };
 use jiff::Timestamp;
 use protocol::{
-    routing::Fallback,
+    routing::{Fallback, Hedging, Queue, Session},
     snapshot::{A2a, Access, Budget, Cache, Guard, Limit, Mcp, Prices},
 };
 use thiserror::Error;
@@ -34,6 +34,12 @@ pub(crate) enum InvalidRoute {
         "{path} is `{value}`; write US dollars with at most nine decimals and below ten thousand million, as 0.25"
     )]
     Dollars { path: String, value: String },
+    #[error("{path} is `{value}`, which is no CEL expression: {reason}")]
+    Condition {
+        path: String,
+        value: String,
+        reason: String,
+    },
     #[error("{path} is `{value}`; write a duration of at least 1ms and at most 168h, as 1m")]
     Window { path: String, value: String },
     #[error("{path} cannot be used: {reason}")]
@@ -53,7 +59,8 @@ impl InvalidRoute {
             | Self::Dollars { .. }
             | Self::Window { .. }
             | Self::Pattern { .. }
-            | Self::Address { .. } => Reason::Invalid,
+            | Self::Address { .. }
+            | Self::Condition { .. } => Reason::Invalid,
             Self::Conflict { .. } => Reason::Conflict,
         }
     }
@@ -81,6 +88,11 @@ pub(crate) struct ValidRoute {
     pub(super) cache: Option<Cache>,
     pub(super) guards: Vec<Guard>,
     pub(super) fallbacks: Vec<Fallback>,
+    pub(super) hedging: Option<Hedging>,
+    pub(super) queue: Option<Queue>,
+    pub(super) cold_start_millis: Option<u64>,
+    pub(super) session: Option<Session>,
+    pub(super) when: Option<String>,
     pub(super) mcp: Option<Mcp>,
     pub(super) a2a: Option<A2a>,
     /// What is named and cannot be used, and why.
@@ -94,6 +106,7 @@ pub(super) struct ValidBackend {
     pub(super) endpoints: Vec<String>,
     pub(super) weight: u32,
     pub(super) priority: u32,
+    pub(super) when: Option<String>,
     /// Who answers, if not our engine.
     pub(super) provider: Option<Box<ExternalEngine>>,
     pub(super) prices: Option<Prices>,
@@ -112,6 +125,8 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
     let mut backends = Vec::new();
     for (index, backend) in spec.targets.backends.iter().enumerate() {
         let prices = limits::prices(index, backend.prices.as_ref())?;
+        let path = || format!("spec.targets.backends[{index}].when");
+        resilience::condition(path, backend.when.as_ref())?;
         match resolve(
             index,
             backend,
@@ -153,6 +168,11 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         cache: cache::cache(spec.cache.as_ref())?,
         guards: guards::guards(&spec.guards)?,
         fallbacks: resilience::fallbacks(&spec.fallbacks),
+        queue: resilience::queue(spec.queue.as_ref())?,
+        cold_start_millis: resilience::cold_start(spec.cold_start.as_ref())?,
+        hedging: resilience::hedging(spec.retries.hedging.as_ref())?,
+        session: resilience::session(spec.targets.session.as_ref()),
+        when: resilience::condition(|| "spec.match.when".to_owned(), spec.r#match.when.as_ref())?,
         unresolved,
     })
 }
@@ -195,6 +215,7 @@ fn resolve(
         endpoints,
         weight: backend.weight.unwrap_or(1),
         priority: backend.priority.unwrap_or(0),
+        when: backend.when.clone(),
         provider,
         prices,
     })
