@@ -10,6 +10,11 @@ mod calls;
 mod chat;
 mod conversation;
 mod delta;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "embeddings are asked for in OpenAI's API only")
+)]
+mod embeddings;
 mod error;
 mod fields;
 mod gemini;
@@ -167,13 +172,14 @@ pub(crate) fn translate_request(exchange: &Exchange, body: &[u8]) -> Result<Byte
         ClientApi::Responses => responses::decode_request(body),
         ClientApi::Ollama => ollama::decode_request(body),
     }?;
-    match exchange.upstream {
+    let encoded = match exchange.upstream {
         UpstreamApi::Chat => chat::encode_request(exchange, conversation),
         UpstreamApi::Messages => messages::encode_request(exchange, conversation),
         UpstreamApi::Gemini => gemini::encode_request(exchange, conversation),
         UpstreamApi::Bedrock => bedrock::encode_request(exchange, conversation),
         UpstreamApi::Ollama => ollama::encode_request(exchange, conversation),
-    }
+    };
+    encoded.map_err(|invalid| refusal::in_words_of(exchange.client, invalid))
 }
 
 /// The client's answer, from the upstream's.

@@ -1,8 +1,6 @@
 //! What a request asks for, in words that belong to no API.
 
-use serde_json::Number;
-
-use super::json::{Extra, Json};
+use super::json::{Extra, Json, Numeral};
 
 /// A request for an answer of a model.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -257,21 +255,21 @@ pub(super) enum ToolChoice {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Sampling {
     /// Sampling temperature.
-    pub(super) temperature: Option<Number>,
+    pub(super) temperature: Option<Numeral>,
     /// Nucleus mass.
-    pub(super) top_p: Option<Number>,
+    pub(super) top_p: Option<Numeral>,
     /// Candidates kept before sampling.
-    pub(super) top_k: Option<Number>,
+    pub(super) top_k: Option<Numeral>,
     /// Least likelihood of candidates, relative to the likeliest.
-    pub(super) min_p: Option<Number>,
+    pub(super) min_p: Option<Numeral>,
     /// Penalty for tokens that came already.
-    pub(super) presence_penalty: Option<Number>,
+    pub(super) presence_penalty: Option<Numeral>,
     /// Penalty for tokens by how often they came.
-    pub(super) frequency_penalty: Option<Number>,
+    pub(super) frequency_penalty: Option<Numeral>,
     /// Factor on tokens that came already.
-    pub(super) repetition_penalty: Option<Number>,
+    pub(super) repetition_penalty: Option<Numeral>,
     /// Seed.
-    pub(super) seed: Option<Number>,
+    pub(super) seed: Option<Numeral>,
     /// Texts that end the answer.
     pub(super) stop: Vec<String>,
     /// Most tokens of the answer, thoughts included.

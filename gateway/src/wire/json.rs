@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 use serde_json::value::RawValue;
 
 /// A JSON value as its author wrote it.
@@ -88,6 +88,31 @@ impl Serialize for Json {
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Box::<RawValue>::deserialize(deserializer).map(Self)
+    }
+}
+
+/// A number as its author wrote it: reading it as binary could change its last digit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct Numeral(Json);
+
+impl Numeral {
+    /// Its value.
+    pub(super) fn as_f64(&self) -> Option<f64> {
+        self.0.read()
+    }
+}
+
+impl<'de> Deserialize<'de> for Numeral {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Json::deserialize(deserializer)?;
+        match json
+            .text()
+            .starts_with(|first: char| first == '-' || first.is_ascii_digit())
+        {
+            true => Ok(Self(json)),
+            false => Err(de::Error::custom("expected a number")),
+        }
     }
 }
 

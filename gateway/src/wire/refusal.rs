@@ -1,10 +1,9 @@
 //! Refusals of what an upstream's API has no words for, where leaving it out would change the answer.
 
-use serde_json::Number;
-
 use super::{
-    InvalidRequest,
+    ClientApi, InvalidRequest,
     conversation::{Conversation, Format},
+    json::Numeral,
 };
 
 const LEAVE_OUT: &str = "is not supported with this model: leave it out";
@@ -49,8 +48,8 @@ pub(super) fn penalties(conversation: &Conversation) -> Result<(), InvalidReques
     repetition(conversation)
 }
 
-fn neutral(name: &str, value: Option<&Number>, neutral: f64) -> Result<(), InvalidRequest> {
-    let is_neutral = |value: &Number| value.as_f64() == Some(neutral);
+fn neutral(name: &str, value: Option<&Numeral>, neutral: f64) -> Result<(), InvalidRequest> {
+    let is_neutral = |value: &Numeral| value.as_f64() == Some(neutral);
     match value.is_none_or(is_neutral) {
         true => Ok(()),
         false => Err(InvalidRequest::new(name, LEAVE_OUT)),
@@ -65,7 +64,7 @@ pub(super) fn json_object(conversation: &Conversation) -> Result<(), InvalidRequ
     match conversation.format {
         Some(Format::JsonObject) => Err(InvalidRequest::new(
             "response_format.type",
-            "must not be `json_object` with this model: use `json_schema`",
+            "must be a JSON schema with this model, which cannot promise just any JSON object",
         )),
         Some(Format::JsonSchema { .. }) | None => Ok(()),
     }
@@ -77,4 +76,23 @@ pub(super) fn parallel_calls() -> InvalidRequest {
         "parallel_tool_calls",
         "cannot be turned off with this model: leave it out and take several calls at once",
     )
+}
+
+/// The refusal with the name that the field has in the client's API; the ones here are those of chats.
+pub(super) fn in_words_of(client: ClientApi, invalid: InvalidRequest) -> InvalidRequest {
+    let param = match (client, invalid.param.as_str()) {
+        (ClientApi::Messages, "parallel_tool_calls") => "tool_choice.disable_parallel_tool_use",
+        (ClientApi::Responses, "response_format.type") => "text.format.type",
+        (ClientApi::Responses, "logprobs") => "include",
+        (ClientApi::Ollama, "response_format.type") => "format",
+        (ClientApi::Ollama, "presence_penalty") => "options.presence_penalty",
+        (ClientApi::Ollama, "frequency_penalty") => "options.frequency_penalty",
+        (ClientApi::Ollama, "repetition_penalty") => "options.repeat_penalty",
+        (ClientApi::Ollama, "min_p") => "options.min_p",
+        _ => return invalid,
+    };
+    InvalidRequest {
+        param: param.to_owned(),
+        ..invalid
+    }
 }

@@ -2,6 +2,9 @@
 //!
 //! `testdata/wire/KIND/API/FIXTURE/` holds the input and one file for each API that it is translated to.
 
+mod properties;
+mod schemas;
+
 use std::{fs, path::PathBuf};
 
 use bytes::Bytes;

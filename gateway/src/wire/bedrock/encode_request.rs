@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Map, Number, Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     encode_content::{BedrockMessage, Block, cache_point, encode_messages},
@@ -11,7 +11,7 @@ use super::{
 use crate::wire::{
     Exchange, InvalidRequest,
     conversation::{Conversation, Format, Sampling, Tool, ToolChoice},
-    json::{Extra, Json},
+    json::{Extra, Json, Numeral},
     refusal, to_body,
 };
 
@@ -65,9 +65,9 @@ struct InferenceConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<Number>,
+    temperature: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top_p: Option<Number>,
+    top_p: Option<Numeral>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stop_sequences: Vec<String>,
 }

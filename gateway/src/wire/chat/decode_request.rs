@@ -1,13 +1,13 @@
 //! What a client of chat completions asks for.
 
 use serde::Deserialize;
-use serde_json::Number;
 
 use super::decode_content::decode_messages;
 use crate::wire::{
     InvalidRequest,
     conversation::{Conversation, Effort, Format, Logprobs, Reasoning, Sampling, Tool, ToolChoice},
     fields::{Fields, Item},
+    json::Numeral,
 };
 
 /// Fields that change nothing of the answer: where it is kept, and what a cache or a guess may save.
@@ -144,7 +144,7 @@ fn sampling(fields: &mut Fields<'_>) -> Result<Sampling, InvalidRequest> {
         top_p: fields.value("top_p")?,
         // Below 1 means all, in vLLM's words.
         top_k: fields
-            .value::<Number>("top_k")?
+            .value::<Numeral>("top_k")?
             .filter(|top| top.as_f64().is_some_and(|top| 1.0 <= top)),
         min_p: fields.value("min_p")?,
         presence_penalty: fields.value("presence_penalty")?,

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Number, Value, json};
+use serde_json::{Value, json};
 
 use super::encode_content::{ChatMessage, encode_messages};
 use crate::wire::{
     Exchange, InvalidRequest,
     conversation::{Conversation, Effort, Format, Reasoning, Tool, ToolChoice},
-    json::{Extra, Json},
+    json::{Extra, Json, Numeral},
     to_body,
 };
 
@@ -20,21 +20,21 @@ struct Request<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_completion_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<Number>,
+    temperature: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top_p: Option<Number>,
+    top_p: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top_k: Option<Number>,
+    top_k: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    min_p: Option<Number>,
+    min_p: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    presence_penalty: Option<Number>,
+    presence_penalty: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    frequency_penalty: Option<Number>,
+    frequency_penalty: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    repetition_penalty: Option<Number>,
+    repetition_penalty: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<Number>,
+    seed: Option<Numeral>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stop: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Number, Value};
+use serde_json::Value;
 
 use super::{
     encode_content::{Content, GeminiPart, encode_contents},
@@ -11,7 +11,7 @@ use super::{
 use crate::wire::{
     Exchange, InvalidRequest,
     conversation::{Conversation, Format, Sampling, Tool, ToolChoice},
-    json::{Extra, Json},
+    json::{Extra, Json, Numeral},
     refusal, to_body,
 };
 
@@ -80,21 +80,21 @@ struct CallingConfig {
 #[serde(rename_all = "camelCase")]
 struct GenerationConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<Number>,
+    temperature: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top_p: Option<Number>,
+    top_p: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top_k: Option<Number>,
+    top_k: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_output_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stop_sequences: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<Number>,
+    seed: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    presence_penalty: Option<Number>,
+    presence_penalty: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    frequency_penalty: Option<Number>,
+    frequency_penalty: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_mime_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

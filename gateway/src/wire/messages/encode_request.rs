@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use protocol::anthropic::ToolChoice as Choice;
 use serde::Serialize;
-use serde_json::{Number, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     encode_content::{Split, WireMessage, encode_messages},
@@ -13,7 +13,7 @@ use super::{
 use crate::wire::{
     Exchange, InvalidRequest,
     conversation::{Conversation, Format, Tool, ToolChoice},
-    json::{Extra, Json},
+    json::{Extra, Json, Numeral},
     refusal, to_body,
 };
 
@@ -26,11 +26,11 @@ struct Request<'a> {
     system: Option<Value>,
     messages: Vec<WireMessage>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<Number>,
+    temperature: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top_p: Option<Number>,
+    top_p: Option<Numeral>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    top_k: Option<Number>,
+    top_k: Option<Numeral>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stop_sequences: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
