@@ -111,7 +111,10 @@ fn spec(
     let mut models = vec![name.to_owned()];
     models.extend(aliases.map(|(alias, _)| alias.clone()));
     let is_ordered = group.iter().any(|deployment| deployment.priority.is_some());
-    let strategy = if is_ordered { "Failover" } else { "Weighted" };
+    let strategy = match is_ordered {
+        true => "Failover",
+        false => settings.strategy.unwrap_or("Weighted"),
+    };
     let mut spec = Map::new();
     spec.insert("match".to_owned(), json!({"models": models}));
     spec.insert(

@@ -7,6 +7,8 @@ use super::{Config, seconds, text};
 /// What holds for all models.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
+    /// How a backend is picked, if that is said.
+    pub(super) strategy: Option<&'static str>,
     /// Tries after the first.
     pub(super) retries: Option<u64>,
     /// Pause before the first retry.
@@ -31,6 +33,16 @@ const FALLBACKS: [(&str, &[&str]); 3] = [
     ("fallbacks", &["Error", "Timeout", "RateLimit"]),
     ("context_window_fallbacks", &["ContextWindow"]),
     ("content_policy_fallbacks", &["ContentPolicy"]),
+];
+
+/// Routing strategies, and a Route's.
+const STRATEGIES: [(&str, &str); 6] = [
+    ("simple-shuffle", "Weighted"),
+    ("least-busy", "LeastBusy"),
+    ("latency-based-routing", "Latency"),
+    ("cost-based-routing", "Cost"),
+    ("usage-based-routing", "Headroom"),
+    ("usage-based-routing-v2", "Headroom"),
 ];
 
 /// Settings that nothing needs to be said of: they are so here, or change how LiteLLM itself runs.
@@ -91,9 +103,11 @@ impl Settings {
         match name {
             "routing_strategy" => {
                 let word = value.as_str().unwrap_or_default();
-                if word != "simple-shuffle" {
+                let known = STRATEGIES.iter().find(|(known, _)| *known == word);
+                self.strategy = known.map(|(_, strategy)| *strategy);
+                if known.is_none() {
                     warnings.push(format!(
-                        "routing_strategy `{word}` becomes Weighted: of a backend's replicas the less busy one answers"
+                        "routing_strategy `{word}` is not known; Weighted takes its place"
                     ));
                 }
             }
