@@ -1,6 +1,7 @@
 //! Route: which models answer to which names, for whom.
 
 mod cache;
+mod guard;
 mod resilience;
 mod tools;
 
@@ -12,6 +13,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     cache::Cache,
+    guard::{
+        Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
+        RegexGuard, ToolsGuard,
+    },
     resilience::{FailureClass, Fallback},
     tools::{A2a, A2aAgent, KeyToolFilter, Mcp, McpServer, OauthClient, ToolFilter},
 };
@@ -84,6 +89,10 @@ pub struct RouteSpec {
     /// Answers that are given again to equal requests; none if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+    /// What looks at requests and answers, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub guards: Vec<Guard>,
     /// The tool servers that it gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mcp: Option<Mcp>,

@@ -15,9 +15,11 @@ use crate::{
     call::Call,
     cost::cost,
     encode::Tally,
+    forward::Timing,
     ledger::{Entry, Ledger, LedgerError, Outcome},
     limits::{Asker, Need, Reservation},
     metrics::{Metrics, Observation, TargetSeries},
+    observe::{Ended, Phases, Watch},
     prefix::{Answered, Prediction},
     provider::Tokens,
     table::{Route, Target},
@@ -63,6 +65,8 @@ pub(crate) struct Accounting {
     pieces: u64,
     is_exact: bool,
     is_finished: bool,
+    /// What is remembered for those who are told of requests.
+    watch: Option<Box<Watch>>,
 }
 
 impl Accounting {
@@ -99,6 +103,28 @@ impl Accounting {
             pieces: 0,
             is_exact: false,
             is_finished: false,
+            watch: None,
+        }
+    }
+
+    /// Remembers the request for those who are told of it.
+    pub(crate) fn watch(&mut self, watch: Option<Box<Watch>>) {
+        self.watch = watch;
+    }
+
+    /// Notes when the request was sent, to whom, and how long upstreams were waited for.
+    pub(crate) fn note_timing(&mut self, timing: Timing) {
+        if let Some(watch) = &mut self.watch {
+            let sent = timing.sent.saturating_duration_since(self.started);
+            watch.sent = Some((sent, timing.waited));
+            watch.endpoint = Some(timing.endpoint);
+        }
+    }
+
+    /// Looks at what passes for why it ends.
+    pub(crate) fn look(&mut self, bytes: &[u8]) {
+        if let Some(watch) = &mut self.watch {
+            watch.see(bytes);
         }
     }
 
@@ -247,6 +273,7 @@ impl Accounting {
             duration: self.started.elapsed(),
             first_byte_millis: self.entry.first_byte_millis,
         });
+        self.tell();
         let Entry {
             id, route, target, ..
         } = &self.entry;
@@ -255,6 +282,24 @@ impl Accounting {
             request_id = id,
             route, target, status, tokens.prompt, tokens.completion, millis, "request ended"
         );
+    }
+}
+
+impl Accounting {
+    /// Tells of the request, whose row is complete.
+    fn tell(&self) {
+        let Some(watch) = &self.watch else { return };
+        watch.tell(&Ended {
+            entry: &self.entry,
+            upstream_model: &self.upstream_model,
+            phases: Phases {
+                queue: watch.sent.map(|(sent, _)| sent),
+                first_byte: self.entry.first_byte_millis.map(Duration::from_millis),
+                total: self.started.elapsed(),
+                waited: watch.sent.map(|(_, waited)| waited),
+            },
+            watch,
+        });
     }
 }
 

@@ -45,4 +45,16 @@ pub struct GatewayArgs {
     /// Bytes of files that a key may have
     #[arg(long, value_name = "BYTES", default_value_t = 10 << 30)]
     pub files_bytes_max: u64,
+    /// File that gets a line of JSON for each request, - for standard output; without it there is no access log
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
+    /// Collector that takes spans by OTLP over HTTP, as http://collector:4318; without it there are no spans
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// Share of the traces that begin at the gateway that is told, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    pub trace_share: f64,
+    /// Show metrics by LiteLLM's names too
+    #[arg(long)]
+    pub litellm_metrics: bool,
 }

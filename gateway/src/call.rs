@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::{Builder, fmt::Simple};
 
+use crate::observe::Trace;
+
 /// What can be asked of a model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Operation {
@@ -249,6 +251,8 @@ pub(crate) struct Call {
     pub(crate) started: Instant,
     /// When it came, for the ledger.
     pub(crate) started_at: Timestamp,
+    /// The trace that it belongs to.
+    pub(crate) trace: Option<Box<Trace>>,
 }
 
 impl Call {
@@ -259,6 +263,7 @@ impl Call {
             operation,
             started: Instant::now(),
             started_at: Timestamp::now(),
+            trace: None,
         }
     }
 }

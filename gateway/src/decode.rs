@@ -70,6 +70,20 @@ impl Decoded {
         }
     }
 
+    /// The same request with another body.
+    ///
+    /// # Errors
+    /// The body is not what the API asks for.
+    pub(crate) fn with_body(&self, body: Bytes) -> Result<Self, Fault> {
+        let fields = fields::find(&body)?;
+        let stream = fields.stream && self.operation.can_stream();
+        Ok(Self {
+            body,
+            fields: Fields { stream, ..fields },
+            operation: self.operation,
+        })
+    }
+
     /// The tokens that the request may need, before anybody has counted them.
     pub(crate) fn guess(&self) -> Tokens {
         let bytes = u64::try_from(self.body.len()).unwrap_or(u64::MAX);

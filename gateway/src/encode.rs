@@ -13,7 +13,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub(crate) use self::{
-    events::Tally,
+    events::{Tally, end_of_event},
     raw::{Raw, raw},
     stream::{Streaming, replay, stream},
 };
@@ -33,6 +33,8 @@ pub(crate) struct Cut;
 
 /// The header that names the request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that tells how many milliseconds the gateway itself took, up to the first bytes of a stream.
+pub(crate) const OVERHEAD: HeaderName = HeaderName::from_static("x-gateway-overhead-duration-ms");
 /// The header that tells whether the answer is one that was given before.
 pub(crate) const CACHE: HeaderName = HeaderName::from_static("x-gateway-cache");
 /// The header that names the target that answered.

@@ -71,6 +71,19 @@ pub(crate) struct Answered {
     pub(crate) answer: Answer,
     /// What was expected of the replica's cache, and when the request was sent.
     pub(crate) prediction: Option<(Prediction, Instant)>,
+    /// When, and by whom.
+    pub(crate) timing: Timing,
+}
+
+/// How an answer came about.
+#[derive(Debug)]
+pub(crate) struct Timing {
+    /// When the request was sent to the one that answered.
+    pub(crate) sent: Instant,
+    /// How long upstreams were waited for, the ones that failed included.
+    pub(crate) waited: Duration,
+    /// Who answered.
+    pub(crate) endpoint: Arc<Endpoint>,
 }
 
 /// What an upstream answered.
@@ -153,25 +166,17 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
     let mut candidates = Candidates::new(route, forward.decoded, &mut rand::rng());
     let tries_max = route.retries_max.saturating_add(1);
     let mut repeats = 0;
+    let mut waited = Duration::ZERO;
     let mut last: Option<(usize, Failure)> = None;
     for tries_left in (1..=tries_max).rev() {
         let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
         let Some(candidate) = next else { break };
         if let Some((_, failure)) = &last {
             let is_spent = forward.upload.is_some_and(Upload::is_spent);
-            if is_spent || (candidate.is_repeat && !failure.may_pass()) {
-                // A form has passed, or everybody was asked once, and asking again would not help.
+            // A form has passed, or everybody was asked once, and asking again would not help.
+            if is_spent || (candidate.is_repeat && !failure.may_pass()) || !may_retry(&forward) {
                 break;
             }
-            if !route.budget.withdraw() {
-                debug!(
-                    request_id = call.id,
-                    route = route.id,
-                    "the route's retry budget is spent"
-                );
-                break;
-            }
-            forward.metrics.count_retry(&route.id);
         }
         if candidate.is_repeat {
             let wait = retry::backoff(route.backoff, repeats, rand::rng().random());
@@ -192,6 +197,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
             }
             Err(unsendable) => Err(Failure::Unsendable(unsendable)),
         };
+        waited += sent.elapsed();
         match outcome {
             Ok(answer) => {
                 candidate.endpoint.note_success(Instant::now());
@@ -199,6 +205,11 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
                     target: candidate.target,
                     answer,
                     prediction: candidate.prediction.map(|prediction| (prediction, sent)),
+                    timing: Timing {
+                        sent,
+                        waited,
+                        endpoint: candidate.endpoint,
+                    },
                 });
             }
             Err(failure) => {
@@ -216,6 +227,22 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         }
     }
     Err(refuse(route, last))
+}
+
+/// Takes a try after the first from the route's budget.
+fn may_retry(forward: &Forward<'_>) -> bool {
+    let (route, request_id) = (forward.route, &forward.call.id);
+    let may_retry = route.budget.withdraw();
+    if may_retry {
+        forward.metrics.count_retry(&route.id);
+    } else {
+        debug!(
+            request_id,
+            route = route.id,
+            "the route's retry budget is spent"
+        );
+    }
+    may_retry
 }
 
 fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {

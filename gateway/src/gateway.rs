@@ -32,6 +32,7 @@ use crate::{
     metrics::Metrics,
     models,
     objects::Objects,
+    observe::Observers,
     people::People,
     realtime::Talks,
     table::{InvalidSnapshot, Lasting, Table},
@@ -87,6 +88,8 @@ pub(crate) struct Gateway {
     pub(crate) mcp: Arc<Hub>,
     /// How much the gateway takes on.
     pub(crate) limits: Limits,
+    /// Who is told of requests.
+    observers: Arc<Observers>,
 }
 
 impl Gateway {
@@ -126,6 +129,17 @@ impl Gateway {
             metrics,
             permits: Arc::new(Semaphore::new(limits.requests_max)),
             limits,
+            observers: Arc::default(),
+        }
+    }
+
+    /// The gateway with those who are told of requests.
+    #[must_use]
+    pub(crate) fn observed_by(self, observers: Observers) -> Self {
+        self.metrics.show(&observers);
+        Self {
+            observers: Arc::new(observers),
+            ..self
         }
     }
 
@@ -168,6 +182,7 @@ impl Gateway {
     /// The text that Prometheus reads.
     pub(crate) fn render_metrics(&self) -> String {
         self.metrics.set_ledger(self.ledger.is_healthy());
+        self.metrics.set_missed(&self.observers);
         if let Some(table) = &*self.table.read() {
             self.metrics.routing.set_endpoints(table, Instant::now());
         }
@@ -241,7 +256,8 @@ impl Gateway {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let call = Call::new(id.to_owned(), asked.operation);
+        let mut call = Call::new(id.to_owned(), asked.operation);
+        call.trace = self.observers.trace(&headers);
         let permit = self.admit()?;
         let table = self.table()?;
         let caller = self.authorize(&table, &headers);

@@ -15,7 +15,14 @@ use prometheus_client::{
 use telemetry::metrics::{Registry, render};
 
 pub(crate) use self::routing::RoutingSeries;
-use crate::{call::Operation, cost::Cost, limits::Reached, prefix::Prediction, provider::Tokens};
+use crate::{
+    call::Operation,
+    cost::Cost,
+    limits::Reached,
+    observe::{AccessLog, Exporter, Observers},
+    prefix::Prediction,
+    provider::Tokens,
+};
 
 /// Seconds of whole requests.
 const DURATION_BUCKETS: [f64; 14] = [
@@ -95,6 +102,14 @@ struct CacheLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GuardLabels {
+    route: String,
+    guard: String,
+    phase: &'static str,
+    effect: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabels {
     code: &'static str,
 }
@@ -151,12 +166,14 @@ pub(crate) struct Metrics {
     limits: Family<LimitLabels, Counter>,
     hit_ratios: Family<RouteLabels, Histogram, fn() -> Histogram>,
     caches: Family<CacheLabels, Counter>,
+    guards: Family<GuardLabels, Counter>,
     decisions: Family<RouteLabels, Histogram, fn() -> Histogram>,
     ejections: Family<RouteLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
     snapshots: Counter,
     ledger: Gauge,
+    missed: Gauge,
     /// Where requests go when the first choice does not answer.
     pub(crate) routing: RoutingSeries,
 }
@@ -179,12 +196,14 @@ impl Default for Metrics {
             limits: Family::default(),
             hit_ratios: Family::new_with_constructor(|| Histogram::new(RATIO_BUCKETS)),
             caches: Family::default(),
+            guards: Family::default(),
             decisions: Family::new_with_constructor(|| Histogram::new(DECISION_BUCKETS)),
             ejections: Family::default(),
             faults: Family::default(),
             in_flight: Gauge::default(),
             snapshots: Counter::default(),
             ledger: Gauge::default(),
+            missed: Gauge::default(),
             routing: RoutingSeries::default(),
         };
         metrics.register();
@@ -225,6 +244,11 @@ impl Metrics {
     fn register_own(&self) {
         let mut registry = self.registry.lock();
         registry.register(
+            "gateway_observations_missed",
+            "Lines of the access log and spans that were dropped",
+            self.missed.clone(),
+        );
+        registry.register(
             "gateway_limits_reached",
             "Requests beyond a limit, whether they were refused or only watched",
             self.limits.clone(),
@@ -243,6 +267,11 @@ impl Metrics {
             "gateway_prefix_decision_seconds",
             "Time to find the replica that should have cached most of a prompt",
             self.decisions.clone(),
+        );
+        registry.register(
+            "gateway_guard_findings",
+            "What guards found, and whether it was blocked, masked, or only watched",
+            self.guards.clone(),
         );
         registry.register(
             "gateway_retries",
@@ -389,6 +418,39 @@ impl Metrics {
             .get_or_create(&CacheLabels {
                 route: route.to_owned(),
                 result,
+            })
+            .inc();
+    }
+
+    /// Shows the metrics of those who are told of requests.
+    pub(crate) fn show(&self, observers: &Observers) {
+        if let Some(litellm) = &observers.litellm {
+            litellm.register(&mut self.registry.lock());
+        }
+    }
+
+    /// Notes what those who are told of requests have missed.
+    pub(crate) fn set_missed(&self, observers: &Observers) {
+        let access = observers.access.as_ref().map_or(0, AccessLog::dropped);
+        let traces = observers.traces.as_ref().map_or(0, Exporter::dropped);
+        let missed = access.saturating_add(traces);
+        self.missed.set(i64::try_from(missed).unwrap_or(i64::MAX));
+    }
+
+    /// Counts what a guard found.
+    pub(crate) fn count_guard(
+        &self,
+        route: &str,
+        guard: &str,
+        phase: &'static str,
+        effect: &'static str,
+    ) {
+        self.guards
+            .get_or_create(&GuardLabels {
+                route: route.to_owned(),
+                guard: guard.to_owned(),
+                phase,
+                effect,
             })
             .inc();
     }

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use thiserror::Error;
@@ -18,11 +19,16 @@ use crate::{
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
     ledger::Ledger,
+    observe::{AccessLog, Exporter, LiteLlm, Observers, collector},
     people::People,
     server,
     source::{self, Source},
     table::Lasting,
+    upstream,
 };
+
+/// How long the last spans may take to reach the collector.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the gateway cannot run.
 #[derive(Debug, Error)]
@@ -96,6 +102,7 @@ pub async fn serve(
     args: GatewayArgs,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
+    let (observers, exporting) = observers(&args)?;
     let GatewayArgs {
         listen: _,
         snapshots,
@@ -108,6 +115,7 @@ pub async fn serve(
         requests_max,
         form_bytes_max,
         files_bytes_max,
+        ..
     } = args;
     let ledger = Ledger::open(&data_dir).map_err(|error| GatewayError::Ledger {
         folder: data_dir.clone(),
@@ -115,20 +123,15 @@ pub async fn serve(
     })?;
     let ledger = Arc::new(ledger);
     let governance = governance(&ledger, &data_dir, admin_key_file.as_deref())?;
-    let storage = Storage::open(&data_dir, form_bytes_max, files_bytes_max);
-    let storage = storage.map_err(|reason| GatewayError::Storage {
-        folder: data_dir.clone(),
-        reason,
-    })?;
-    let gateway = Arc::new(Gateway::new(
-        Arc::clone(&ledger),
-        governance,
-        storage,
-        Limits {
-            body_bytes_max,
-            requests_max,
-        },
-    ));
+    let storage = Storage::open(&data_dir, form_bytes_max, files_bytes_max)
+        .map_err(|reason| storage_fault(&data_dir, reason))?;
+    let limits = Limits {
+        body_bytes_max,
+        requests_max,
+    };
+    let gateway =
+        Gateway::new(Arc::clone(&ledger), governance, storage, limits).observed_by(observers);
+    let gateway = Arc::new(gateway);
     let source = match (config, snapshots, token_file) {
         (Some(path), _, _) => {
             source::load(&gateway, &path)
@@ -156,6 +159,7 @@ pub async fn serve(
     server::accept(listener, gateway, shutdown.clone()).await;
     while working.join_next().await.is_some() {}
     let fed = feeding.join_next().await;
+    end_export(exporting).await;
     // The last rows go to disk here; the thread ends within one transaction.
     let closed = tokio::task::spawn_blocking(move || ledger.close()).await;
     if let Err(error) = closed {
@@ -165,6 +169,46 @@ pub async fn serve(
         Some(Ok(Err(source))) => Err(GatewayError::Signals(source)),
         _ => Ok(()),
     }
+}
+
+/// Those who are told of requests, and what sends spans on.
+fn observers(args: &GatewayArgs) -> Result<(Observers, JoinSet<()>), GatewayError> {
+    let mut exporting = JoinSet::new();
+    let traces = args.otlp_endpoint.as_ref().map(|url| {
+        let collector = collector(url).map_err(|error| GatewayError::Config(error.to_string()))?;
+        let (exporter, spans) = Exporter::new(args.trace_share);
+        exporting.spawn(spans.export(upstream::client(), collector, args.node.clone()));
+        Ok(exporter)
+    });
+    let observers = Observers {
+        access: args.access_log.as_deref().map(open_log).transpose()?,
+        traces: traces.transpose()?,
+        litellm: args.litellm_metrics.then(LiteLlm::default),
+    };
+    Ok((observers, exporting))
+}
+
+/// Waits for the last spans: the gateway that makes them is gone.
+async fn end_export(mut exporting: JoinSet<()>) {
+    let exported = async { while exporting.join_next().await.is_some() {} };
+    if tokio::time::timeout(EXPORT_TIMEOUT, exported)
+        .await
+        .is_err()
+    {
+        tracing::warn!("the last spans did not reach the collector in time");
+    }
+}
+
+fn open_log(path: &Path) -> Result<AccessLog, GatewayError> {
+    AccessLog::open(path).map_err(|source| {
+        let message = format!("opening the access log {}: {source}", path.display());
+        GatewayError::Config(message)
+    })
+}
+
+fn storage_fault(folder: &Path, reason: String) -> GatewayError {
+    let folder = folder.to_owned();
+    GatewayError::Storage { folder, reason }
 }
 
 fn governance(

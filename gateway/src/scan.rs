@@ -23,6 +23,11 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0 }
     }
 
+    /// How many bytes were passed.
+    pub(crate) fn at(&self) -> usize {
+        self.at.min(self.text.len())
+    }
+
     /// The next byte that is not white space, without passing it.
     pub(crate) fn peek(&mut self) -> Option<u8> {
         while let Some(byte) = self.text.get(self.at) {

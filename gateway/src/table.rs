@@ -20,6 +20,7 @@ use crate::{
     cache::{self, Cache},
     endpoint::Endpoints,
     fallback::Fallbacks,
+    guard::Guards,
     limits::{self, Registry, Rule},
     mcp::{Directory, ToolServers},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
@@ -104,6 +105,8 @@ pub(crate) struct Route {
     pub(crate) rules: Vec<Rule>,
     /// The answers that it gives again.
     pub(crate) cache: Option<Arc<Cache>>,
+    /// What looks at its requests and answers.
+    pub(crate) guards: Option<Arc<Guards>>,
     /// Its tool servers.
     pub(crate) mcp: Option<ToolServers>,
 }
@@ -182,6 +185,16 @@ pub(crate) enum InvalidSnapshot {
         key: String,
         /// Why.
         reason: InvalidAllowance,
+    },
+    /// A guard that cannot be compiled.
+    #[error("route {route}: guard {guard}: {reason}")]
+    Guard {
+        /// The route.
+        route: String,
+        /// The guard.
+        guard: String,
+        /// Why.
+        reason: String,
     },
     /// A time that is not RFC 3339.
     #[error("key {key}: `{expires}` is not an RFC 3339 time")]
@@ -339,6 +352,7 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         cache: entry
             .cache
             .map(|settings| lasting.caches.cache(&id, settings)),
+        guards: guards(&id, entry)?,
         mcp: entry
             .mcp
             .as_ref()
@@ -346,6 +360,16 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             .transpose()?,
         id,
     })
+}
+
+fn guards(route: &str, entry: &RouteEntry) -> Result<Option<Arc<Guards>>, InvalidSnapshot> {
+    let compiled = Guards::compile(&entry.guards);
+    let compiled = compiled.map_err(|(guard, reason)| InvalidSnapshot::Guard {
+        route: route.to_owned(),
+        guard,
+        reason,
+    });
+    Ok(compiled?.map(Arc::new))
 }
 
 impl Pattern {

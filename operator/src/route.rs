@@ -3,6 +3,7 @@
 mod build;
 mod cache;
 mod dereference;
+mod guards;
 mod limits;
 mod patterns;
 mod resilience;

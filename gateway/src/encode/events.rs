@@ -136,7 +136,7 @@ impl Events {
 }
 
 /// The length of the first event, its empty line included, and how far there is no end of one.
-fn end_of_event(bytes: &[u8], searched: usize) -> (Option<usize>, usize) {
+pub(crate) fn end_of_event(bytes: &[u8], searched: usize) -> (Option<usize>, usize) {
     let mut at = searched;
     while let Some(offset) = memchr(b'\n', &bytes[at..]) {
         let newline = at + offset;

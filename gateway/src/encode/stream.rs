@@ -26,6 +26,7 @@ use crate::{
     call::{Operation, Surface},
     fault::Fault,
     forward::Begun,
+    guard::StreamGuards,
 };
 
 /// A stream on its way through; dropping it cancels the upstream and accounts for what was seen.
@@ -37,6 +38,8 @@ pub(crate) struct Streaming {
     pub(crate) accounting: Accounting,
     /// Records the stream for requests that ask for the same.
     pub(crate) recorder: Option<Recorder>,
+    /// Looks at the events.
+    pub(crate) guards: StreamGuards,
     /// What was asked for.
     pub(crate) operation: Operation,
     /// Whether the client asked for the usage.
@@ -55,6 +58,16 @@ struct Break {
     message: String,
     /// Whether it speaks against the endpoint.
     is_harmful: bool,
+}
+
+impl From<Fault> for Break {
+    fn from(fault: Fault) -> Self {
+        Self {
+            kind: fault.kind,
+            message: fault.message,
+            is_harmful: false,
+        }
+    }
 }
 
 struct State {
@@ -120,8 +133,9 @@ async fn step(mut state: State) -> Option<(Bytes, State)> {
                 state.is_over = true;
                 let tally = state.events.tally();
                 if tally.is_done || tally.may_end || tally.is_error {
+                    let rest = held_back(&mut state);
                     end(&mut state, Ending::Complete).await;
-                    return None;
+                    return (!rest.is_empty()).then_some((rest, state));
                 }
                 let message = "The model's server ended the stream before the answer was complete."
                     .to_owned();
@@ -173,10 +187,19 @@ async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
     } else {
         std::mem::take(&mut state.streaming.begun.first)
     };
+    state.streaming.accounting.look(&data);
     if let Some(recorder) = &mut state.streaming.recorder {
         recorder.push(&data);
     }
-    state.events.push(data).map(Some).map_err(unreadable)
+    let shown = state.events.push(data).map_err(unreadable)?;
+    let guards = &mut state.streaming.guards;
+    guards.push(shown).map(Some).map_err(Break::from)
+}
+
+/// What guards still hold of a stream that has ended; nothing if they withhold it.
+fn held_back(state: &mut State) -> Bytes {
+    let guards = std::mem::take(&mut state.streaming.guards);
+    guards.finish().unwrap_or_default()
 }
 
 fn unreadable(error: impl Display) -> Break {
@@ -251,15 +274,20 @@ async fn broken(state: &mut State, cut: Break) -> Bytes {
     if is_harmful {
         lease.endpoint().note_failure(Instant::now());
     }
+    let rest = held_back(state);
     end(state, Ending::Failed(kind.status())).await;
     let fault = Fault::new(kind, message);
-    match state.streaming.operation.surface() {
+    let event = match state.streaming.operation.surface() {
         Surface::OpenAi => Event::data(text(&fault.body())).encode(),
         Surface::Anthropic => Event {
             event: "error".to_owned(),
             ..Event::data(text(&fault.anthropic_body()))
         }
         .encode(),
+    };
+    match rest.is_empty() {
+        true => event,
+        false => Bytes::from([rest, event].concat()),
     }
 }
 

@@ -216,6 +216,9 @@ pub(super) fn request<B>(
         .header("x-request-id", &forward.call.id)
         .body(body)
         .map_err(|error| Failure::Broken(error.to_string()))?;
+    if let Some(trace) = &forward.call.trace {
+        trace.write(request.headers_mut());
+    }
     target
         .provider
         .authorize(operation, forward.headers, request.headers_mut());

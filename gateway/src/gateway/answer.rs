@@ -1,6 +1,9 @@
 //! What the client gets at the end: an answer, an answer that was given before, or the reason why there is none.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::AGE};
@@ -12,12 +15,14 @@ use super::passage::Admitted;
 use crate::{
     account::{Accounting, Ending},
     cache::{Form, Kept, Lead, Recorder},
-    call::Call,
+    call::{Call, Operation},
     decode::Decoded,
     encode::{self, Body, JSON, Raw, Streaming},
     fault::Fault,
     forward::{Answer, Answered, Failed, Refusal},
+    guard::Sessions,
     ledger::LedgerError,
+    observe::millis,
     provider::{self, Tokens},
     realtime::{self, Invitation, Talk},
     table::Route,
@@ -29,6 +34,8 @@ pub(super) struct Held {
     pub(super) accounting: Accounting,
     /// The duty to keep the answer for equal requests.
     pub(super) lead: Option<Lead>,
+    /// What looks at the answer.
+    pub(super) guards: Sessions,
 }
 
 /// Gives an answer again, once the ledger knows of it.
@@ -36,8 +43,13 @@ pub(super) async fn answer_again(
     route: &Route,
     decoded: &Decoded,
     kept: &Kept,
-    mut accounting: Accounting,
+    held: Held,
 ) -> Result<Response<Body>, Fault> {
+    let Held {
+        mut accounting,
+        guards,
+        ..
+    } = held;
     let mut targets = route.targets.iter();
     if let Some(target) = targets.find(|target| target.name == kept.target) {
         accounting.answered_by(target);
@@ -46,17 +58,25 @@ pub(super) async fn answer_again(
     if kept.form == Form::Stream {
         accounting.note_stream();
     }
+    let guarded = match kept.form {
+        Form::Whole => guards.answer(decoded.operation, kept.body.clone()),
+        Form::Stream => guards.events(decoded.operation, &kept.body),
+    };
+    let body = match guarded {
+        Ok(body) => body,
+        Err(fault) => return refuse(fault, accounting).await,
+    };
     let limits = accounting.limit_headers().clone();
     accounting
         .finish(Ending::Complete)
         .await
         .map_err(|error| unaccounted(&error))?;
     let mut response = match kept.form {
-        Form::Whole => encode::whole(StatusCode::OK, JSON, kept.body.clone()),
+        Form::Whole => encode::whole(StatusCode::OK, JSON, body),
         Form::Stream => {
             let options = decoded.fields.stream_options.as_ref();
             let shows_usage = options.is_some_and(|options| options.include_usage);
-            encode::replay(decoded.operation, shows_usage, &kept.body)
+            encode::replay(decoded.operation, shows_usage, &body)
         }
     };
     response.headers_mut().extend(limits);
@@ -75,6 +95,7 @@ pub(super) async fn answer(
     let Held {
         mut accounting,
         lead,
+        guards,
     } = held;
     let Admitted {
         call,
@@ -89,49 +110,63 @@ pub(super) async fn answer(
     if let Some((prediction, sent)) = answered.prediction {
         accounting.expect(prediction, sent);
     }
+    let overhead = call
+        .started
+        .elapsed()
+        .saturating_sub(answered.timing.waited);
+    accounting.note_timing(answered.timing);
     let limits = accounting.limit_headers().clone();
     if !matches!(answered.answer, Answer::Whole { .. }) {
         begin_stream(&mut accounting).await?;
     }
-    let carried = Carried {
+    let options = decoded.fields.stream_options.as_ref();
+    let ready = Ready {
         accounting,
         recorder,
+        guards,
+        operation: call.operation,
+        shows_usage: options.is_some_and(|options| options.include_usage),
+        idle: Duration::from_millis(route.timeouts.stream_idle_millis),
+        deadline: call.started + Duration::from_millis(route.timeouts.request_millis),
         invitation,
         permit,
     };
-    let mut response = respond(&call, &decoded, route, answered.answer, carried).await?;
+    let mut response = send(answered.answer, ready).await?;
     response.headers_mut().extend(limits);
+    if let Ok(overhead) = HeaderValue::from_str(&millis(overhead).to_string()) {
+        response.headers_mut().insert(encode::OVERHEAD, overhead);
+    }
     let shown = target.shown.clone();
     response.headers_mut().insert(encode::TARGET, shown);
     Ok(response)
 }
 
-/// What an answer carries to its end.
-struct Carried {
+/// What an answer is passed on with.
+struct Ready {
     accounting: Accounting,
     recorder: Option<Recorder>,
+    guards: Sessions,
+    operation: Operation,
+    shows_usage: bool,
+    idle: Duration,
+    deadline: Instant,
     invitation: Option<Invitation>,
     permit: OwnedSemaphorePermit,
 }
 
-/// The answer for the client.
-async fn respond(
-    call: &Call,
-    decoded: &Decoded,
-    route: &Route,
-    answer: Answer,
-    carried: Carried,
-) -> Result<Response<Body>, Fault> {
-    let Carried {
+/// Passes on a whole answer, or a stream as it comes.
+async fn send(answer: Answer, ready: Ready) -> Result<Response<Body>, Fault> {
+    let Ready {
         accounting,
         recorder,
+        guards,
+        operation,
+        shows_usage,
+        idle,
+        deadline,
         invitation,
         permit,
-    } = carried;
-    let (idle, deadline) = (
-        Duration::from_millis(route.timeouts.stream_idle_millis),
-        call.started + Duration::from_millis(route.timeouts.request_millis),
-    );
+    } = ready;
     Ok(match answer {
         Answer::Whole {
             status,
@@ -139,22 +174,28 @@ async fn respond(
             body,
             tokens,
         } => {
-            finish_whole(accounting, recorder, status, (&body, tokens)).await?;
+            let tokens = tokens.or_else(|| provider::openai::decode_response(&body));
+            let whole = Whole {
+                status,
+                body,
+                tokens,
+                operation,
+                guards,
+            };
+            let body = finish_whole(accounting, recorder, whole).await?;
             encode::whole(status, content_type, body)
         }
-        Answer::Stream(begun) => {
-            let options = decoded.fields.stream_options.as_ref();
-            encode::stream(Streaming {
-                begun,
-                accounting,
-                recorder,
-                operation: call.operation,
-                shows_usage: options.is_some_and(|options| options.include_usage),
-                idle,
-                deadline,
-                _permit: permit,
-            })
-        }
+        Answer::Stream(begun) => encode::stream(Streaming {
+            begun,
+            accounting,
+            recorder,
+            guards: guards.into_streams(operation),
+            operation,
+            shows_usage,
+            idle,
+            deadline,
+            _permit: permit,
+        }),
         Answer::Raw {
             content_type,
             first,
@@ -194,23 +235,56 @@ async fn begin_stream(accounting: &mut Accounting) -> Result<(), Fault> {
         .map_err(|error| unaccounted(&error))
 }
 
-/// Accounts for a complete answer, and keeps it for equal requests.
+/// A complete answer.
+struct Whole {
+    status: StatusCode,
+    body: Bytes,
+    tokens: Option<Tokens>,
+    operation: Operation,
+    guards: Sessions,
+}
+
+/// Accounts for a complete answer, and keeps it for equal requests; what the client gets of it.
 async fn finish_whole(
     mut accounting: Accounting,
     recorder: Option<Recorder>,
-    status: StatusCode,
-    (body, tokens): (&Bytes, Option<Tokens>),
-) -> Result<(), Fault> {
-    let tokens = tokens.or_else(|| provider::openai::decode_response(body));
+    whole: Whole,
+) -> Result<Bytes, Fault> {
+    let Whole {
+        status,
+        body,
+        tokens,
+        operation,
+        guards,
+    } = whole;
     accounting.count(tokens);
-    accounting
-        .finish(Ending::Complete)
-        .await
-        .map_err(|error| unaccounted(&error))?;
+    accounting.look(&body);
+    // Guards look again each time an answer is given: what is kept is what the upstream said.
+    let guarded = guards.answer(operation, body.clone());
+    let ending = match &guarded {
+        Ok(_) => accounting.finish(Ending::Complete).await,
+        Err(fault) => {
+            let ending = Ending::Failed(fault.kind.status());
+            accounting.finish(ending).await
+        }
+    };
+    ending.map_err(|error| unaccounted(&error))?;
     if let Some(recorder) = recorder {
-        recorder.keep_whole(status, body, tokens);
+        recorder.keep_whole(status, &body, tokens);
     }
-    Ok(())
+    guarded
+}
+
+/// Refuses a request, or withholds its answer, once the ledger knows of it.
+pub(super) async fn refuse(
+    fault: Fault,
+    mut accounting: Accounting,
+) -> Result<Response<Body>, Fault> {
+    if let Err(error) = accounting.finish(Ending::Failed(fault.kind.status())).await {
+        // Nothing was given away: the client is told of the refusal, not of the ledger's.
+        error!(%error, "a refused request is not in the ledger");
+    }
+    Err(fault)
 }
 
 /// Tells why there is no answer, once the ledger knows of it.

@@ -6,12 +6,13 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Response};
+use protocol::openai::ErrorKind;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::info;
 
 use super::{
     Gateway,
-    answer::{Held, answer, answer_again, fail, unaccounted},
+    answer::{Held, answer, answer_again, fail, refuse, unaccounted},
 };
 use crate::{
     account::Accounting,
@@ -25,6 +26,7 @@ use crate::{
     fallback,
     fault::Fault,
     forward::{Failed, Forward, forward},
+    guard::{Session, Sessions},
     limits::{Asker, Need, Reached, Reservation},
     provider::Tokens,
     realtime::Invitation,
@@ -86,7 +88,10 @@ impl Admitted {
 
 impl Gateway {
     /// The way of a request whose body is here, from its route to its answer.
-    pub(super) async fn pass(self: Arc<Self>, admitted: Admitted) -> Result<Response<Body>, Fault> {
+    pub(super) async fn pass(
+        self: Arc<Self>,
+        mut admitted: Admitted,
+    ) -> Result<Response<Body>, Fault> {
         let route = admitted.route(&admitted.decoded.fields.model)?;
         let mut accounting = self.open_account(&admitted, &route)?;
         if !self.ledger.is_healthy() {
@@ -99,7 +104,11 @@ impl Gateway {
         let mut held = Held {
             accounting,
             lead: None,
+            guards: Sessions::default(),
         };
+        if let Err(fault) = self.guard(&mut admitted, &route, &mut held) {
+            return refuse(fault, held.accounting).await;
+        }
         let Some(cache) = &route.cache else {
             return self.ask(admitted, route, held).await;
         };
@@ -115,9 +124,7 @@ impl Gateway {
         let word = found.word();
         self.metrics.count_cache(&route.id, word);
         let mut response = match found {
-            Found::Kept(kept) => {
-                answer_again(&route, &admitted.decoded, &kept, held.accounting).await?
-            }
+            Found::Kept(kept) => answer_again(&route, &admitted.decoded, &kept, held).await?,
             Found::Missing(lead) => {
                 held.lead = Some(lead);
                 self.ask(admitted, Arc::clone(&route), held).await?
@@ -129,10 +136,31 @@ impl Gateway {
         Ok(response)
     }
 
+    /// Passes the request through the guards of a route.
+    fn guard(&self, admitted: &mut Admitted, route: &Route, held: &mut Held) -> Result<(), Fault> {
+        let Some(guards) = &route.guards else {
+            return Ok(());
+        };
+        let mut session = Session::new(guards, &route.id, &admitted.call, &self.metrics);
+        if admitted.invitation.is_some() {
+            let message = "This model has guards, which cannot look into conversations.";
+            return Err(Fault::new(ErrorKind::PermissionDenied, message));
+        }
+        // Of a form there is nothing to look at but its answer.
+        if admitted.upload.is_none() {
+            let body = session.request(&admitted.decoded.body)?;
+            if body != admitted.decoded.body {
+                admitted.decoded = admitted.decoded.with_body(body)?;
+            }
+        }
+        held.guards.push(session);
+        Ok(())
+    }
+
     /// Asks the route's targets, and other routes' where they fall back to them.
     async fn ask(
         &self,
-        admitted: Admitted,
+        mut admitted: Admitted,
         mut route: Arc<Route>,
         mut held: Held,
     ) -> Result<Response<Body>, Fault> {
@@ -154,7 +182,7 @@ impl Gateway {
                 Err(failed) => failed,
             };
             left.push(route);
-            match self.detour(&admitted, &left, &failed, &mut held) {
+            match self.detour(&mut admitted, &left, &failed, &mut held) {
                 Some(next) => route = next,
                 None => return fail(&admitted.call, &left, failed, held.accounting).await,
             }
@@ -164,7 +192,7 @@ impl Gateway {
     /// The route whose model is asked after a failure; the account moves there, and its limits are reserved.
     fn detour(
         &self,
-        admitted: &Admitted,
+        admitted: &mut Admitted,
         left: &[Arc<Route>],
         failed: &Failed,
         held: &mut Held,
@@ -183,6 +211,8 @@ impl Gateway {
             }
             let (need, _) = admitted.need(&next);
             let reservation = self.reserve(admitted, &next, need).ok()?;
+            // What may not be said to a model is not said to it on a detour either.
+            self.guard(admitted, &next, held).ok()?;
             held.accounting.reroute(&next, reservation);
             // What another model says is not kept for this one.
             held.lead = None;
@@ -220,6 +250,7 @@ impl Gateway {
             Accounting::new(call, caller, route, &decoded.fields.model, ledger, metrics);
         accounting.attribute(&asker, decoded.fields.user.as_deref());
         accounting.hold(reservation, guess);
+        accounting.watch(self.observers.watch(call.trace.as_deref()));
         Ok(accounting)
     }
 

@@ -30,6 +30,7 @@ use crate::{
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
     ledger::{Ledger, disk::Disk},
+    observe::Observers,
     people::People,
     server,
     table::Lasting,
@@ -63,10 +64,21 @@ pub(super) type Row = (String, u16, u64, u64);
 
 impl Harness {
     pub(super) async fn empty() -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap()).await
+        Self::in_folder(tempfile::tempdir().unwrap(), Observers::default()).await
     }
 
-    async fn in_folder(folder: TempDir) -> Self {
+    /// A gateway with somebody who is told of requests.
+    pub(super) async fn observed(
+        routes: Vec<RouteEntry>,
+        keys: Vec<KeyEntry>,
+        observers: Observers,
+    ) -> Self {
+        let harness = Self::in_folder(tempfile::tempdir().unwrap(), observers).await;
+        harness.apply(routes, keys);
+        harness
+    }
+
+    async fn in_folder(folder: TempDir, observers: Observers) -> Self {
         let (ledger, is_disk_full) = Disk::ledger(folder.path());
         let ledger = Arc::new(ledger);
         let limits = Limits {
@@ -81,12 +93,8 @@ impl Harness {
             people: Arc::new(people),
             admin: Some(AdminKey::parse(ADMIN_KEY).unwrap()),
         };
-        let gateway = Arc::new(Gateway::new(
-            Arc::clone(&ledger),
-            governance,
-            storage,
-            limits,
-        ));
+        let gateway = Gateway::new(Arc::clone(&ledger), governance, storage, limits);
+        let gateway = Arc::new(gateway.observed_by(observers));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -181,7 +189,7 @@ impl Harness {
         self.server.abort_all();
         let folder = self.ended().await;
         between(folder.path());
-        let harness = Self::in_folder(folder).await;
+        let harness = Self::in_folder(folder, Observers::default()).await;
         harness.apply(routes, keys);
         harness
     }
@@ -266,7 +274,7 @@ impl Harness {
     /// Another gateway with the ledger of this one, which ends.
     pub(super) async fn restarted(self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>) -> Self {
         self.shutdown.cancel();
-        let harness = Self::in_folder(self.ended().await).await;
+        let harness = Self::in_folder(self.ended().await, Observers::default()).await;
         harness.apply(routes, keys);
         harness
     }

@@ -4,13 +4,17 @@
 //! the first one comes at once, an empty line is a heartbeat. `POST /v1/snapshots/{plane}/acks` takes an [`Ack`].
 //! A version is the hash of the content, so equal content has an equal version on every operator replica.
 
+mod guard;
 mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-pub use self::tools::{
-    A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
+pub use self::{
+    guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
+    tools::{
+        A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
+    },
 };
 use crate::{
     agent::Definition,
@@ -147,6 +151,9 @@ pub struct RouteEntry {
     /// The answers that it gives again; none if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+    /// What looks at requests and answers, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<Guard>,
     /// Its tool servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mcp: Option<Mcp>,

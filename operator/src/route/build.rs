@@ -106,6 +106,7 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             limits: route.limits.clone(),
             budgets: route.budgets.clone(),
             cache: route.cache,
+            guards: route.guards.clone(),
             fallbacks: route.fallbacks.clone(),
             mcp: None,
             a2a: None,

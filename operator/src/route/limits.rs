@@ -103,7 +103,7 @@ pub(super) fn per(per: Option<route::Per>) -> Per {
     }
 }
 
-fn mode(mode: Option<LimitMode>) -> Mode {
+pub(super) fn mode(mode: Option<LimitMode>) -> Mode {
     match mode {
         None | Some(LimitMode::Enforce) => Mode::Enforce,
         Some(LimitMode::Shadow) => Mode::Shadow,

@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::{Route, condition::Reason};
 use jiff::Timestamp;
-use protocol::snapshot::{Access, Cache, Per, Prices};
+use protocol::snapshot::{
+    Access, Action, Cache, Guard, GuardRule, Mode, Per, Phases, PiiKind, Prices,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -120,6 +122,56 @@ fn check_example(page: &str) {
 #[test]
 fn the_examples_in_the_documentation_are_valid() {
     check_example(include_str!("../../../docs/concepts/gateway-cache.md"));
+    check_example(include_str!("../../../docs/concepts/gateway-guards.md"));
+}
+
+#[track_caller]
+fn check_guard(guard: &Value, expected: Result<Guard, &str>) {
+    let route = route("r", 1, &["chat"], &json!({ "guards": [guard] }));
+    match (validate(&route, &world()), expected) {
+        (Ok(valid), Ok(expected)) => {
+            assert_eq!(in_order(build(&valid))[0].guards, [expected]);
+        }
+        (Err(fault), Err(part)) => assert!(fault.to_string().contains(part), "{fault}"),
+        (found, expected) => panic!("{found:?} is not {expected:?}"),
+    }
+}
+
+#[test]
+fn guards_reach_the_gateway_or_say_what_is_wrong_with_them() {
+    let guard = |rule| Guard {
+        name: "g".to_owned(),
+        on: Phases::Both,
+        action: Action::Block,
+        mode: Mode::Enforce,
+        rule,
+    };
+    check_guard(
+        &json!({"name": "g", "type": "Secrets"}),
+        Ok(guard(GuardRule::Secrets)),
+    );
+    let kinds = vec![PiiKind::Iban, PiiKind::UsSsn];
+    check_guard(
+        &json!({"name": "g", "type": "PII", "action": "Mask", "mode": "Shadow", "on": "Answers",
+            "pii": {"kinds": ["IBAN", "USSSN"]}}),
+        Ok(Guard {
+            on: Phases::Answers,
+            action: Action::Mask,
+            mode: Mode::Shadow,
+            ..guard(GuardRule::Pii { kinds })
+        }),
+    );
+    check_guard(
+        &json!({"name": "g", "type": "PromptInjection"}),
+        Ok(Guard {
+            on: Phases::Requests,
+            ..guard(GuardRule::PromptInjection { threshold: 60 })
+        }),
+    );
+    let regex = |pattern: &str| json!({"name": "g", "type": "Regex", "regex": {"patterns": ["ok", pattern]}});
+    check_guard(&regex("(a"), Err("spec.guards[0].regex.patterns[1]"));
+    check_guard(&regex("a*"), Err("matches the empty text"));
+    check_guard(&regex(r"\w{9999}"), Err("size"));
 }
 
 #[test]

@@ -10,14 +10,14 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     routing::Fallback,
-    snapshot::{A2a, Access, Budget, Cache, Limit, Mcp, Prices},
+    snapshot::{A2a, Access, Budget, Cache, Guard, Limit, Mcp, Prices},
 };
 use thiserror::Error;
 
 use super::{
     cache,
     dereference::{FoundModel, World},
-    limits, resilience, tools,
+    guards, limits, resilience, tools,
 };
 use crate::{
     model::{self, ExternalEngine, ValidEngine},
@@ -36,6 +36,8 @@ pub(crate) enum InvalidRoute {
     Dollars { path: String, value: String },
     #[error("{path} is `{value}`; write a duration of at least 1ms and at most 168h, as 1m")]
     Window { path: String, value: String },
+    #[error("{path} cannot be used: {reason}")]
+    Pattern { path: String, reason: String },
     #[error("{path} is `{url}`; no request may go to metadata services and link-local addresses")]
     Address { path: String, url: String },
     #[error(
@@ -50,6 +52,7 @@ impl InvalidRoute {
             Self::Duration { .. }
             | Self::Dollars { .. }
             | Self::Window { .. }
+            | Self::Pattern { .. }
             | Self::Address { .. } => Reason::Invalid,
             Self::Conflict { .. } => Reason::Conflict,
         }
@@ -76,6 +79,7 @@ pub(crate) struct ValidRoute {
     pub(super) limits: Vec<Limit>,
     pub(super) budgets: Vec<Budget>,
     pub(super) cache: Option<Cache>,
+    pub(super) guards: Vec<Guard>,
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) mcp: Option<Mcp>,
     pub(super) a2a: Option<A2a>,
@@ -147,6 +151,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
         cache: cache::cache(spec.cache.as_ref())?,
+        guards: guards::guards(&spec.guards)?,
         fallbacks: resilience::fallbacks(&spec.fallbacks),
         unresolved,
     })

@@ -49,6 +49,7 @@ const fn word(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidRequest
         | ErrorKind::ContextLengthExceeded
+        | ErrorKind::ContentPolicy
         | ErrorKind::MethodNotAllowed => "invalid_request_error",
         ErrorKind::InvalidApiKey => "authentication_error",
         ErrorKind::PermissionDenied => "permission_error",

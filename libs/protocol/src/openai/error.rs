@@ -30,6 +30,8 @@ pub enum ErrorKind {
     InvalidRequest,
     /// 400: the prompt and the answer do not fit the context.
     ContextLengthExceeded,
+    /// 400: a rule of the operator's forbids what is asked for or answered.
+    ContentPolicy,
     /// 401: no key, or a wrong one.
     InvalidApiKey,
     /// 403: the key may not do this.
@@ -60,7 +62,7 @@ impl ErrorKind {
     /// The HTTP status.
     pub const fn status(self) -> u16 {
         match self {
-            Self::InvalidRequest | Self::ContextLengthExceeded => 400,
+            Self::InvalidRequest | Self::ContextLengthExceeded | Self::ContentPolicy => 400,
             Self::InvalidApiKey => 401,
             Self::PermissionDenied => 403,
             Self::ModelNotFound | Self::NotFound => 404,
@@ -85,6 +87,7 @@ impl ErrorKind {
             Self::PermissionDenied => "permission_error",
             Self::InvalidRequest
             | Self::ContextLengthExceeded
+            | Self::ContentPolicy
             | Self::InvalidApiKey
             | Self::ModelNotFound
             | Self::NotFound
@@ -98,6 +101,7 @@ impl ErrorKind {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::ContextLengthExceeded => "context_length_exceeded",
+            Self::ContentPolicy => "content_policy_violation",
             Self::InvalidApiKey => "invalid_api_key",
             Self::PermissionDenied => "permission_denied",
             Self::ModelNotFound => "model_not_found",

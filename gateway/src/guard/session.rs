@@ -1,0 +1,332 @@
+//! One request and its answer on their way through a route's guards.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::{
+    openai::ErrorKind,
+    snapshot::{Action, Mode},
+};
+use tracing::info;
+
+use super::{
+    Guard, Guards, Rule,
+    hold::{self, Blocked, Verdict},
+    placeholders::{self, Placeholders},
+    screen::{Finding, Screen},
+    stream::StreamGuard,
+    texts::{self, Found, Origin, Text},
+};
+use crate::{
+    call::{Call, Operation},
+    decode::{Edit, splice},
+    fault::Fault,
+    metrics::Metrics,
+};
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Request,
+    Answer,
+}
+
+/// One request and its answer.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(super) guards: Arc<Guards>,
+    pub(super) placeholders: Placeholders,
+    route: String,
+    request_id: String,
+    metrics: Arc<Metrics>,
+}
+
+/// A guard of texts at its work.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watch<'a> {
+    pub(super) guard: &'a Guard,
+    pub(super) phase: Phase,
+    pub(super) screen: &'a Screen,
+}
+
+/// Why the texts of a body do not pass.
+enum Stop {
+    Blocked,
+    Unreadable,
+}
+
+impl Phase {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Answer => "answer",
+        }
+    }
+
+    pub(super) fn blocked(self, guard: &str) -> Fault {
+        let message = match self {
+            Self::Request => format!("The guard `{guard}` of this route refuses the request."),
+            Self::Answer => format!("The guard `{guard}` of this route withholds the answer."),
+        };
+        Fault::new(ErrorKind::ContentPolicy, message)
+    }
+
+    pub(super) fn unreadable(self) -> Fault {
+        match self {
+            Self::Request => Fault::new(
+                ErrorKind::InvalidRequest,
+                "The request holds a text that the guards of this route cannot read.",
+            ),
+            Self::Answer => Fault::new(
+                ErrorKind::UpstreamFailed,
+                "The answer holds a text that the guards of this route cannot read.",
+            ),
+        }
+    }
+}
+
+impl Session {
+    /// Begins a request.
+    pub(crate) fn new(
+        guards: &Arc<Guards>,
+        route: &str,
+        call: &Call,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        Self {
+            guards: Arc::clone(guards),
+            placeholders: Placeholders::default(),
+            route: route.to_owned(),
+            request_id: call.id.clone(),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// Looks at a request; what is to be sent in its place.
+    ///
+    /// # Errors
+    /// It is blocked.
+    pub(crate) fn request(&mut self, body: &Bytes) -> Result<Bytes, Fault> {
+        let guards = Arc::clone(&self.guards);
+        let mut body = body.clone();
+        for guard in guards.guards.iter().filter(|guard| guard.on.has_requests()) {
+            let found = texts::in_request(&body).map_err(|_| Phase::Request.unreadable())?;
+            let texts = match &guard.rule {
+                Rule::Injection { .. } => {
+                    let outside = |text: &Text| text.origin == Origin::Outside;
+                    found.texts.into_iter().filter(outside).collect()
+                }
+                Rule::Screen { .. } | Rule::Tools(_) => found.texts,
+            };
+            let found = Found { texts, ..found };
+            body = self.apply(guard, Phase::Request, &body, &found)?;
+        }
+        Ok(body)
+    }
+
+    /// Whether anything looks at the answer to such a request.
+    pub(super) fn looks_at(&self, operation: Operation) -> bool {
+        let says_text = matches!(
+            operation,
+            Operation::Chat | Operation::Completion | Operation::Response | Operation::Message
+        );
+        let mut guards = self.guards.guards.iter();
+        says_text && (!self.placeholders.is_empty() || guards.any(|guard| guard.on.has_answers()))
+    }
+
+    /// Looks at a whole answer; what is to be passed on in its place.
+    ///
+    /// # Errors
+    /// It is withheld.
+    pub(super) fn answer(&mut self, operation: Operation, body: Bytes) -> Result<Bytes, Fault> {
+        if !self.looks_at(operation) {
+            return Ok(body);
+        }
+        let guards = Arc::clone(&self.guards);
+        let find = |body: &Bytes| texts::in_answer(body).map_err(|_| Phase::Answer.unreadable());
+        let mut body = body;
+        for guard in guards.guards.iter().filter(|guard| guard.on.has_answers()) {
+            let found = find(&body)?;
+            body = self.apply(guard, Phase::Answer, &body, &found)?;
+        }
+        if self.placeholders.is_empty() {
+            return Ok(body);
+        }
+        let found = find(&body)?;
+        self.edit(
+            &guards.placeholders,
+            &body,
+            &found.texts,
+            &mut |session, text, finding, found| session.unmask(text.is_json, finding, found),
+        )
+        .map_err(|_| Phase::Answer.unreadable())
+    }
+
+    /// Looks at the answer's events.
+    pub(super) fn into_stream(self, operation: Operation) -> StreamGuard {
+        StreamGuard::new(self, operation)
+    }
+
+    /// One guard on one body.
+    fn apply(
+        &mut self,
+        guard: &Guard,
+        phase: Phase,
+        body: &Bytes,
+        found: &Found,
+    ) -> Result<Bytes, Fault> {
+        match &guard.rule {
+            Rule::Screen {
+                screen,
+                is_reversible,
+            } => {
+                let is_numbered = *is_reversible && phase == Phase::Request;
+                let numbered = is_numbered.then_some(&body[..]);
+                let watch = Watch {
+                    guard,
+                    phase,
+                    screen,
+                };
+                let edited = self.edit(
+                    screen,
+                    body,
+                    &found.texts,
+                    &mut |session, _, finding, text| session.judge(&watch, finding, text, numbered),
+                );
+                edited.map_err(|stop| match stop {
+                    Stop::Blocked => phase.blocked(&guard.name),
+                    Stop::Unreadable => phase.unreadable(),
+                })
+            }
+            Rule::Injection { signs, threshold } => {
+                for text in &found.texts {
+                    let text =
+                        texts::decode(&body[text.range.clone()]).map_err(|_| phase.unreadable())?;
+                    if *threshold <= signs.score(&text) {
+                        self.block(guard, phase, "PROMPT_INJECTION")?;
+                        break;
+                    }
+                }
+                Ok(body.clone())
+            }
+            Rule::Tools(tools) => {
+                for name in &found.tools {
+                    self.check_tool(guard, phase, tools.allows(name))?;
+                }
+                Ok(body.clone())
+            }
+        }
+    }
+
+    /// Refuses a tool that is not allowed.
+    pub(super) fn check_tool(
+        &self,
+        guard: &Guard,
+        phase: Phase,
+        is_allowed: bool,
+    ) -> Result<(), Fault> {
+        match is_allowed {
+            true => Ok(()),
+            false => self.block(guard, phase, "TOOL"),
+        }
+    }
+
+    /// Blocks, unless the guard only tells.
+    fn block(&self, guard: &Guard, phase: Phase, kind: &str) -> Result<(), Fault> {
+        match guard.mode {
+            Mode::Enforce => {
+                self.tell(guard, phase, kind, "blocked");
+                Err(phase.blocked(&guard.name))
+            }
+            Mode::Shadow => {
+                self.tell(guard, phase, kind, "shadow");
+                Ok(())
+            }
+        }
+    }
+
+    /// Edits the texts of a body.
+    fn edit(
+        &mut self,
+        screen: &Screen,
+        body: &Bytes,
+        texts: &[Text],
+        judge: &mut dyn FnMut(&mut Self, &Text, &Finding, &str) -> Verdict,
+    ) -> Result<Bytes, Stop> {
+        let mut edits = Vec::new();
+        for text in texts {
+            let decoded = texts::decode(&body[text.range.clone()]).map_err(|_| Stop::Unreadable)?;
+            let mut judge = |finding: &Finding, found: &str| judge(self, text, finding, found);
+            let changed = hold::whole(screen, &decoded, &mut judge);
+            if let Some(changed) = changed.map_err(|Blocked| Stop::Blocked)? {
+                edits.push(Edit {
+                    range: text.range.clone(),
+                    replacement: quote(&changed),
+                });
+            }
+        }
+        Ok(splice(body, edits))
+    }
+
+    /// What becomes of a finding. A mask is numbered, so that it can be undone, if the request's body is given.
+    pub(super) fn judge(
+        &mut self,
+        watch: &Watch<'_>,
+        finding: &Finding,
+        found: &str,
+        numbered: Option<&[u8]>,
+    ) -> Verdict {
+        let Watch {
+            guard,
+            phase,
+            screen,
+        } = *watch;
+        let kind = placeholders::kind(screen, finding);
+        let (verdict, effect) = match (guard.mode, guard.action) {
+            (Mode::Shadow, _) => (Verdict::Keep, "shadow"),
+            (Mode::Enforce, Action::Block) => (Verdict::Block, "blocked"),
+            (Mode::Enforce, Action::Mask) => {
+                let mask = match numbered {
+                    Some(body) => self.placeholders.of(kind, found, body),
+                    None => placeholders::bare(kind),
+                };
+                (Verdict::Replace(mask), "masked")
+            }
+        };
+        self.tell(guard, phase, kind, effect);
+        verdict
+    }
+
+    /// Puts back what was masked.
+    pub(super) fn unmask(&self, is_json: bool, _: &Finding, placeholder: &str) -> Verdict {
+        match self.placeholders.text(placeholder) {
+            None => Verdict::Keep,
+            Some(text) if is_json => {
+                let quoted = quote(text);
+                let inner = quoted.get(1..quoted.len().saturating_sub(1));
+                Verdict::Replace(inner.unwrap_or_default().to_owned())
+            }
+            Some(text) => Verdict::Replace(text.to_owned()),
+        }
+    }
+
+    fn tell(&self, guard: &Guard, phase: Phase, kind: &str, effect: &'static str) {
+        self.metrics
+            .count_guard(&self.route, &guard.name, phase.word(), effect);
+        info!(
+            request_id = self.request_id,
+            route = self.route,
+            guard = guard.name,
+            phase = phase.word(),
+            kind,
+            effect,
+            "a guard found something"
+        );
+    }
+}
+
+/// A text as a string of JSON.
+pub(super) fn quote(text: &str) -> String {
+    // Strings serialise without fail.
+    serde_json::to_string(text).unwrap_or_default()
+}
