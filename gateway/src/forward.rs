@@ -180,11 +180,8 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         let Some(candidate) = next else { break };
         if let Some((_, failure)) = &last {
             let is_spent = forward.upload.is_some_and(Upload::is_spent);
-            if is_spent || (candidate.is_repeat && !failure.may_pass()) {
-                // A form has passed, or everybody was asked once, and asking again would not help.
-                break;
-            }
-            if !may_retry(&forward) {
+            // A form has passed, or everybody was asked once, and asking again would not help.
+            if is_spent || (candidate.is_repeat && !failure.may_pass()) || !may_retry(&forward) {
                 break;
             }
         }

@@ -129,10 +129,7 @@ pub async fn serve(
     let governance = governance(&ledger, &data_dir, admin_key_file.as_deref(), jwt)?;
     let issuer = governance.people.issuer.clone();
     let storage = Storage::open(&data_dir, form_bytes_max, files_bytes_max);
-    let storage = storage.map_err(|reason| GatewayError::Storage {
-        folder: data_dir.clone(),
-        reason,
-    })?;
+    let storage = storage.map_err(|reason| storage_fault(&data_dir, reason))?;
     let limits = Limits {
         body_bytes_max,
         requests_max,
@@ -228,6 +225,11 @@ fn open_log(path: &Path) -> Result<AccessLog, GatewayError> {
         let message = format!("opening the access log {}: {source}", path.display());
         GatewayError::Config(message)
     })
+}
+
+fn storage_fault(folder: &Path, reason: String) -> GatewayError {
+    let folder = folder.to_owned();
+    GatewayError::Storage { folder, reason }
 }
 
 fn governance(

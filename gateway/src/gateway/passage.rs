@@ -6,6 +6,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Response};
+use protocol::openai::ErrorKind;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
@@ -160,9 +161,16 @@ impl Gateway {
             return Ok(());
         };
         let mut session = Session::new(guards, &route.id, &admitted.call, &self.metrics);
-        let body = session.request(&admitted.decoded.body)?;
-        if body != admitted.decoded.body {
-            admitted.decoded = admitted.decoded.with_body(body)?;
+        if admitted.invitation.is_some() {
+            let message = "This model has guards, which cannot look into conversations.";
+            return Err(Fault::new(ErrorKind::PermissionDenied, message));
+        }
+        // Of a form there is nothing to look at but its answer.
+        if admitted.upload.is_none() {
+            let body = session.request(&admitted.decoded.body)?;
+            if body != admitted.decoded.body {
+                admitted.decoded = admitted.decoded.with_body(body)?;
+            }
         }
         held.guards.push(session);
         Ok(())

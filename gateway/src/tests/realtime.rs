@@ -1,7 +1,7 @@
 //! Conversations over WebSockets: what passes, what is counted, who is let in.
 
 use futures::{SinkExt, StreamExt};
-use protocol::snapshot::RouteEntry;
+use protocol::snapshot::{Action, Guard, GuardRule, Mode, Phases, RouteEntry};
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -159,6 +159,26 @@ async fn who_may_not_hold_a_conversation_gets_an_error_over_http() {
         .post("/v1/realtime?model=m", Some("qd-a"), "{}")
         .await;
     assert_eq!(posted.fault(), (405, "method_not_allowed".to_owned()));
+}
+
+#[tokio::test]
+async fn a_route_with_guards_holds_no_conversation() {
+    let (url, _server, _urls) = upstream().await;
+    let guard = Guard {
+        name: "g".to_owned(),
+        on: Phases::Both,
+        action: Action::Mask,
+        mode: Mode::Enforce,
+        rule: GuardRule::Pii { kinds: Vec::new() },
+    };
+    let mut routes = own(&url);
+    routes[0].guards = vec![guard];
+    let harness = Harness::start(routes, vec![key("a")]).await;
+    let refused = connect(&harness, "/v1/realtime?model=m", BEARER).await;
+    let Err(Error::Http(response)) = refused else {
+        panic!("the conversation is held")
+    };
+    assert_eq!(response.status(), 403);
 }
 
 #[tokio::test]

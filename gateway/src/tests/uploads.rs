@@ -7,6 +7,7 @@ use futures::stream;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
+use protocol::snapshot::{Action, Guard, GuardRule, Mode, Phases, RouteEntry};
 use serde_json::{Value, json};
 use testkit::scripted_model::{Answer, ScriptedModel};
 use tokio::{
@@ -122,6 +123,26 @@ async fn texts_and_events_pass_as_the_upstream_answers() {
         ("complete".to_owned(), 200, 8, 2),
     ];
     assert_eq!(harness.rows().await, rows);
+}
+
+#[tokio::test]
+async fn a_form_passes_a_route_with_guards() {
+    let model = ScriptedModel::start(vec!["one two".into()]).await;
+    let guard = Guard {
+        name: "g".to_owned(),
+        on: Phases::Both,
+        action: Action::Mask,
+        mode: Mode::Enforce,
+        rule: GuardRule::Pii { kinds: Vec::new() },
+    };
+    let guarded = RouteEntry {
+        guards: vec![guard],
+        ..route("m", vec![target("own", "real", &[&model])])
+    };
+    let harness = Harness::start(vec![guarded], vec![key("a")]).await;
+    let sound = form(&[field("model", "m"), file(9)]);
+    let (status, answer) = json_of(&post(&harness, TRANSCRIPTIONS, sound).await);
+    assert_eq!((status, &answer["text"]), (200, &json!("one two")));
 }
 
 #[tokio::test]
