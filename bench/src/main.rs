@@ -61,7 +61,7 @@ enum Bench {
     Serve(Box<EngineArgs>),
     /// Serve as the gateway
     #[command(hide = true)]
-    ServeGateway(GatewayArgs),
+    ServeGateway(Box<GatewayArgs>),
     /// Serve as a bare proxy
     #[command(hide = true)]
     ServeFloor(gateway::floor::Args),
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
         Bench::Compute(args) => engine::compute::run(&args),
         Bench::Clients(args) => clients::run(&args),
         Bench::Serve(args) => serve::run(*args),
-        Bench::ServeGateway(args) => serve::run_gateway(args),
+        Bench::ServeGateway(args) => serve::run_gateway(*args),
         Bench::ServeFloor(args) => gateway::floor::run(&args),
         Bench::Drive(args) => gateway::driver::run(&args),
         Bench::DriveFleet(args) => fleet::driver::run(&args),
