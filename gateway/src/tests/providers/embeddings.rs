@@ -11,7 +11,6 @@ const EMBEDDINGS: &str = "/v1/embeddings";
 const COMPLETIONS: &str = "/v1/completions";
 
 /// A provider whose model of this name answers so, where it is asked, and how many tokens the ledger counts.
-#[track_caller]
 async fn check(
     (provider, api): (Provider, Api),
     model: &str,
@@ -110,14 +109,14 @@ async fn who_makes_no_embeddings_says_so() {
     assert!(scripted.received().is_empty());
 }
 
-async fn at(provider: Provider, api: Api) -> Harness {
+/// A gateway that has answered a completion, whole and streamed, by a server of chats.
+async fn completed_by(provider: Provider, api: Api) -> Harness {
     let script = vec![Scripted::Text("one two three")];
     let scripted = ScriptedProvider::start(api, script).await;
     let only_chats = Target {
         apis: vec![protocol::provider::Api::Chat],
         ..target("t", provider, &scripted)
     };
-    // The provider is gone when it is dropped, so that the answers are taken here.
     let harness = start(vec![only_chats]).await;
     let body = json!({"model": "m", "prompt": "hi", "max_tokens": 9});
     let (status, answer) = ask(&harness, COMPLETIONS, &[], &body).await;
@@ -148,7 +147,7 @@ async fn a_completion_is_answered_by_a_server_of_chats() {
         (Provider::Anthropic, Api::Anthropic),
         (Provider::Gemini, Api::Gemini),
     ] {
-        let harness = at(provider, api).await;
+        let harness = completed_by(provider, api).await;
         let row = ("complete".to_owned(), 200, PROMPT_TOKENS, 3);
         assert_eq!(harness.rows().await, [row.clone(), row], "{api:?}");
     }

@@ -199,7 +199,7 @@ async fn limits_hold_for_them_too() {
     let scripted = ScriptedProvider::start(Api::OpenAi, Vec::new()).await;
     let target = target("t", Provider::OpenAI, &scripted);
     let mut limited = key("a");
-    let limit = json!({"limits": [{"requests": {"limit": 1, "window_millis": 60_000}}]});
+    let limit = json!({"limits": [{"requests": {"limit": 1, "window": "1m"}}]});
     limited.allowance = serde_json::from_value(limit).unwrap();
     let harness = Harness::start(vec![route("m", vec![target])], vec![limited]).await;
     let body = chat(json!({"stream": false}));
