@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream};
 use http::{HeaderMap, Method, Request, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use tokio_util::sync::CancellationToken;
 
 use super::report::{self, Report};
@@ -109,7 +109,7 @@ async fn get(upstream: &Upstream, provider: &Provider, url: &str) -> Option<Byte
             return None;
         }
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
-        body.collect().await.ok().map(|body| body.to_bytes())
+        body.collect().await.ok().map(Collected::to_bytes)
     };
     tokio::time::timeout(TIMEOUT, asked).await.ok().flatten()
 }
