@@ -209,6 +209,18 @@ pub struct Backend {
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+    /// Who marks what of a prompt is worth caching, at Anthropic and Bedrock; Client if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_cache: Option<PromptCache>,
+}
+
+/// Who marks what of a prompt is worth caching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PromptCache {
+    /// The client, if anybody.
+    Client,
+    /// The gateway, for clients that do not: behind the tools, the system prompt and the last turn of the user.
+    Automatic,
 }
 
 /// What tokens cost, in US dollars a million.

@@ -360,6 +360,26 @@ pub struct Target {
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+    /// Who marks what of a prompt is worth caching.
+    #[serde(default, skip_serializing_if = "PromptCache::is_default")]
+    pub prompt_cache: PromptCache,
+}
+
+/// Who marks what of a prompt is worth caching, where an API wants marks: Anthropic's and Bedrock's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PromptCache {
+    /// The client, if anybody.
+    #[default]
+    Client,
+    /// The gateway, for clients that do not: behind the tools, the system's texts and the last user's turn.
+    Automatic,
+}
+
+impl PromptCache {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    const fn is_default(&self) -> bool {
+        matches!(self, Self::Client)
+    }
 }
 
 const fn whole_share() -> u32 {

@@ -132,6 +132,7 @@ fn target(backend: &ValidBackend) -> Target {
         priority: backend.priority,
         when: backend.when.clone(),
         prices: backend.prices,
+        prompt_cache: backend.prompt_cache,
         ..Target::default()
     };
     match &backend.provider {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use crds::{
     Route,
     condition::Reason,
-    route::{Affinity, Auth, Backend, Strategy},
+    route::{self, Affinity, Auth, Backend, Strategy},
 };
 use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
-    snapshot::{A2a, Access, Budget, Cache, Guard, Limit, Mcp, Prices},
+    snapshot::{A2a, Access, Budget, Cache, Guard, Limit, Mcp, Prices, PromptCache},
 };
 use thiserror::Error;
 
@@ -110,6 +110,7 @@ pub(super) struct ValidBackend {
     /// Who answers, if not our engine.
     pub(super) provider: Option<Box<ExternalEngine>>,
     pub(super) prices: Option<Prices>,
+    pub(super) prompt_cache: PromptCache,
 }
 
 /// Checks a Route.
@@ -218,6 +219,10 @@ fn resolve(
         when: backend.when.clone(),
         provider,
         prices,
+        prompt_cache: match backend.prompt_cache {
+            Some(route::PromptCache::Automatic) => PromptCache::Automatic,
+            Some(route::PromptCache::Client) | None => PromptCache::Client,
+        },
     })
 }
 
