@@ -3,6 +3,7 @@
 mod cache;
 mod guard;
 mod mirror;
+mod prompts;
 mod queue;
 mod resilience;
 mod tools;
@@ -20,6 +21,7 @@ pub use self::{
         RegexGuard, ToolsGuard,
     },
     mirror::Mirror,
+    prompts::{PromptTemplate, Prompts},
     queue::{ColdStart, Fairness, Queue},
     resilience::{FailureClass, Fallback, Hedging, Session, SessionSource},
     tools::{A2a, A2aAgent, KeyToolFilter, Mcp, McpServer, OauthClient, ToolFilter},
@@ -106,6 +108,9 @@ pub struct RouteSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub guards: Vec<Guard>,
+    /// What is put in front of requests; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Prompts>,
     /// The tool servers that it gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mcp: Option<Mcp>,

@@ -240,7 +240,9 @@ pub(crate) fn translate_request(exchange: &Exchange, body: &[u8]) -> Result<Byte
     if exchange.marks_cache {
         match exchange.upstream {
             UpstreamApi::Messages => marks::put_in(&mut conversation, true),
-            UpstreamApi::Bedrock => bedrock::put_in_marks(&mut conversation, &exchange.upstream_model),
+            UpstreamApi::Bedrock => {
+                bedrock::put_in_marks(&mut conversation, &exchange.upstream_model)
+            }
             UpstreamApi::Chat | UpstreamApi::Gemini | UpstreamApi::Ollama => {}
         }
     }

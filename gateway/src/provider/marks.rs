@@ -71,7 +71,9 @@ fn marked_object(object: &str) -> Option<String> {
 fn marked_content(content: &str) -> Option<String> {
     match content {
         "\"\"" => None,
-        text if text.starts_with('"') => Some(format!("[{{\"type\":\"text\",\"text\":{text}{MARK}]")),
+        text if text.starts_with('"') => {
+            Some(format!("[{{\"type\":\"text\",\"text\":{text}{MARK}]"))
+        }
         list => with_last(list, marked_object),
     }
 }

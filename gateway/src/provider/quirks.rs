@@ -120,7 +120,9 @@ mod tests {
     fn a_name_of_chats_is_not_put_into_completions() {
         let rename = [("max_tokens", "max_completion_tokens")];
         let quirks = Quirks {
-            rename: rename.map(|(from, to)| (from.to_owned(), to.to_owned())).into(),
+            rename: rename
+                .map(|(from, to)| (from.to_owned(), to.to_owned()))
+                .into(),
             ..Quirks::default()
         };
         for (body, expected) in [
@@ -128,7 +130,10 @@ mod tests {
                 r#"{"messages":[],"max_tokens":9}"#,
                 r#"{"messages":[],"max_completion_tokens":9}"#,
             ),
-            (r#"{"prompt":"x","max_tokens":9}"#, r#"{"prompt":"x","max_tokens":9}"#),
+            (
+                r#"{"prompt":"x","max_tokens":9}"#,
+                r#"{"prompt":"x","max_tokens":9}"#,
+            ),
         ] {
             let body = Bytes::from_static(body.as_bytes());
             assert_eq!(apply(&quirks, body), expected);

@@ -149,7 +149,10 @@ mod tests {
         let last = tools.last().unwrap();
         match expected {
             Some(choice) => {
-                assert_eq!((&last["name"], &last["input_schema"]), (&json!(NAME), &schema));
+                assert_eq!(
+                    (&last["name"], &last["input_schema"]),
+                    (&json!(NAME), &schema)
+                );
                 assert_eq!(asked["tool_choice"], *choice);
             }
             None => assert_eq!(last["name"], "f"),
@@ -165,13 +168,19 @@ mod tests {
         check("required", true, None);
         let list = format(json!({"type": "array", "items": {}}));
         let refused = asked(&json!({"response_format": list}));
-        assert!(refused["refused"].as_str().unwrap().contains("must be of an object"));
+        assert!(
+            refused["refused"]
+                .as_str()
+                .unwrap()
+                .contains("must be of an object")
+        );
     }
 
     #[test]
     fn the_tools_arguments_are_the_answers_text() {
         let exchange = exchange(ClientApi::Chat, UpstreamApi::Messages);
-        let call = |name: &str| json!({"type": "tool_use", "id": "t", "name": name, "input": {"a": 1}});
+        let call =
+            |name: &str| json!({"type": "tool_use", "id": "t", "name": name, "input": {"a": 1}});
         let reply = |blocks: Value| {
             let body = json!({"content": blocks, "stop_reason": "tool_use", "usage": {}});
             let reply = translate_reply(&exchange, body.to_string().as_bytes()).unwrap();
@@ -180,12 +189,19 @@ mod tests {
         };
         let only = reply(json!([call(NAME)]));
         assert_eq!(
-            (&only["message"]["content"], &only["finish_reason"], &only["message"]["tool_calls"]),
+            (
+                &only["message"]["content"],
+                &only["finish_reason"],
+                &only["message"]["tool_calls"]
+            ),
             (&json!("{\"a\":1}"), &json!("stop"), &Value::Null)
         );
         let both = reply(json!([call(NAME), call("f")]));
         assert_eq!(
-            (&both["finish_reason"], &both["message"]["tool_calls"][0]["function"]["name"]),
+            (
+                &both["finish_reason"],
+                &both["message"]["tool_calls"][0]["function"]["name"]
+            ),
             (&json!("tool_calls"), &json!("f"))
         );
     }
@@ -203,7 +219,8 @@ mod tests {
             json!({"type": "content_block_delta", "index": index, "delta": delta})
         };
         let stop = json!({"type": "content_block_stop"});
-        let end = json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {}});
+        let end =
+            json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {}});
         let events = [
             json!({"type": "message_start", "message": {"id": "i"}}),
             call(0, NAME),
@@ -216,7 +233,10 @@ mod tests {
             end,
             json!({"type": "message_stop"}),
         ];
-        let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        let stream: String = events
+            .iter()
+            .map(|event| format!("data: {event}\n\n"))
+            .collect();
         let told = translation.push(stream.as_bytes()).unwrap();
         let told = String::from_utf8(told.to_vec()).unwrap();
         let (mut said, mut calls) = (String::new(), Vec::new());

@@ -99,8 +99,18 @@ mod tests {
             (&point, &point, &point)
         );
         let nova = asked(UpstreamApi::Bedrock, "amazon.nova-pro-v1:0", &chat());
-        assert_eq!((nova["toolConfig"]["tools"].as_array().unwrap().len(), &nova["system"][1]), (2, &point));
-        let other = asked(UpstreamApi::Bedrock, "meta.llama3-1-8b-instruct-v1:0", &chat());
+        assert_eq!(
+            (
+                nova["toolConfig"]["tools"].as_array().unwrap().len(),
+                &nova["system"][1]
+            ),
+            (2, &point)
+        );
+        let other = asked(
+            UpstreamApi::Bedrock,
+            "meta.llama3-1-8b-instruct-v1:0",
+            &chat(),
+        );
         assert!(!other.to_string().contains("cachePoint"), "{other}");
     }
 

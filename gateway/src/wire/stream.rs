@@ -4,8 +4,8 @@ use bytes::Bytes;
 use protocol::sse::{Event, Parser};
 
 use super::{
-    ClientApi, Exchange, InvalidReply, UpstreamApi, answer_tool::TakeOut, bedrock, chat, completions, delta::Delta,
-    gemini, messages, ollama, reply::Usage, responses,
+    ClientApi, Exchange, InvalidReply, UpstreamApi, answer_tool::TakeOut, bedrock, chat,
+    completions, delta::Delta, gemini, messages, ollama, reply::Usage, responses,
 };
 use crate::encode::Tally;
 
@@ -92,10 +92,7 @@ impl Translation {
             framing,
             decoder,
             encoder,
-            take_out: exchange
-                .upstream
-                .has_answer_tool()
-                .then(TakeOut::default),
+            take_out: exchange.upstream.has_answer_tool().then(TakeOut::default),
             usage: None,
             tally: Tally::default(),
             is_finished: false,

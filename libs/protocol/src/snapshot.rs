@@ -6,6 +6,7 @@
 
 mod guard;
 mod mirror;
+mod prompts;
 mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 pub use self::{
     guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
     mirror::{MIRROR_TIMEOUT_MILLIS, Mirror},
+    prompts::{PROMPT_BYTES_MAX, PromptMessage, PromptRole, PromptTemplate, Prompts},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
     },
@@ -177,6 +179,9 @@ pub struct RouteEntry {
     /// What looks at requests and answers, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guards: Vec<Guard>,
+    /// What is put in front of requests; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Box<Prompts>>,
     /// Its tool servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mcp: Option<Mcp>,

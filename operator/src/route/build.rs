@@ -48,6 +48,7 @@ fn others(route: &ValidRoute) -> Placed {
             mirror: None,
             mcp: route.mcp.clone(),
             a2a: route.a2a.clone(),
+            prompts: None,
             ..placed.entry
         },
         ..placed
@@ -121,6 +122,7 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             when: route.when.clone(),
             mcp: None,
             a2a: None,
+            prompts: route.prompts.clone(),
         },
     }
 }

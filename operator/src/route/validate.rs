@@ -5,27 +5,22 @@ use std::time::Duration;
 use crds::{
     Route,
     condition::Reason,
-<<<<<<< HEAD
-    route::{self, Affinity, Auth, Backend, Strategy},
-=======
-    route::{Affinity, Auth, Backend, Mirror, Strategy},
->>>>>>> w-doors
+    route::{self, Affinity, Auth, Backend, Mirror, Strategy},
 };
 use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
-<<<<<<< HEAD
-    snapshot::{A2a, Access, Budget, Cache, Guard, Limit, Mcp, Prices, PromptCache},
-=======
-    snapshot::{A2a, Access, Budget, Cache, Guard, Limit, MIRROR_TIMEOUT_MILLIS, Mcp, Prices},
->>>>>>> w-doors
+    snapshot::{
+        A2a, Access, Budget, Cache, Guard, Limit, MIRROR_TIMEOUT_MILLIS, Mcp, Prices, PromptCache,
+        Prompts,
+    },
 };
 use thiserror::Error;
 
 use super::{
     cache,
     dereference::{FoundModel, World},
-    guards, limits, resilience, tools,
+    guards, limits, prompts, resilience, tools,
 };
 use crate::{
     model::{self, ExternalEngine, ValidEngine},
@@ -107,6 +102,7 @@ pub(crate) struct ValidRoute {
     pub(super) when: Option<String>,
     pub(super) mcp: Option<Mcp>,
     pub(super) a2a: Option<A2a>,
+    pub(super) prompts: Option<Box<Prompts>>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -159,10 +155,12 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
     let mirror = mirror(spec.mirror.as_ref(), world, &mut unresolved)?;
     let mcp = tools::mcp(spec.mcp.as_ref(), world, &mut unresolved)?;
     let a2a = tools::a2a(spec.a2a.as_ref(), world, &mut unresolved)?;
+    let prompts = prompts::prompts(spec.prompts.as_ref(), world, &mut unresolved);
     Ok(ValidRoute {
         mirror,
         mcp,
         a2a,
+        prompts,
         key: Key::of(route),
         generation: route.metadata.generation.unwrap_or(0),
         created: route
@@ -218,6 +216,10 @@ fn resolve(
         priority: backend.priority.unwrap_or(0),
         when: backend.when.clone(),
         prices,
+        prompt_cache: match backend.prompt_cache {
+            Some(route::PromptCache::Automatic) => PromptCache::Automatic,
+            Some(route::PromptCache::Client) | None => PromptCache::Client,
+        },
         ..engine
     })
 }
@@ -281,15 +283,8 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         priority: 0,
         when: None,
         provider,
-<<<<<<< HEAD
-        prices,
-        prompt_cache: match backend.prompt_cache {
-            Some(route::PromptCache::Automatic) => PromptCache::Automatic,
-            Some(route::PromptCache::Client) | None => PromptCache::Client,
-        },
-=======
         prices: None,
->>>>>>> w-doors
+        prompt_cache: PromptCache::default(),
     })
 }
 

@@ -74,7 +74,9 @@ impl Writer<'_> {
             }
         }
         let format = fields.get("format").filter(|format| {
-            format.as_str().is_some_and(|format| FORMATS.contains(&format))
+            format
+                .as_str()
+                .is_some_and(|format| FORMATS.contains(&format))
         });
         if let Some(format) = format {
             written.insert("format".to_owned(), format.clone());
@@ -228,13 +230,25 @@ mod tests {
     #[test]
     fn what_cannot_be_written_out_is_refused() {
         let list = json!({"type": "array", "items": {"$ref": "#"}});
-        check(list, json!("`schema` is too deep for this model, or has itself within it"));
+        check(
+            list,
+            json!("`schema` is too deep for this model, or has itself within it"),
+        );
         let wide = json!({
             "anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}],
             "$defs": {"a": {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}},
         });
-        check(wide, json!("`schema` is too deep for this model, or has itself within it"));
-        check(json!({"$ref": "#/$defs/x"}), json!("`schema` has a reference to what is not in it"));
-        check(json!("x"), json!("`schema` is no schema that this model knows"));
+        check(
+            wide,
+            json!("`schema` is too deep for this model, or has itself within it"),
+        );
+        check(
+            json!({"$ref": "#/$defs/x"}),
+            json!("`schema` has a reference to what is not in it"),
+        );
+        check(
+            json!("x"),
+            json!("`schema` is no schema that this model knows"),
+        );
     }
 }
