@@ -66,7 +66,7 @@ where
     let body = read_body(body, gateway.body_bytes_max()).await?;
     match place {
         Ollama::Generate => {
-            let chat = wire::generation_as_chat(&body).map_err(invalid)?;
+            let chat = wire::generation_as_chat(&body).map_err(|error| invalid(&error))?;
             converse(gateway, (id, ClientApi::Generate), headers, chat).await
         }
         Ollama::Embed => embed(gateway, (id, EmbedForm::Texts), headers, body).await,
@@ -97,7 +97,7 @@ async fn converse(
         marks_cache: false,
         request: Bytes::new(),
     };
-    let chat = wire::translate_request(&exchange, &original).map_err(invalid)?;
+    let chat = wire::translate_request(&exchange, &original).map_err(|error| invalid(&error))?;
     let asked = Asked {
         original: Some(&original),
         ..Asked::from(Operation::Chat)
@@ -114,7 +114,7 @@ async fn embed(
     body: Bytes,
 ) -> Result<Response<Body>, Fault> {
     let Named { model, .. } = read(&body)?;
-    let (request, original) = wire::ask_embeddings(form, &body).map_err(invalid)?;
+    let (request, original) = wire::ask_embeddings(form, &body).map_err(|error| invalid(&error))?;
     let asked = Asked {
         original: Some(&original),
         ..Asked::from(Operation::Embedding)
@@ -130,7 +130,7 @@ fn read(body: &Bytes) -> Result<Named, Fault> {
     })
 }
 
-fn invalid(invalid: InvalidRequest) -> Fault {
+fn invalid(invalid: &InvalidRequest) -> Fault {
     let message = format!("The request is not one of this API: {invalid}.");
     Fault::new(ErrorKind::InvalidRequest, message)
 }

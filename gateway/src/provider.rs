@@ -191,7 +191,7 @@ impl Provider {
             None => wire::translate_request(&exchange, &decoded.body),
         };
         Ok(Outgoing {
-            body: self.shape(body.map_err(untranslatable)?),
+            body: self.shape(body.map_err(|invalid| untranslatable(&invalid))?),
             back: Some(Box::new(Back::Conversation(exchange))),
         })
     }
@@ -214,7 +214,7 @@ impl Provider {
             None => wire::translate_embeddings_request(&exchange),
         };
         Ok(Outgoing {
-            body: self.shape(body.map_err(untranslatable)?),
+            body: self.shape(body.map_err(|invalid| untranslatable(&invalid))?),
             back: Some(Box::new(Back::Embeddings(exchange))),
         })
     }
@@ -306,7 +306,7 @@ impl Provider {
     }
 }
 
-fn untranslatable(invalid: InvalidRequest) -> Unsendable {
+fn untranslatable(invalid: &InvalidRequest) -> Unsendable {
     let fault = Fault::new(
         ErrorKind::InvalidRequest,
         format!("The request cannot be put into the words of the model's API: {invalid}."),

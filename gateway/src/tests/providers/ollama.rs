@@ -21,7 +21,7 @@ async fn at(provider: Provider, api: Api, script: Vec<Scripted>) -> (Harness, Sc
     )
 }
 
-fn chat(more: Value) -> String {
+fn chat(more: &Value) -> String {
     let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
     for (name, value) in more.as_object().unwrap() {
         body[name] = value.clone();
@@ -61,7 +61,7 @@ async fn a_chat_is_answered_line_by_line_by_every_kind_of_backend() {
     for (provider, api) in BACKENDS {
         let script = vec![Scripted::Text("one two three")];
         let (harness, _provider) = at(provider, api, script).await;
-        let answer = harness.post(CHAT, Some("qd-a"), &chat(json!({}))).await;
+        let answer = harness.post(CHAT, Some("qd-a"), &chat(&json!({}))).await;
         let (lines, said) = lines(&answer.text_body());
         assert_eq!(
             (answer.status, answer.header("content-type")),
@@ -98,7 +98,7 @@ async fn a_whole_answer_and_a_call_of_a_tool_come_from_every_kind_of_backend() {
     let tools = json!([{"type": "function", "function": function}]);
     for (provider, api) in BACKENDS {
         let (harness, _provider) = at(provider, api, vec![Scripted::Call]).await;
-        let body = chat(json!({"stream": false, "tools": tools}));
+        let body = chat(&json!({"stream": false, "tools": tools}));
         let answer = harness.post(CHAT, Some("qd-a"), &body).await.json();
         let call = &answer["message"]["tool_calls"][0]["function"];
         assert_eq!(
@@ -137,7 +137,7 @@ async fn one_prompt_is_answered_with_a_response() {
 async fn what_only_ollama_knows_reaches_an_ollama_server() {
     let (harness, provider) = at(Provider::Ollama, Api::Ollama, Vec::new()).await;
     let more = json!({"keep_alive": "9m", "options": {"num_ctx": 4096, "temperature": 0.5}});
-    harness.post(CHAT, Some("qd-a"), &chat(more.clone())).await;
+    harness.post(CHAT, Some("qd-a"), &chat(&more)).await;
     let sent = &provider.received()[0].body;
     assert_eq!(
         (&sent["model"], &sent["keep_alive"], &sent["options"]),
@@ -152,17 +152,17 @@ async fn errors_are_texts() {
         Scripted::Cut("one two three", 4),
     ];
     let (harness, _provider) = at(Provider::OpenAI, Api::OpenAi, script).await;
-    let refused = harness.post(CHAT, Some("qd-a"), &chat(json!({}))).await;
+    let refused = harness.post(CHAT, Some("qd-a"), &chat(&json!({}))).await;
     assert_eq!(
         (refused.status, refused.json()),
         (400, json!({"error": "too hot"}))
     );
-    let cut = harness.post(CHAT, Some("qd-a"), &chat(json!({}))).await;
+    let cut = harness.post(CHAT, Some("qd-a"), &chat(&json!({}))).await;
     let (lines, _) = lines(&cut.text_body());
     assert!(lines.last().unwrap()["error"].is_string(), "{lines:?}");
     for (path, key, body, status) in [
-        (CHAT, None, chat(json!({})), 401),
-        (CHAT, Some("qd-a"), chat(json!({"model": "x"})), 404),
+        (CHAT, None, chat(&json!({})), 401),
+        (CHAT, Some("qd-a"), chat(&json!({"model": "x"})), 404),
         (CHAT, Some("qd-a"), "[1]".to_owned(), 400),
         (
             GENERATE,
@@ -202,7 +202,7 @@ async fn limits_hold_for_them_too() {
     let limit = json!({"limits": [{"requests": {"limit": 1, "window": "1m"}}]});
     limited.allowance = serde_json::from_value(limit).unwrap();
     let harness = Harness::start(vec![route("m", vec![target])], vec![limited]).await;
-    let body = chat(json!({"stream": false}));
+    let body = chat(&json!({"stream": false}));
     assert_eq!(harness.post(CHAT, Some("qd-a"), &body).await.status, 200);
     let over = harness.post(CHAT, Some("qd-a"), &body).await;
     assert_eq!(over.status, 429);
