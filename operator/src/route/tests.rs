@@ -1,6 +1,7 @@
 //! A Route's plans and statuses, without a client.
 
 mod mirror;
+mod prompts;
 mod tools;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -63,6 +64,7 @@ fn world() -> World {
         ]),
         claimed: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        config_maps: BTreeMap::new(),
         keys: vec![
             key("n/a", "a", false),
             key("n/b", "b", false),
