@@ -143,6 +143,7 @@ fn target(backend: &ValidBackend) -> Target {
         when: backend.when.clone(),
         prices: backend.prices,
         adapters: backend.adapters.clone(),
+        kv_events: backend.kv_events.clone(),
         ..Target::default()
     };
     match &backend.provider {

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
     snapshot::{
-        A2a, Access, Adapter, Budget, Cache, Guard, Limit, MIRROR_TIMEOUT_MILLIS, Mcp, Prices,
+        A2a, Access, Adapter, Budget, Cache, Guard, KvEvents, Limit, MIRROR_TIMEOUT_MILLIS, Mcp,
+        Prices,
     },
 };
 use thiserror::Error;
@@ -117,6 +118,7 @@ pub(super) struct ValidBackend {
     pub(super) provider: Option<Box<ExternalEngine>>,
     pub(super) prices: Option<Prices>,
     pub(super) adapters: Vec<Adapter>,
+    pub(super) kv_events: Option<KvEvents>,
 }
 
 /// Where copies of a share of the requests go.
@@ -258,6 +260,10 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         let message = format!("{path} names the Model `{name}`, which is not usable: {fault}");
         (Reason::RefNotFound, message)
     })?;
+    let kv_events = match &valid.engine {
+        ValidEngine::Native(engine) => engine.native.kv_events.then_some(KvEvents::Http),
+        ValidEngine::External(_) => None,
+    };
     let (model, endpoints, provider, adapters) = match valid.engine {
         ValidEngine::Native(engine) => {
             let adapters = engine.adapters.iter();
@@ -282,6 +288,7 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         provider,
         prices: None,
         adapters,
+        kv_events,
     })
 }
 
