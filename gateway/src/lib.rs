@@ -27,6 +27,7 @@ mod gateway;
 mod guard;
 mod hedging;
 mod jwt;
+mod kv_events;
 mod ledger;
 mod limits;
 mod mcp;

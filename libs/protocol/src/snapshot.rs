@@ -6,6 +6,7 @@
 
 mod adapter;
 mod guard;
+mod kv_events;
 mod mirror;
 mod prompts;
 mod tools;
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 pub use self::{
     adapter::Adapter,
     guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
+    kv_events::KvEvents,
     mirror::{MIRROR_TIMEOUT_MILLIS, Mirror},
     prompts::{PROMPT_BYTES_MAX, PromptCache, PromptMessage, PromptRole, PromptTemplate, Prompts},
     tools::{
@@ -372,6 +374,9 @@ pub struct Target {
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+    /// How its replicas say what changes in their caches; they do not if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_events: Option<KvEvents>,
     /// The LoRA adapters that its engines have, or can load.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<Adapter>,

@@ -146,6 +146,7 @@ fn target(backend: &ValidBackend) -> Target {
         prices: backend.prices,
         adapters: backend.adapters.clone(),
         prompt_cache: backend.prompt_cache,
+        kv_events: backend.kv_events.clone(),
         ..Target::default()
     };
     match &backend.provider {

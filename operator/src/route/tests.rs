@@ -1,6 +1,7 @@
 //! A Route's plans and statuses, without a client.
 
 mod adapters;
+mod kv_events;
 mod mirror;
 mod prompts;
 mod tools;
@@ -128,6 +129,7 @@ fn the_examples_in_the_documentation_are_valid() {
     check_example(include_str!("../../../docs/concepts/gateway-adapters.md"));
     check_example(include_str!("../../../docs/concepts/gateway-cache.md"));
     check_example(include_str!("../../../docs/concepts/gateway-guards.md"));
+    check_example(include_str!("../../../docs/concepts/gateway-kv-events.md"));
     check_example(include_str!("../../../docs/concepts/gateway-mirror.md"));
 }
 

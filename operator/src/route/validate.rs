@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
     snapshot::{
-        A2a, Access, Adapter, Budget, Cache, Guard, Limit, MIRROR_TIMEOUT_MILLIS, Mcp, Prices,
-        PromptCache, Prompts,
+        A2a, Access, Adapter, Budget, Cache, Guard, KvEvents, Limit, MIRROR_TIMEOUT_MILLIS, Mcp,
+        Prices, PromptCache, Prompts,
     },
 };
 use thiserror::Error;
@@ -120,6 +120,7 @@ pub(super) struct ValidBackend {
     pub(super) prices: Option<Prices>,
     pub(super) adapters: Vec<Adapter>,
     pub(super) prompt_cache: PromptCache,
+    pub(super) kv_events: Option<KvEvents>,
 }
 
 /// Where copies of a share of the requests go.
@@ -267,6 +268,10 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         let message = format!("{path} names the Model `{name}`, which is not usable: {fault}");
         (Reason::RefNotFound, message)
     })?;
+    let kv_events = match &valid.engine {
+        ValidEngine::Native(engine) => engine.native.kv_events.then_some(KvEvents::Http),
+        ValidEngine::External(_) => None,
+    };
     let (model, endpoints, provider, adapters) = match valid.engine {
         ValidEngine::Native(engine) => {
             let adapters = engine.adapters.iter();
@@ -292,6 +297,7 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         prices: None,
         adapters,
         prompt_cache: PromptCache::default(),
+        kv_events,
     })
 }
 
