@@ -14,7 +14,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub(crate) use self::{
-    events::{Tally, end_of_event},
+    events::Tally,
     patience::patiently,
     raw::{Raw, raw},
     stream::{Streaming, replay, stream},

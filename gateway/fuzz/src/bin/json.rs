@@ -1,0 +1,4 @@
+//! Any bytes.
+#![no_main]
+use libfuzzer_sys::fuzz_target;
+fuzz_target!(|bytes: &[u8]| { let _ = bytes; });
