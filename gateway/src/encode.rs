@@ -1,5 +1,7 @@
 //! Encode: what goes back to the client: whole answers, streams, lists, and faults in OpenAI's shape.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod claims;
 mod events;
 mod patience;
 mod raw;

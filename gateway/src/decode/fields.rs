@@ -119,11 +119,6 @@ fn output_max(raw: &RawFields<'_>) -> Option<u64> {
 fn number(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?.trim_matches('"');
     let fraction = || text.parse::<f64>().ok().filter(|number| 0.0 <= *number);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "it is not negative, and what is too large becomes the largest"
-    )]
     text.parse()
         .ok()
         .or_else(|| Some(fraction()?.ceil() as u64))

@@ -180,7 +180,8 @@ impl Scanner {
 
     fn head(&mut self) -> Result<bool, InvalidForm> {
         let Some(found) = memmem::find(&self.buffer, b"\r\n\r\n") else {
-            return match HEAD_BYTES_MAX < self.buffer.len() {
+            // The last bytes may be a part of the lines' end.
+            return match HEAD_BYTES_MAX + 3 < self.buffer.len() {
                 true => Err(InvalidForm::Head("it is too long")),
                 false => Ok(false),
             };

@@ -1,4 +1,4 @@
-//! Any bytes.
+//! Any bytes as a request's body.
 #![no_main]
-use libfuzzer_sys::fuzz_target;
-fuzz_target!(|bytes: &[u8]| { let _ = bytes; });
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::fuzzing::json(bytes));

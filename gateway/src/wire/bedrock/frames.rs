@@ -125,22 +125,23 @@ fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
 }
 
 /// A frame as Bedrock sends it.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(in crate::wire) fn frame(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
     use bytes::BufMut;
 
     let mut encoded = Vec::new();
     for (name, value) in headers {
-        encoded.put_u8(name.len().try_into().unwrap());
+        encoded.put_u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
         encoded.put_slice(name.as_bytes());
         encoded.put_u8(TEXT);
-        encoded.put_u16(value.len().try_into().unwrap());
+        encoded.put_u16(u16::try_from(value.len()).unwrap_or(u16::MAX));
         encoded.put_slice(value.as_bytes());
     }
+    let length_of = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
     let length = PRELUDE + encoded.len() + payload.len() + CHECKSUM;
     let mut frame = Vec::new();
-    frame.put_u32(length.try_into().unwrap());
-    frame.put_u32(encoded.len().try_into().unwrap());
+    frame.put_u32(length_of(length));
+    frame.put_u32(length_of(encoded.len()));
     frame.put_u32(crc32fast::hash(&frame));
     frame.put_slice(&encoded);
     frame.put_slice(payload);
