@@ -165,7 +165,7 @@ impl Scanner {
         let spaces = self.buffer.iter().take_while(|byte| is_space(**byte));
         let padding = spaces.count();
         let rest = self.buffer.get(padding..).unwrap_or_default();
-        if rest.starts_with(b"\r\n") {
+        if rest.starts_with(b"\r\n") && padding <= PADDING_MAX {
             self.consume(padding + 2);
             self.state = State::Head;
             return Ok(true);

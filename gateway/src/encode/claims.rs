@@ -53,11 +53,19 @@ fn pass<'a>(
 
 /// What clients read of the stream is what they read of what was passed on, and what is read here.
 fn check_read_alike(stream: &[u8], passed: &[u8]) {
-    let read = |bytes: &[u8]| Parser::new(EVENT_BYTES_MAX).push(bytes);
+    // What follows shows that a carriage return at the end is not half of a line's end.
+    let read = |bytes: &[u8]| Parser::new(EVENT_BYTES_MAX).push(&[bytes, b":"].concat());
     let Ok(of_clients) = read(stream) else {
         return;
     };
-    assert_eq!(read(passed).as_ref(), Ok(&of_clients));
+    let is_open = stream.ends_with(b"\r") && !passed.ends_with(b"\r");
+    assert!(
+        is_open || read(passed).as_ref() == Ok(&of_clients),
+        "{of_clients:?}"
+    );
+    if is_open {
+        return;
+    }
     // What stands behind a mark in the middle is seen here, though clients take it for no data.
     if memmem::rfind(stream, b"\xef\xbb\xbf").is_some_and(|place| 0 < place) {
         return;

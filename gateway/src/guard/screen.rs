@@ -179,9 +179,22 @@ impl Screen {
             }
             state = next;
         }
-        let has_match = self.partial.next_eoi_state(cache, state);
-        let has_match = state.is_match() || has_match.is_ok_and(|state| state.is_match());
-        !has_match || self.goes_on(cache, state, 1)
+        let ends = self.partial.next_eoi_state(cache, state);
+        let ends = ends.is_ok_and(|state| state.is_match());
+        let has_match = state.is_match() || ends;
+        !has_match || (ends && self.depends(cache, state)) || self.goes_on(cache, state, 1)
+    }
+
+    /// Whether the match that ends with the text is one only before certain text, as one that ends where a word does.
+    fn depends(&self, cache: &mut Cache, state: LazyStateID) -> bool {
+        let mut units = self.partial.byte_classes().representatives(..);
+        units.any(|unit| {
+            let next = unit
+                .as_u8()
+                .map(|byte| self.partial.next_state(cache, state, byte));
+            // Of what is not ASCII expressions that look for words know nothing.
+            next.is_some_and(|next| next.map_or(true, |next| !next.is_match() && !next.is_quit()))
+        })
     }
 
     /// Whether something can be added to a match. One is reported a byte late, so that byte tells nothing yet.
@@ -298,6 +311,10 @@ mod tests {
         check_settled(r"[a-z]+@[a-z]+", "mail to ab ", "mail to ab ");
         check_settled(r"[a-z]+@[a-z]+", "mail to ab@c", "mail to ");
         check_settled(r"\bab", "xa", "xa");
+        check_settled(r"ab\b", "xab", "x");
+        check_settled(r"ab(?-u:\b)", "xab", "x");
+        check_settled(r"ab\b", "xab ", "xab ");
+        check_settled("ab$", "xab", "x");
         check_settled("grün", "am gr", "am ");
         // Not more than the bound is held.
         let long = "a0123456789012345";

@@ -107,8 +107,21 @@ impl Parser {
     /// # Errors
     /// [`InvalidStream`]; the stream cannot be used after that.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, InvalidStream> {
-        self.buffer.extend_from_slice(bytes);
         let mut events = Vec::new();
+        self.push_into(bytes, &mut events)?;
+        Ok(events)
+    }
+
+    /// Takes bytes and adds the events that they complete, those before an error too.
+    ///
+    /// # Errors
+    /// [`InvalidStream`]; the stream cannot be used after that.
+    pub fn push_into(
+        &mut self,
+        bytes: &[u8],
+        events: &mut Vec<Event>,
+    ) -> Result<(), InvalidStream> {
+        self.buffer.extend_from_slice(bytes);
         while let Ok(Some((line_length, end_length))) = find_line(&self.buffer, self.searched) {
             self.searched = 0;
             let line = self.buffer.split_to(line_length + end_length);
@@ -127,8 +140,7 @@ impl Parser {
         }
         // The last byte may be half of a line's end.
         self.searched = self.buffer.len().saturating_sub(1);
-        self.check_length()?;
-        Ok(events)
+        self.check_length()
     }
 
     fn check_length(&self) -> Result<(), InvalidStream> {

@@ -33,13 +33,17 @@ impl Frames {
         }
     }
 
-    /// Takes bytes and returns the frames that they complete, as events: the type and the payload.
+    /// Takes bytes and adds the frames that they complete, those before an error too, as events: the type and the
+    /// payload.
     ///
     /// # Errors
     /// [`InvalidReply::Frame`]; the stream cannot be used after that.
-    pub(in crate::wire) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, InvalidReply> {
+    pub(in crate::wire) fn push(
+        &mut self,
+        bytes: &[u8],
+        events: &mut Vec<Event>,
+    ) -> Result<(), InvalidReply> {
         self.buffer.extend_from_slice(bytes);
-        let mut events = Vec::new();
         while let Some(length) = self.length()? {
             if self.buffer.len() < length {
                 break;
@@ -47,7 +51,7 @@ impl Frames {
             let frame = self.buffer.split_to(length);
             events.push(read(&frame)?);
         }
-        Ok(events)
+        Ok(())
     }
 
     /// The length of the first frame, once its prelude is there.
@@ -174,10 +178,10 @@ mod tests {
         let stream = [one.as_slice(), &one].concat();
         for size in 1..=stream.len() {
             let mut frames = Frames::new(4096);
-            let events: Vec<Event> = stream
-                .chunks(size)
-                .flat_map(|chunk| frames.push(chunk).unwrap())
-                .collect();
+            let mut events = Vec::new();
+            for chunk in stream.chunks(size) {
+                frames.push(chunk, &mut events).unwrap();
+            }
             assert_eq!(events, [stop(), stop()], "cut by {size}");
         }
     }
@@ -188,7 +192,7 @@ mod tests {
         for place in 0..whole.len() {
             let mut broken = whole.clone();
             broken[place] ^= 1;
-            let seen = Frames::new(4096).push(&broken);
+            let seen = Frames::new(4096).push(&broken, &mut Vec::new());
             assert!(seen.is_err(), "byte {place}: {seen:?}");
         }
     }
@@ -196,8 +200,9 @@ mod tests {
     #[test]
     fn a_frame_over_the_limit_is_refused() {
         let whole = frame(&HEADERS, b"{}");
-        assert!(Frames::new(whole.len()).push(&whole).is_ok());
-        assert!(Frames::new(whole.len() - 1).push(&whole).is_err());
+        let push = |max| Frames::new(max).push(&whole, &mut Vec::new());
+        assert!(push(whole.len()).is_ok());
+        assert!(push(whole.len() - 1).is_err());
     }
 
     #[test]
@@ -208,7 +213,8 @@ mod tests {
             0x66, 0x6f, 0x6f, 0x27, 0x3a, 0x27, 0x62, 0x61, 0x72, 0x27, 0x7d, 0xc3, 0x65, 0x39,
             0x36,
         ];
-        let events = Frames::new(4096).push(&bytes).unwrap();
+        let mut events = Vec::new();
+        Frames::new(4096).push(&bytes, &mut events).unwrap();
         assert_eq!(events, [Event::data("{'foo':'bar'}")]);
     }
 }
