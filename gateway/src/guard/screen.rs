@@ -110,38 +110,39 @@ impl Screen {
         if !self.any.is_match(Input::new(text).range(from..)) {
             return Vec::new();
         }
-        let mut found = Vec::new();
-        for (place, (rule, regex)) in self.rules.iter().enumerate() {
-            let mut from = from;
-            while let Some(matched) = regex.search(&Input::new(text).range(from..)) {
-                let checked = text.get(matched.range()).and_then(rule.check);
-                from = match checked {
-                    Some(skipped) => {
-                        found.push(Finding {
-                            begin: matched.start(),
-                            range: matched.start() + skipped..matched.end(),
-                            rule: place,
-                        });
-                        matched.end()
-                    }
-                    None => next_boundary(text, matched.start()),
-                };
-                if text.len() < from {
-                    break;
+        let places = 0..self.rules.len();
+        let mut next: Vec<_> = places.map(|place| self.first(place, text, from)).collect();
+        let mut found: Vec<Finding> = Vec::new();
+        // Of those that begin at one place, the first.
+        while let Some(first) = next.iter().flatten().min_by_key(|finding| finding.begin) {
+            let first = first.clone();
+            let end = first.range.end;
+            found.push(first);
+            // What overlaps it is none, and hides nothing behind it.
+            for (place, next) in next.iter_mut().enumerate() {
+                if next.as_ref().is_some_and(|next| next.begin < end) {
+                    *next = self.first(place, text, end);
                 }
             }
         }
-        // Stable, so that rules keep their order.
-        found.sort_by_key(|finding| finding.begin);
-        let mut end = 0;
-        found.retain(|finding| {
-            let is_free = end <= finding.begin;
-            if is_free {
-                end = finding.range.end;
-            }
-            is_free
-        });
         found
+    }
+
+    /// What a rule finds first from `from` on.
+    fn first(&self, place: usize, text: &str, mut from: usize) -> Option<Finding> {
+        let (rule, regex) = self.rules.get(place)?;
+        while from <= text.len() {
+            let matched = regex.search(&Input::new(text).range(from..))?;
+            if let Some(skipped) = text.get(matched.range()).and_then(rule.check) {
+                return Some(Finding {
+                    begin: matched.start(),
+                    range: matched.start() + skipped..matched.end(),
+                    rule: place,
+                });
+            }
+            from = next_boundary(text, matched.start());
+        }
+        None
     }
 
     /// The first place from `from` on at which a match may begin that the text's end cuts off; the text's length if there
@@ -275,6 +276,7 @@ mod tests {
     fn what_begins_first_is_found_and_then_what_stands_first() {
         check(&["b+", "[ab]+"], "xabb b", &["abb", "b"]);
         check(&["b", "[ab]b"], "ab bb", &["ab", "b", "b"]);
+        check(&["1 2", "2 3|3 4"], "1 2 3 4", &["1 2", "3 4"]);
         check(&["ü"], "grün", &["ü"]);
         check(&["z"], "grün", &[]);
     }
