@@ -255,11 +255,28 @@ fn boundary_at_least(text: &str, mut at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rule, Screen};
+    use super::{Finding, Rule, Screen};
 
     fn screen(patterns: &[&str]) -> Screen {
         let rules = patterns.iter().map(|pattern| Rule::new("X", pattern));
         Screen::compile(rules.collect(), 16).unwrap()
+    }
+
+    impl Screen {
+        /// Finds these, of these kinds.
+        #[track_caller]
+        pub(in crate::guard) fn check(&self, text: &str, expected: &[(&str, &str)]) {
+            let found = self.find(text, 0);
+            let said = |found: &Finding| {
+                let kind = self.rule(found).unwrap().kind.clone();
+                (kind, &text[found.range.clone()])
+            };
+            let said: Vec<_> = found.iter().map(said).collect();
+            let expected = expected
+                .iter()
+                .map(|(kind, text)| ((*kind).to_owned(), *text));
+            assert_eq!(said, expected.collect::<Vec<_>>(), "{text}");
+        }
     }
 
     #[track_caller]
