@@ -10,6 +10,7 @@
 
 mod a2a;
 mod account;
+mod adapters;
 mod admin;
 mod args;
 mod attribution;
@@ -41,6 +42,7 @@ mod mirror;
 mod models;
 mod objects;
 mod observe;
+mod ollama;
 mod paths;
 mod people;
 mod policy;
@@ -60,10 +62,6 @@ mod stored;
 mod table;
 mod upstream;
 mod usage;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "nobody asks in Ollama's API yet")
-)]
 mod wire;
 
 pub use args::GatewayArgs;

@@ -17,6 +17,8 @@ pub fn translation(bytes: &[u8]) {
         ClientApi::Messages,
         ClientApi::Responses,
         ClientApi::Ollama,
+        ClientApi::Generate,
+        ClientApi::Completions,
     ];
     let upstreams = [
         UpstreamApi::Chat,
@@ -42,7 +44,7 @@ pub fn translation(bytes: &[u8]) {
     if let Ok(reply) = translate_reply(&exchange, cut.whole) {
         check_json(&reply.body);
     }
-    check_json(&translate_error(&exchange, 429, cut.whole));
+    check_json(&translate_error(exchange.client, 429, cut.whole));
     if exchange.upstream == UpstreamApi::Bedrock {
         let frames = frames(cut.whole);
         let whole = stream(&exchange, [&frames[..]].into_iter());
