@@ -21,8 +21,8 @@ use protocol::{openai::ErrorKind, routing::FailureClass};
 use rand::Rng;
 use tracing::{debug, warn};
 
-pub(crate) use self::failure::UpstreamError;
 use self::{candidates::Candidates, failure::Failure};
+pub(crate) use self::{failure::UpstreamError, race::is_repeatable};
 use crate::{
     call::Call,
     decode::{Decoded, Upload},
@@ -38,6 +38,8 @@ use crate::{
     wire::Translation,
 };
 
+/// Bytes of a complete answer that are accepted.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long an endpoint is left out that refused the gateway's credential.
 const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(30);
 
@@ -64,6 +66,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// The form that goes in the place of the request's body, if it is one.
     pub(crate) upload: Option<&'a Upload>,
+    /// Bytes of a complete answer that are accepted.
+    pub(crate) answer_bytes_max: usize,
 }
 
 /// An answer, and which of the route's targets gave it.
@@ -246,7 +250,10 @@ fn may_retry(forward: &Forward<'_>) -> bool {
 }
 
 fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {
-    if matches!(failure, Failure::Unsendable(_) | Failure::Client(_)) {
+    if matches!(
+        failure,
+        Failure::Unsendable(_) | Failure::Client(_) | Failure::Adapter(_)
+    ) {
         // Nobody was asked, or not to the end: that says nothing of the endpoint.
         return;
     }
@@ -354,6 +361,10 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
         Failure::Broken(_) => Refusal::Fault(Fault::new(
             ErrorKind::UpstreamFailed,
             format!("The target `{name}` could not be reached."),
+        )),
+        Failure::Adapter(reason) => Refusal::Fault(Fault::new(
+            ErrorKind::UpstreamFailed,
+            format!("The target `{name}` cannot use the adapter now: {reason}."),
         )),
         Failure::Timeout(what, limit) => {
             let message = format!("The target `{name}` sent no {what} within {limit:?}.");

@@ -1,6 +1,7 @@
 //! The gateway's state, and who is let in.
 
 mod answer;
+mod copy;
 mod passage;
 mod talk;
 mod waiting;
@@ -36,6 +37,7 @@ use crate::{
     limits::{Registry, Scope},
     mcp::Hub,
     metrics::Metrics,
+    mirror::Copies,
     models,
     objects::Objects,
     observe::Observers,
@@ -123,6 +125,8 @@ pub(crate) struct Gateway {
     changes: watch::Sender<()>,
     /// Where requests wait.
     room: Room,
+    /// The copies of requests that are on their way.
+    pub(crate) copies: Copies,
     /// What requests for tools share.
     pub(crate) mcp: Arc<Hub>,
     /// What requests for agents share.
@@ -176,6 +180,7 @@ impl Gateway {
             permits: Arc::new(Semaphore::new(limits.requests_max)),
             changes: watch::Sender::new(()),
             room: Room::default(),
+            copies: Copies::default(),
             limits,
             observers: Arc::default(),
         }
@@ -206,6 +211,16 @@ impl Gateway {
         self.changes.send_replace(());
         self.metrics.count_snapshot();
         Ok(())
+    }
+
+    /// Tells of each new table.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The client for upstreams.
+    pub(crate) const fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
     /// Whether there is something to route by.
@@ -309,13 +324,7 @@ impl Gateway {
         call.trace = self.observers.trace(&headers);
         let permit = self.admit()?;
         let table = self.table()?;
-        let caller = self.authenticate(&table, &headers).await;
-        if let Caller::Nobody(why) = &caller
-            && !table.has_open_route
-        {
-            // Nothing is open: the body of somebody unknown is not even read.
-            return Err(why.fault());
-        }
+        let caller = self.welcome(&table, &headers).await?;
         let content_type = headers.get(header::CONTENT_TYPE);
         let (decoded, upload) = if asked.operation.takes_form() && is_form(content_type) {
             let (decoded, upload) = read_form(asked, content_type, body, &self.spill).await?;
@@ -337,6 +346,22 @@ impl Gateway {
             permit,
         };
         Box::pin(Arc::clone(self).pass(admitted)).await
+    }
+
+    /// Who calls a model.
+    ///
+    /// # Errors
+    /// Somebody unknown, while nothing is open: such a request's body is not even read.
+    pub(crate) async fn welcome(
+        &self,
+        table: &Table,
+        headers: &HeaderMap,
+    ) -> Result<Caller, Fault> {
+        let caller = self.authenticate(table, headers).await;
+        match &caller {
+            Caller::Nobody(why) if !table.has_open_route => Err(why.fault()),
+            Caller::Nobody(_) | Caller::Key(_) => Ok(caller),
+        }
     }
 
     /// Who calls, outside of a call of a model.

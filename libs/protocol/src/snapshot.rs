@@ -4,14 +4,18 @@
 //! the first one comes at once, an empty line is a heartbeat. `POST /v1/snapshots/{plane}/acks` takes an [`Ack`].
 //! A version is the hash of the content, so equal content has an equal version on every operator replica.
 
+mod adapter;
 mod guard;
+mod mirror;
 mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 pub use self::{
+    adapter::Adapter,
     guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
+    mirror::{MIRROR_TIMEOUT_MILLIS, Mirror},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
     },
@@ -148,6 +152,9 @@ pub struct RouteEntry {
     /// What takes over for a target that gave no answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<Fallback>,
+    /// Where copies of a share of its requests go; nowhere if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Box<Mirror>>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -360,6 +367,9 @@ pub struct Target {
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+    /// The LoRA adapters that its engines have, or can load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<Adapter>,
 }
 
 const fn whole_share() -> u32 {
