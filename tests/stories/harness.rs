@@ -419,23 +419,6 @@ pub(crate) fn run(command: &mut Command) -> Result<Output> {
         .with_context(|| format!("starting {command:?}"))
 }
 
-/// The Python of a virtual environment that has the OpenAI SDK.
-pub(crate) fn python_with_openai() -> Result<PathBuf> {
-    const REQUIREMENT: &str = "openai==3.51.0";
-    let venv = target().join("venv").join(REQUIREMENT);
-    let python = venv.join("bin/python");
-    if !venv.join("done").exists() {
-        checked(
-            Command::new("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(&venv),
-        )?;
-        checked(Command::new(&python).args(["-m", "pip", "install", "--quiet", REQUIREMENT]))?;
-        File::create(venv.join("done")).context("marking the environment as done")?;
-    }
-    Ok(python)
-}
-
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));

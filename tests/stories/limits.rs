@@ -6,7 +6,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testkit::scripted_model::ScriptedModel;
 
-use crate::harness::{PATIENCE, Stack, checked, python_with_openai};
+use crate::{
+    harness::{PATIENCE, Stack, checked},
+    sdks::python,
+};
 
 const SDK_SCRIPT: &str = r#"
 import json, sys
@@ -27,7 +30,7 @@ print(json.dumps(seen))
 
 #[test]
 fn limits_and_budgets_of_a_route_are_kept_and_told_to_the_openai_sdk() -> Result<()> {
-    let python = python_with_openai()?;
+    let python = python("openai")?;
     let stack = Stack::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -20,3 +20,4 @@ mod ledger;
 mod limits;
 mod ordinary_user;
 mod quickstart;
+mod sdks;

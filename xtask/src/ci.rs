@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{crd_yaml, process, stack, tidy, tools, weights};
+use crate::{crd_yaml, process, sdks, stack, tidy, tools, weights};
 
 /// Runs all of it.
 pub(crate) fn run() -> Result<()> {
@@ -23,6 +23,7 @@ pub(crate) fn run() -> Result<()> {
     tools::fetch()?;
     stack::run(true)?;
     weights::fetch()?;
+    sdks::fetch()?;
     // The stories run the binary as a user would, so it must be there before them.
     process::run("cargo", &["build", "--workspace", "--all-targets"])?;
     if process::has_cargo_command("nextest") {

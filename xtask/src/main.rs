@@ -11,6 +11,7 @@ mod openapi;
 mod package;
 mod peers;
 mod process;
+mod sdks;
 mod stack;
 mod tidy;
 mod tools;
@@ -45,6 +46,8 @@ enum Chore {
     Tools,
     /// Fetch the weights that tests use into target/weights
     Weights,
+    /// Fetch the SDKs that the stories run into target/sdks
+    Sdks,
     /// Feed the readers of outside data, the engine's and the gateway's, with bytes that break them
     Fuzz {
         /// One reader instead of all
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Chore::Stack { check } => stack::run(check),
         Chore::Tools => tools::fetch().map(|_| ()),
         Chore::Weights => weights::fetch(),
+        Chore::Sdks => sdks::fetch(),
         Chore::Fuzz { target, seconds } => fuzz::run(target, seconds),
         Chore::Openapi { document } => openapi::run(&document),
         Chore::Peers { folder } => peers::build(&folder),

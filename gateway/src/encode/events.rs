@@ -1,10 +1,11 @@
 //! Cuts a stream into events without changing a byte, counts what they say, and leaves out what nobody asked for.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use protocol::sse::{InvalidStream, data_of, find_event};
 
+use super::unasked::null_usage;
 use crate::{
     call::Operation,
     provider::{Tokens, openai},
@@ -66,7 +67,7 @@ impl Events {
         self.tally
     }
 
-    /// Takes bytes and returns the complete events that the client sees, byte for byte.
+    /// Takes bytes and returns the complete events that the client sees, byte for byte but for what the gateway asked for.
     ///
     /// # Errors
     /// [`InvalidStream::EventTooLong`]; the stream cannot be used after that.
@@ -81,8 +82,12 @@ impl Events {
                 Ok(length) => length,
                 Err(searched) => break searched,
             };
-            let event = self.buffer.split_to(length).freeze();
+            let mut event = self.buffer.split_to(length);
             self.searched = 0;
+            if let Some(unasked) = self.unasked(&event) {
+                event.copy_within(unasked.end.., unasked.start);
+                event.truncate(event.len() - unasked.len());
+            }
             if self.read(&event) {
                 shown.extend_from_slice(&event);
             }
@@ -103,7 +108,7 @@ impl Events {
             let is_shown = find_event(rest, 0).is_ok_and(|length| {
                 let (event, behind) = rest.split_at(length);
                 rest = behind;
-                self.read(event)
+                self.unasked(event).is_none() && self.read(event)
             });
             if !is_shown {
                 self.tally = before;
@@ -111,6 +116,15 @@ impl Events {
             }
         }
         true
+    }
+
+    /// Where an event says what is said only because the gateway asked for the usage and the client did not.
+    fn unasked(&self, event: &[u8]) -> Option<Range<usize>> {
+        let is_asked = matches!(self.operation, Operation::Chat | Operation::Completion);
+        if self.shows_usage || !is_asked {
+            return None;
+        }
+        null_usage(event)
     }
 
     /// Reads an event; whether the client sees it.
@@ -197,6 +211,23 @@ mod tests {
             check(&format!("{stream}data"), true, &stream, whole);
             check(&format!("{stream}data"), false, &rest, whole);
         }
+    }
+
+    #[test]
+    fn events_say_nothing_of_usage_that_nobody_asked_for() {
+        let pieces =
+            "data: {\"choices\":[{}],\"usage\":null}\n\ndata: {\"choices\":[{\"usage\":null}]}\n\n";
+        let tally = Tally {
+            pieces: 2,
+            ..Tally::default()
+        };
+        check(pieces, true, pieces, tally);
+        check(
+            pieces,
+            false,
+            &pieces.replacen(",\"usage\":null", "", 1),
+            tally,
+        );
     }
 
     #[test]

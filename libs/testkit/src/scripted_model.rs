@@ -3,7 +3,7 @@
 //! Answers are used up in order; the last one repeats. With an empty script the model echoes the last message.
 
 mod answer;
-mod surface;
+pub(crate) mod surface;
 mod wire;
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};

@@ -1,5 +1,5 @@
 //! What we answer OpenAI's clients with, and what we ask OpenAI's upstreams, against the schemas of OpenAI's own
-//! document. `testdata/openai-schemas.json` holds the schemas of that document that are needed here.
+//! document, as `cargo xtask openapi` takes them out of it.
 
 use std::{fs, path::Path};
 
@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use super::{ClientApi, UpstreamApi, fixtures};
 
 fn validator(schema: &str) -> Validator {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/openai-schemas.json");
-    let document: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    let schema = json!({"$ref": format!("#/$defs/{schema}"), "$defs": document["$defs"]});
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/openapi/schemas.json");
+    let schemas: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let reference = format!("#/components/schemas/{schema}");
+    let schema = json!({"$ref": reference, "components": {"schemas": schemas}});
     jsonschema::validator_for(&schema).unwrap()
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 /// The answer of a surface that says this text; `None` if the path is one of chats.
-pub(super) fn respond(
+pub(crate) fn respond(
     path: &str,
     headers: &HeaderMap,
     body: &Bytes,
