@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    cache::Cache,
+    cache::{Cache, CacheStore},
     guard::{
         Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
         RegexGuard, ToolsGuard,

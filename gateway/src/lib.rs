@@ -33,6 +33,7 @@ mod metrics;
 mod models;
 mod objects;
 mod observe;
+mod outside;
 mod paths;
 mod people;
 mod policy;

@@ -22,6 +22,7 @@ async fn start(per: Per, script: Vec<Answer>) -> (Harness, ScriptedModel) {
         ttl_millis: 60_000,
         bytes_max: 1 << 20,
         per,
+        store: None,
     };
     let cached = RouteEntry {
         cache: Some(cache),

@@ -181,7 +181,7 @@ pub struct RouteEntry {
 }
 
 /// Answers that are given again to equal requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cache {
     /// How long an answer is given again, in milliseconds.
@@ -191,6 +191,27 @@ pub struct Cache {
     /// Whose answers are given to whom.
     #[serde(default)]
     pub per: Per,
+    /// Where all gateways keep them besides; nowhere if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<CacheStore>,
+}
+
+/// A Redis that keeps the answers of all gateways.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheStore {
+    /// Its URL, with a password if it asks for one.
+    pub url: SecretString,
+    /// How long it may take to say whether it has an answer, in milliseconds.
+    #[serde(default = "CacheStore::timeout_default")]
+    pub timeout_millis: u64,
+}
+
+impl CacheStore {
+    /// How long a Redis may take whose settings do not say, in milliseconds.
+    pub const fn timeout_default() -> u64 {
+        50
+    }
 }
 
 /// What a route gives in a time, and at once.

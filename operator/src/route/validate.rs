@@ -142,6 +142,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
     }
     let mcp = tools::mcp(spec.mcp.as_ref(), world, &mut unresolved)?;
     let a2a = tools::a2a(spec.a2a.as_ref(), world, &mut unresolved)?;
+    let cache = cache::cache(spec.cache.as_ref(), world, &mut unresolved)?;
     Ok(ValidRoute {
         mcp,
         a2a,
@@ -165,7 +166,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         access: access(spec.auth.as_ref(), world),
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
-        cache: cache::cache(spec.cache.as_ref())?,
+        cache,
         guards: guards::guards(&spec.guards)?,
         fallbacks: resilience::fallbacks(&spec.fallbacks),
         queue: resilience::queue(spec.queue.as_ref())?,
