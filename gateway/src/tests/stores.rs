@@ -1,5 +1,7 @@
 //! Real stores, started by the tests on loopback with folders of their own, and ended by their ids.
 
+mod ledger;
+pub(crate) mod postgres;
 pub(crate) mod redis;
 mod shared_cache;
 
@@ -9,7 +11,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Tries to start a program on a free port, which another program may take first.
 const TRIES: usize = 5;
@@ -46,8 +48,16 @@ impl Running {
 
     /// Sends a signal.
     pub(super) fn signal(&self, signal: Signal) {
-        let id = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
-        kill_process(id, signal).unwrap();
+        kill_process(self.id(), signal).unwrap();
+    }
+
+    /// Sends a signal to all processes of a program that began a group.
+    pub(super) fn signal_group(&self, signal: Signal) {
+        kill_process_group(self.id(), signal).unwrap();
+    }
+
+    fn id(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap()
     }
 }
 
