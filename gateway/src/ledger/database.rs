@@ -109,7 +109,7 @@ impl Database {
     /// Does something that may be done twice: again with a new connection where an old one had died.
     fn run_again<T>(
         &mut self,
-        work: impl AsyncFn(&mut Client) -> Result<T, tokio_postgres::Error>,
+        work: &impl AsyncFn(&mut Client) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, LedgerError> {
         let was_connected = self.link.is_connected();
         let first = self.run(async |client| work(client).await);

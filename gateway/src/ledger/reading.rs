@@ -31,7 +31,7 @@ pub(super) enum Reading {
     },
     /// In a database; budgets do not wait for what administrators ask.
     Database {
-        budgets: Mutex<Database>,
+        budgets: Arc<Mutex<Database>>,
         questions: Arc<Mutex<Database>>,
     },
 }
@@ -50,10 +50,13 @@ impl Reading {
     /// # Errors
     /// There can be no more runtimes.
     pub(super) fn of_database(url: &DatabaseUrl) -> Result<Self, LedgerError> {
-        let of = |limit| Database::new(url, "", limit).map(Mutex::new);
+        let of = |limit| {
+            let database = Database::new(url, "", limit);
+            database.map(|database| Arc::new(Mutex::new(database)))
+        };
         Ok(Self::Database {
             budgets: of(BUDGET_LIMIT)?,
-            questions: Arc::new(of(QUESTION_LIMIT)?),
+            questions: of(QUESTION_LIMIT)?,
         })
     }
 

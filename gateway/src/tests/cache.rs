@@ -17,6 +17,7 @@ async fn start(per: Per, script: Vec<Answer>) -> (Harness, ScriptedModel) {
         input_nanos: 1_000_000_000,
         cached_input_nanos: None,
         output_nanos: 1_000_000_000,
+        ..Prices::default()
     });
     let cache = Cache {
         ttl_millis: 60_000,

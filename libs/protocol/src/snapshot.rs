@@ -6,6 +6,7 @@
 
 mod guard;
 mod mirror;
+mod prices;
 mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 pub use self::{
     guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
     mirror::{MIRROR_TIMEOUT_MILLIS, Mirror},
+    prices::{LongPrompts, Prices, Rates},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
     },
@@ -296,19 +298,6 @@ pub enum Mode {
     Enforce,
     /// Requests pass; logs and metrics tell.
     Shadow,
-}
-
-/// What tokens cost, in nano-dollars a million.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Prices {
-    /// Tokens of prompts.
-    pub input_nanos: u64,
-    /// Tokens of prompts that the upstream had cached; as others if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cached_input_nanos: Option<u64>,
-    /// Tokens of answers.
-    pub output_nanos: u64,
 }
 
 /// How a target is picked.

@@ -1,6 +1,7 @@
 //! A Route's plans and statuses, without a client.
 
 mod mirror;
+mod prices;
 mod tools;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -351,6 +352,7 @@ fn limits_budgets_and_prices_reach_the_gateway_in_its_units() {
         input_nanos: 200_000_000,
         cached_input_nanos: None,
         output_nanos: 1_000_000_000,
+        ..Prices::default()
     };
     assert_eq!(entry.targets[0].prices, Some(prices));
     let expected = json!([

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use protocol::snapshot::Per;
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::{Client, Row, types::ToSql};
 
 use super::Database;
 use crate::{
@@ -157,7 +157,7 @@ impl Database {
     }
 
     fn read(&mut self, query: &str, values: &Values<'_>) -> Result<Vec<Row>, LedgerError> {
-        self.run_again(async |client| client.query(query, values).await)
+        self.run_again(&async |client: &mut Client| client.query(query, values).await)
     }
 }
 

@@ -104,7 +104,8 @@ impl Database {
             return Ok(None);
         }
         let source = self.source.clone();
-        let row = self.run_again(async |client| client.query_opt(RESUME, &[&source]).await)?;
+        let row = self
+            .run_again(&async |client: &mut Client| client.query_opt(RESUME, &[&source]).await)?;
         let position = row.map_or_else(Position::default, |row| Position {
             segment: u64::try_from(row.get::<_, i64>(0)).unwrap_or(0),
             offset: u64::try_from(row.get::<_, i64>(1)).unwrap_or(0),

@@ -39,9 +39,9 @@ fn entry(number: u64, outcome: Outcome) -> Entry {
             cached: Some(number / 2),
         },
         cost: Cost::from_nanos(1000 + number),
-        is_streamed: number % 2 == 0,
+        is_streamed: number.is_multiple_of(2),
         started_at: Timestamp::from_millisecond(millis).unwrap(),
-        first_byte_millis: (number % 2 == 0).then_some(5),
+        first_byte_millis: (number.is_multiple_of(2)).then_some(5),
         duration_millis: 7,
         team: pick(["blue", "", "red"]),
         user: pick(["ann", "bob", ""]),
@@ -84,14 +84,29 @@ async fn totals(ledger: &Ledger, key: &str) -> Vec<Total> {
     }
 }
 
+/// What totals are made by, and for whom.
+type Query = (&'static [By], &'static [(By, &'static str)]);
+
+fn time(number: u64) -> Timestamp {
+    entry(number, Outcome::Complete).started_at
+}
+
 /// Everything that a ledger can be asked, as text.
 async fn told(ledger: &Ledger) -> Vec<String> {
+    [
+        told_totals(ledger).await,
+        told_rows(ledger).await,
+        told_spent(ledger),
+    ]
+    .concat()
+}
+
+async fn told_totals(ledger: &Ledger) -> Vec<String> {
     let mut told = Vec::new();
     for key in ["ns/a", "ns/b", ""] {
         told.push(format!("{:?}", totals(ledger, key).await));
     }
-    let time = |number: u64| entry(number, Outcome::Complete).started_at;
-    let queries: [(&[By], &[(By, &str)]); 6] = [
+    let queries: [Query; 6] = [
         (&[], &[]),
         (&[By::Day, By::User], &[]),
         (&[By::Key, By::Team, By::Model], &[(By::User, "ann")]),
@@ -122,6 +137,11 @@ async fn told(ledger: &Ledger) -> Vec<String> {
         ..SpendQuery::default()
     };
     told.push(format!("{:?}", ledger.spend(wrong).await));
+    told
+}
+
+async fn told_rows(ledger: &Ledger) -> Vec<String> {
+    let mut told = Vec::new();
     for query in [
         RowQuery::default(),
         RowQuery {
@@ -138,6 +158,11 @@ async fn told(ledger: &Ledger) -> Vec<String> {
         let query = RowQuery { most: 20, ..query };
         told.push(format!("{:?}", ledger.rows(query).await.unwrap()));
     }
+    told
+}
+
+fn told_spent(ledger: &Ledger) -> Vec<String> {
+    let mut told = Vec::new();
     for per in [
         Per::Key,
         Per::Team,
