@@ -1,5 +1,6 @@
 //! A Route's plans and statuses, without a client.
 
+mod adapters;
 mod mirror;
 mod prices;
 mod tools;
@@ -190,6 +191,7 @@ fn the_store_of_a_cache_reaches_the_gateway_or_is_told_to_be_missing() {
 
 #[test]
 fn the_examples_in_the_documentation_are_valid() {
+    check_example(include_str!("../../../docs/concepts/gateway-adapters.md"));
     check_example(include_str!("../../../docs/concepts/gateway-cache.md"));
     check_example(include_str!("../../../docs/concepts/gateway-guards.md"));
     check_example(include_str!("../../../docs/concepts/gateway-mirror.md"));
