@@ -14,7 +14,7 @@ const COMPLETIONS: &str = "/v1/chat/completions";
 /// What no test waits for in vain.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long an answer takes to the store at most.
-const WRITTEN: Duration = Duration::from_secs(1);
+const WRITTEN: Duration = Duration::from_secs(5);
 
 async fn gateway(model: &ScriptedModel, name: &str, store: CacheStore) -> Harness {
     let cache = Cache {
