@@ -41,6 +41,7 @@ mod paths;
 mod people;
 mod policy;
 mod prefix;
+mod prompts;
 mod provider;
 mod queue;
 mod realtime;

@@ -3,6 +3,7 @@
 mod adapters;
 mod mirror;
 mod prices;
+mod prompts;
 mod tools;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -68,6 +69,7 @@ fn world() -> World {
         ]),
         claimed: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        config_maps: BTreeMap::new(),
         keys: vec![
             key("n/a", "a", false),
             key("n/b", "b", false),
