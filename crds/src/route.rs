@@ -3,6 +3,7 @@
 mod cache;
 mod guard;
 mod mirror;
+mod prices;
 mod prompts;
 mod queue;
 mod resilience;
@@ -15,12 +16,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    cache::Cache,
+    cache::{Cache, CacheStore},
     guard::{
         Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
         RegexGuard, ToolsGuard,
     },
     mirror::Mirror,
+    prices::{LongPrompts, Rates},
     prompts::{PromptTemplate, Prompts},
     queue::{ColdStart, Fairness, Queue},
     resilience::{FailureClass, Fallback, Hedging, Session, SessionSource},
@@ -247,6 +249,16 @@ pub struct Prices {
     /// Tokens of answers.
     #[schemars(length(min = 1, max = 16), regex(pattern = DECIMAL))]
     pub output_per_million: String,
+    /// What all tokens of a request with a long prompt cost; as others if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_prompts: Option<LongPrompts>,
+    /// What tokens of a line of a batch cost; as others if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batches: Option<Rates>,
+    /// What is added to the cost of a request, in percent of it; below zero it is taken off; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -100, max = 1000))]
+    pub margin_percent: Option<i16>,
 }
 
 /// What a route gives in a time, and at once.

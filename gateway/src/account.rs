@@ -13,7 +13,7 @@ use tracing::debug;
 use crate::{
     authorize::Caller,
     call::Call,
-    cost::cost,
+    cost::{cost, of_batches},
     encode::Tally,
     forward::Timing,
     ledger::{Entry, Ledger, LedgerError, Outcome},
@@ -62,6 +62,8 @@ pub(crate) struct Accounting {
     /// The tokens that the request was guessed to need.
     guess: Tokens,
     prices: Prices,
+    /// Whether it is a line of a batch, which has prices of its own.
+    is_batched: bool,
     series: Option<Arc<TargetSeries>>,
     /// What is expected of the replica's cache, when the request was sent to it, and when the first bytes came.
     prediction: Option<Expectation>,
@@ -102,6 +104,7 @@ impl Accounting {
             turn: None,
             guess: Tokens::default(),
             prices: Prices::default(),
+            is_batched: call.is_batched,
             series: None,
             prediction: None,
             pieces: 0,
@@ -174,7 +177,10 @@ impl Accounting {
     pub(crate) fn answered_by(&mut self, target: &Target) {
         self.entry.target.clone_from(&target.name);
         self.upstream_model.clone_from(&target.model);
-        self.prices = target.prices;
+        self.prices = match self.is_batched {
+            true => of_batches(&target.prices),
+            false => target.prices,
+        };
         self.series = Some(Arc::clone(&target.series));
     }
 

@@ -29,6 +29,10 @@ pub struct GatewayArgs {
     /// Folder for the ledger and the last good snapshot
     #[arg(long, value_name = "FOLDER", default_value = "quarterdeck-gateway")]
     pub data_dir: PathBuf,
+    /// File with the URL of a PostgreSQL database for the ledger, as postgresql://USER:PASSWORD@HOST:5432/DATABASE, which
+    /// replicas share; without it each keeps its own in the folder
+    #[arg(long, value_name = "FILE")]
+    pub ledger_url_file: Option<PathBuf>,
     /// File with the key of the admin API, of 32 random characters or more; without it there is no admin API
     #[arg(long, value_name = "FILE")]
     pub admin_key_file: Option<PathBuf>,

@@ -9,6 +9,7 @@ mod convert;
 mod flight;
 mod key;
 mod recorder;
+mod shared;
 mod store;
 
 use std::{
@@ -27,9 +28,10 @@ use self::{
     control::Control,
     flight::{Flights, Landing, Role, join},
     key::{Key, key},
+    shared::{Links, Shared},
     store::{Room, Store},
 };
-pub(crate) use self::{flight::Lead, recorder::Recorder};
+pub(crate) use self::{flight::Lead, recorder::Recorder, shared::InvalidStore};
 use crate::{authorize::Caller, decode::Decoded, provider::Tokens};
 
 /// Headers of clients that providers are told of and answer by.
@@ -49,12 +51,15 @@ const LEADERS_MAX: usize = 2;
 pub(crate) struct Registry {
     caches: Mutex<HashMap<String, Weak<Cache>>>,
     room: Arc<Room>,
+    links: Links,
 }
 
 /// The cache of one route.
 #[derive(Debug)]
 pub(crate) struct Cache {
     store: Store,
+    /// What all gateways keep.
+    shared: Option<Shared>,
     flights: Flights,
     settings: snapshot::Cache,
 }
@@ -117,6 +122,7 @@ impl Default for Registry {
         Self {
             caches: Mutex::default(),
             room: Arc::new(Room::new(BYTES_MAX)),
+            links: Links::default(),
         }
     }
 }
@@ -129,22 +135,32 @@ impl Registry {
     }
 
     /// The cache of a route: the one that is there, as long as its settings are the same.
-    pub(crate) fn cache(&self, route: &str, settings: snapshot::Cache) -> Arc<Cache> {
+    ///
+    /// # Errors
+    /// The URL of its second store is none of a Redis.
+    pub(crate) fn cache(
+        &self,
+        route: &str,
+        settings: &snapshot::Cache,
+    ) -> Result<Arc<Cache>, InvalidStore> {
         let mut caches = self.caches.lock();
         let known = caches.get(route).and_then(Weak::upgrade);
         if let Some(known) = known
-            && known.settings == settings
+            && known.settings == *settings
         {
-            return known;
+            return Ok(known);
         }
         let ttl = Duration::from_millis(settings.ttl_millis);
+        let shared = settings.store.as_ref();
+        let shared = shared.map(|store| self.links.shared(route, store, ttl));
         let made = Arc::new(Cache {
             store: Store::new(ttl, settings.bytes_max, Arc::clone(&self.room)),
+            shared: shared.transpose()?,
             flights: Flights::default(),
-            settings,
+            settings: settings.clone(),
         });
         caches.insert(route.to_owned(), Arc::downgrade(&made));
-        made
+        Ok(made)
     }
 }
 
@@ -188,17 +204,17 @@ impl Cache {
             false => Form::Whole,
         };
         let place = Place { key, form };
-        if !control.may_keep {
-            return match control
-                .takes_kept
-                .then(|| self.get(place, decoded, &control))
-            {
-                Some(Some(kept)) => Found::Kept(kept),
-                _ => Found::Bypass,
-            };
-        }
-        if !control.takes_kept {
-            return Found::Missing(Lead::alone(self, place));
+        match (control.may_keep, control.takes_kept) {
+            (false, false) => return Found::Bypass,
+            (true, false) => return Found::Missing(Lead::alone(self, place)),
+            (false, true) => {
+                if let Some(kept) = self.get(place, decoded, &control) {
+                    return Found::Kept(kept);
+                }
+                let shared = self.ask_shared(place, decoded, &control, until).await;
+                return shared.map_or(Found::Bypass, |kept| Found::Kept(Arc::new(kept)));
+            }
+            (true, true) => {}
         }
         for _ in 0..LEADERS_MAX {
             let role = join(self, place);
@@ -207,13 +223,21 @@ impl Cache {
                 return Found::Kept(kept);
             }
             match role {
-                Role::Lead(lead) => return Found::Missing(lead),
+                Role::Lead(lead) => {
+                    let shared = self.ask_shared(place, decoded, &control, until).await;
+                    return match shared {
+                        Some(kept) => lead.pass_on(kept),
+                        None => Found::Missing(lead),
+                    };
+                }
                 Role::Follow(mut flight) => {
                     let landed = flight.wait_for(|landing| !matches!(landing, Landing::Flying));
                     match tokio::time::timeout_at(until.into(), landed).await {
                         Ok(Ok(landing)) => match &*landing {
-                            Landing::Kept(kept) => return Found::Kept(Arc::clone(kept)),
-                            Landing::Flying | Landing::Unkept => break,
+                            Landing::Kept(kept) if kept.kept_at.elapsed() <= control.age_max => {
+                                return Found::Kept(Arc::clone(kept));
+                            }
+                            Landing::Kept(_) | Landing::Flying | Landing::Unkept => break,
                         },
                         // The leader failed: whoever comes first leads.
                         Ok(Err(_)) => {}
@@ -223,6 +247,35 @@ impl Cache {
             }
         }
         Found::Missing(Lead::alone(self, place))
+    }
+
+    /// What other gateways have kept, in the form that was asked for.
+    async fn ask_shared(
+        &self,
+        place: Place,
+        decoded: &Decoded,
+        control: &Control,
+        until: Instant,
+    ) -> Option<Kept> {
+        let shared = self.shared.as_ref()?;
+        let (form, kept) = shared.get(place, self.answer_bytes_max(), until).await?;
+        if control.age_max < kept.kept_at.elapsed() {
+            return None;
+        }
+        if form == place.form {
+            return Some(kept);
+        }
+        Some(Kept {
+            body: convert::convert(decoded.operation, &kept)?,
+            form: place.form,
+            ..kept
+        })
+    }
+
+    /// Bytes of an answer that can be kept.
+    fn answer_bytes_max(&self) -> usize {
+        let share = self.settings.bytes_max / ANSWER_SHARE;
+        usize::try_from(share.min(ANSWER_BYTES_MAX)).unwrap_or(usize::MAX)
     }
 
     /// The answer in the form that was asked for, perhaps made from the other one.
@@ -254,9 +307,24 @@ impl Lead {
     /// Keeps an answer and gives it to those who wait.
     pub(crate) fn keep(self, kept: Kept) {
         let kept = Arc::new(kept);
-        let store = &self.cache.store;
-        store.insert(self.place, Arc::clone(&kept), kept.kept_at);
+        if let Some(shared) = &self.cache.shared {
+            shared.insert(self.place, Arc::clone(&kept));
+        }
+        self.insert(&kept);
         self.land(Landing::Kept(kept));
+    }
+
+    /// Gives an answer that another gateway has kept to those who wait.
+    fn pass_on(self, kept: Kept) -> Found {
+        let kept = Arc::new(kept);
+        self.insert(&kept);
+        self.land(Landing::Kept(Arc::clone(&kept)));
+        Found::Kept(kept)
+    }
+
+    fn insert(&self, kept: &Arc<Kept>) {
+        let store = &self.cache.store;
+        store.insert(self.place, Arc::clone(kept), Instant::now());
     }
 
     /// Lets those who wait go on their own: this answer is nobody else's.
@@ -266,8 +334,7 @@ impl Lead {
 
     /// Bytes of an answer that can be kept.
     fn bytes_max(&self) -> usize {
-        let share = self.cache.settings.bytes_max / ANSWER_SHARE;
-        usize::try_from(share.min(ANSWER_BYTES_MAX)).unwrap_or(usize::MAX)
+        self.cache.answer_bytes_max()
     }
 }
 

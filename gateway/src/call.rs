@@ -262,6 +262,8 @@ pub(crate) struct Call {
     pub(crate) started_at: Timestamp,
     /// The trace that it belongs to.
     pub(crate) trace: Option<Box<Trace>>,
+    /// Whether it is a line of a batch.
+    pub(crate) is_batched: bool,
 }
 
 impl Call {
@@ -273,6 +275,7 @@ impl Call {
             started: Instant::now(),
             started_at: Timestamp::now(),
             trace: None,
+            is_batched: false,
         }
     }
 }

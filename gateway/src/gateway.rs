@@ -383,7 +383,10 @@ impl Gateway {
         operation: Operation,
         body: Bytes,
     ) -> Result<Response<Body>, Fault> {
-        let call = Call::new(id.to_owned(), operation);
+        let call = Call {
+            is_batched: true,
+            ..Call::new(id.to_owned(), operation)
+        };
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(|_| Fault::new(ErrorKind::Unavailable, "The gateway ends."))?;
         let table = self.table()?;

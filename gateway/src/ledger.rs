@@ -1,32 +1,36 @@
 //! The ledger: one row for each request, on disk before the answer is complete.
 //!
 //! One thread appends rows to a journal; requests that come together share a sync, so that a row whose write was
-//! acknowledged survives kill -9 and power loss. Another thread takes the journal into SQLite, many rows in one
-//! transaction, with totals by key and model and the mark of how far it came: each row counts once. When the disk does
+//! acknowledged survives kill -9 and power loss. Another thread takes the journal into SQLite, or into a PostgreSQL that
+//! replicas share, many rows in one transaction, with totals and the mark of how far it came: each row counts once. When the disk does
 //! not take a row, the answer is refused as unavailable rather than given away unaccounted; ends of streams that are
 //! already out are kept and tried again with the next rows.
 
+mod database;
+mod home;
 mod journal;
 mod keeper;
 mod migrations;
+mod reading;
+mod source;
 mod spend;
 mod store;
 mod writer;
 
 use std::{
     collections::{HashMap, VecDeque},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use protocol::snapshot::Per;
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 use tokio::{
@@ -35,23 +39,33 @@ use tokio::{
 };
 use tracing::error;
 
-pub(crate) use self::spend::{By, LoggedRow, RowQuery, Spend, SpendQuery};
 use self::{
+    database::Database,
+    home::Home,
     journal::{Create, Journal, Position, Reader, create_file},
     keeper::{Desk, Keeper},
+    reading::Reading,
+    source::Source,
     store::Store,
     writer::{Command, Writer},
+};
+pub(crate) use self::{
+    database::DatabaseUrl,
+    spend::{By, LoggedRow, RowQuery, Spend, SpendQuery},
 };
 use crate::{
     call::Operation,
     cost::{Cost, dollars},
     limits::Scope,
     provider::Tokens,
-    table::Pattern,
 };
 
 /// The ledger's file in the data folder.
 const FILE: &str = "ledger.sqlite";
+/// The folder in the data folder of a journal that goes to a database: its own, as it counts segments by itself.
+const DATABASE_FOLDER: &str = "database";
+/// How long a database may take for many rows.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 /// One request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -166,12 +180,11 @@ pub(crate) enum LedgerError {
 /// The ledger.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    file: PathBuf,
     commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
     is_healthy: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// A connection for questions that the keeper is not asked.
-    reading: Mutex<Option<Store>>,
+    /// For questions that the keeper is not asked.
+    reading: Reading,
 }
 
 impl Ledger {
@@ -188,30 +201,52 @@ impl Ledger {
         let file = data_dir.join(FILE);
         let store = Store::open(&file)?;
         let position = store.position()?;
-        let segments = journal::segments(data_dir).map_err(|error| storage(&error))?;
-        let last = segments.last().copied().unwrap_or(0).max(position.segment);
-        let mut keeper = Keeper {
-            store,
-            reader: Reader::new(data_dir, position),
-            // All that is there: a segment of the last run is never written to again.
-            end: Position {
-                segment: last + 1,
-                offset: 0,
-            },
-            is_healthy: true,
-        };
+        let last = last_segment(data_dir)?.max(position.segment);
+        let reader = Reader::new(data_dir, position);
+        let mut keeper = Keeper::new(Home::File(store), reader, last + 1);
         keeper.take()?;
-        keeper.store.close_interrupted()?;
+        Self::begin(keeper, data_dir, create, Reading::of_file(file))
+    }
+
+    /// Opens the ledger of a data folder whose rows go to a database. Call it within a runtime of tokio's; it blocks
+    /// for a while where the database does not answer.
+    ///
+    /// # Errors
+    /// The journal cannot be opened or written. A database that is not there is no error: it gets its rows later.
+    pub(crate) fn open_shared(data_dir: &Path, url: &DatabaseUrl) -> Result<Self, LedgerError> {
+        let folder = data_dir.join(DATABASE_FOLDER);
+        std::fs::create_dir_all(&folder).map_err(|error| storage(&error))?;
+        let source = Source::begin(&folder, last_segment(&folder)?);
+        let source = source.map_err(|error| storage(&error))?;
+        let database = Database::new(url, &source.id, WRITE_LIMIT)?;
+        let reader = Reader::new(&folder, Position::default());
+        let home = Home::Database(Box::new(database));
+        let mut keeper = Keeper::new(home, reader, source.segment);
+        // Budgets begin with what was spent before, if the database says so now; it is no thread of this runtime.
+        let _ = std::thread::scope(|scope| scope.spawn(|| keeper.take()).join());
+        Self::begin(
+            keeper,
+            &folder,
+            Arc::new(create_file),
+            Reading::of_database(url)?,
+        )
+    }
+
+    /// Begins to write the journal where the keeper's ends.
+    fn begin(
+        keeper: Keeper,
+        folder: &Path,
+        create: Arc<Create>,
+        reading: Reading,
+    ) -> Result<Self, LedgerError> {
+        let first = keeper.end.segment;
         let runtime = Handle::current();
         let desk = Arc::new(Desk::default());
         let keepers = Arc::clone(&desk);
         // Unbounded here, bounded by the requests in progress: each has at most two commands on the way.
         let (sender, receiver) = mpsc::unbounded_channel();
         let is_healthy = Arc::new(AtomicBool::new(true));
-        let (journal, health) = (
-            Journal::new(data_dir, last + 1, create),
-            Arc::clone(&is_healthy),
-        );
+        let (journal, health) = (Journal::new(folder, first, create), Arc::clone(&is_healthy));
         let keeping = start("ledger-keeper", move || keeper.run(&keepers))?;
         let writing = start("ledger", move || {
             let writer = Writer {
@@ -224,11 +259,10 @@ impl Ledger {
             writer.run(receiver);
         })?;
         Ok(Self {
-            file,
             commands: Mutex::new(Some(sender)),
             is_healthy,
             threads: Mutex::new(vec![writing, keeping]),
-            reading: Mutex::default(),
+            reading,
         })
     }
 
@@ -274,42 +308,11 @@ impl Ledger {
 
     /// What was spent in a scope since then, in nano-dollars, by account; blocks. Not all of the last second.
     pub(crate) fn spent(&self, scope: &Scope, per: Per, since: Timestamp) -> HashMap<String, u64> {
-        let spent = self.read(|store| match scope {
-            Scope::Route(route) => store.spent(route, per, since),
-            Scope::Party { kind, id, model } => {
-                let pattern = model.as_ref().and_then(|model| Pattern::parse(model).ok());
-                let counts = |model: &str| pattern.as_ref().is_none_or(|only| only.matches(model));
-                let by_model = store.spent_by(*kind, id, since)?.into_iter();
-                let counted = by_model.filter(|(model, _)| counts(model));
-                let sum = counted
-                    .map(|(_, amount)| amount)
-                    .fold(0, u64::saturating_add);
-                Ok(HashMap::from([(String::new(), sum)]))
-            }
-        });
+        let spent = self.reading.spent(scope, per, since);
         spent.unwrap_or_else(|error| {
             error!(?scope, %error, "what was spent of a budget cannot be read, it counts from now on");
             HashMap::new()
         })
-    }
-
-    /// Reads the file, beside the keeper; blocks.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    fn read<T>(
-        &self,
-        work: impl FnOnce(&Store) -> Result<T, LedgerError>,
-    ) -> Result<T, LedgerError> {
-        let mut reading = self.reading.lock();
-        let store = match reading.take() {
-            Some(store) => store,
-            None => Store::open(&self.file)?,
-        };
-        let read = work(&store);
-        // A connection that failed is not used again.
-        *reading = read.is_ok().then_some(store);
-        read
     }
 
     /// The totals that are asked for, with all rows so far.
@@ -317,37 +320,23 @@ impl Ledger {
     /// # Errors
     /// The file cannot be read, or tags are asked for together with what they are not counted by.
     pub(crate) async fn spend(&self, query: SpendQuery) -> Result<Vec<Spend>, LedgerError> {
-        self.ask(move |connection| spend::spend(connection, &query))
-            .await
+        self.taken().await?;
+        self.reading.spend(query).await
     }
 
     /// The rows that are asked for, the latest first.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The ledger cannot be read.
     pub(crate) async fn rows(&self, query: RowQuery) -> Result<Vec<LoggedRow>, LedgerError> {
-        let read = move |connection: &Connection| spend::rows(connection, &query);
-        self.ask(move |connection| {
-            read(connection).map_err(|error| LedgerError::Storage(error.to_string()))
-        })
-        .await
+        self.taken().await?;
+        self.reading.rows(query).await
     }
 
-    /// Reads the file on a thread that may wait, once all rows so far are in it.
-    async fn ask<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, LedgerError> + Send + 'static,
-    ) -> Result<T, LedgerError> {
-        // The keeper answers once it has taken what was written before; the key of nobody has no totals.
-        self.totals("").await?;
-        let file = self.file.clone();
-        let read = move || {
-            let opened = spend::reader(&file);
-            let connection = opened.map_err(|error| LedgerError::Storage(error.to_string()))?;
-            work(&connection)
-        };
-        let read = tokio::task::spawn_blocking(read).await;
-        read.unwrap_or_else(|error| Err(LedgerError::Storage(error.to_string())))
+    /// Waits until the keeper has taken what was written before.
+    async fn taken(&self) -> Result<(), LedgerError> {
+        // It answers questions then; the key of nobody has no totals.
+        self.totals("").await.map(drop)
     }
 
     /// Writes what is left and closes the file; blocks.
@@ -382,6 +371,12 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
         .name(name.to_owned())
         .spawn(work)
         .map_err(|error| storage(&error))
+}
+
+/// The last segment in a folder; 0 if there is none.
+fn last_segment(folder: &Path) -> Result<u64, LedgerError> {
+    let segments = journal::segments(folder).map_err(|error| storage(&error))?;
+    Ok(segments.last().copied().unwrap_or(0))
 }
 
 fn storage(error: &std::io::Error) -> LedgerError {

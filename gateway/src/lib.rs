@@ -44,6 +44,7 @@ mod models;
 mod objects;
 mod observe;
 mod ollama;
+mod outside;
 mod paths;
 mod people;
 mod policy;

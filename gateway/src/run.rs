@@ -20,7 +20,7 @@ use crate::{
     gateway::{Gateway, Governance, Limits, Storage},
     jwt::{Issuer, JwtArgs},
     kv_events,
-    ledger::Ledger,
+    ledger::{DatabaseUrl, Ledger},
     observe::{AccessLog, Exporter, LiteLlm, Observers, Written, collector},
     people::People,
     server,
@@ -114,6 +114,7 @@ pub async fn serve(
         config,
         data_dir,
         admin_key_file,
+        ledger_url_file,
         jwt,
         node,
         body_bytes_max,
@@ -122,10 +123,7 @@ pub async fn serve(
         files_bytes_max,
         ..
     } = args;
-    let ledger = Ledger::open(&data_dir).map_err(|error| GatewayError::Ledger {
-        folder: data_dir.clone(),
-        reason: error.to_string(),
-    })?;
+    let ledger = open_ledger(&data_dir, ledger_url_file.as_deref())?;
     let ledger = Arc::new(ledger);
     let governance = governance(&ledger, &data_dir, admin_key_file.as_deref(), jwt)?;
     let issuer = governance.people.issuer.clone();
@@ -232,6 +230,26 @@ fn open_log(path: &Path) -> Result<(AccessLog, Written), GatewayError> {
     AccessLog::open(path).map_err(|source| {
         let message = format!("opening the access log {}: {source}", path.display());
         GatewayError::Config(message)
+    })
+}
+
+/// The ledger of a folder, or of the database that a file names.
+fn open_ledger(folder: &Path, url_file: Option<&Path>) -> Result<Ledger, GatewayError> {
+    let opened = match url_file {
+        None => Ledger::open(folder),
+        Some(path) => {
+            let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+            let url = read.and_then(|text| text.parse::<DatabaseUrl>());
+            let url = url.map_err(|reason| {
+                let path = path.display();
+                GatewayError::Config(format!("the database's URL in {path}: {reason}"))
+            })?;
+            Ledger::open_shared(folder, &url)
+        }
+    };
+    opened.map_err(|error| GatewayError::Ledger {
+        folder: folder.to_owned(),
+        reason: error.to_string(),
     })
 }
 

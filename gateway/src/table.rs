@@ -19,7 +19,7 @@ use thiserror::Error;
 pub(crate) use self::target::{Target, is_http};
 use crate::{
     a2a::Agents,
-    cache::{self, Cache},
+    cache::{self, Cache, InvalidStore},
     condition::{Condition, InvalidCondition},
     endpoint::Endpoints,
     fallback::Fallbacks,
@@ -235,6 +235,14 @@ pub(crate) enum InvalidSnapshot {
         /// Why.
         reason: String,
     },
+    /// A cache's store that cannot be reached.
+    #[error("route {route}: {reason}")]
+    CacheStore {
+        /// The route.
+        route: String,
+        /// Why.
+        reason: InvalidStore,
+    },
     /// A time that is not RFC 3339.
     #[error("key {key}: `{expires}` is not an RFC 3339 time")]
     Expiry {
@@ -408,9 +416,7 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             .map(|settings| lasting.endpoints.hedging(&id, settings)),
         budget: lasting.endpoints.budget(&id),
         rules: limits::rules(&id, &entry.limits, &entry.budgets, &lasting.meters),
-        cache: entry
-            .cache
-            .map(|settings| lasting.caches.cache(&id, settings)),
+        cache: cache(&id, entry, lasting)?,
         guards: guards(&id, entry)?,
         prompts: Prompts::compile(entry.prompts.as_deref()),
         mcp: entry
@@ -458,6 +464,21 @@ impl Route {
     fn has_conditions(&self) -> bool {
         self.when.is_some() || self.targets.iter().any(|target| target.when.is_some())
     }
+}
+
+fn cache(
+    route: &str,
+    entry: &RouteEntry,
+    lasting: &Lasting,
+) -> Result<Option<Arc<Cache>>, InvalidSnapshot> {
+    let settings = entry.cache.as_ref();
+    let cache = settings.map(|settings| lasting.caches.cache(route, settings));
+    cache
+        .transpose()
+        .map_err(|reason| InvalidSnapshot::CacheStore {
+            route: route.to_owned(),
+            reason,
+        })
 }
 
 fn guards(route: &str, entry: &RouteEntry) -> Result<Option<Arc<Guards>>, InvalidSnapshot> {

@@ -29,6 +29,7 @@ mod realtime;
 mod robustness;
 mod smuggling;
 mod steering;
+mod stores;
 mod streams;
 mod surfaces;
 mod swap;

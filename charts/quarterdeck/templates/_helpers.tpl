@@ -173,6 +173,10 @@ spec:
         - /var/lib/quarterdeck
         - --node
         - $(POD_NAME)
+        {{- if (($values.ledger).urlSecret).name }}
+        - --ledger-url-file
+        - /var/run/secrets/quarterdeck-ledger/url
+        {{- end }}
         env:
         {{- include "quarterdeck.environment" $values | nindent 8 }}
         ports:
@@ -192,6 +196,9 @@ spec:
         volumeMounts:
         - {name: data, mountPath: /var/lib/quarterdeck}
         - {name: token, mountPath: /var/run/secrets/quarterdeck, readOnly: true}
+        {{- if (($values.ledger).urlSecret).name }}
+        - {name: ledger, mountPath: /var/run/secrets/quarterdeck-ledger, readOnly: true}
+        {{- end }}
       volumes:
       - name: data
         {{- if $values.persistence.enabled }}
@@ -203,4 +210,13 @@ spec:
         projected:
           sources:
           - serviceAccountToken: {audience: quarterdeck, path: token, expirationSeconds: 3600}
+      {{- with ($values.ledger).urlSecret }}
+      {{- if .name }}
+      - name: ledger
+        secret:
+          secretName: {{ .name }}
+          items:
+          - {key: {{ .key }}, path: url}
+      {{- end }}
+      {{- end }}
 {{- end }}

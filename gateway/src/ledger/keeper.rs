@@ -12,8 +12,8 @@ use tracing::{error, info};
 
 use super::{
     LedgerError, Total,
+    home::Home,
     journal::{Position, Reader},
-    store::Store,
 };
 
 /// How long rows are gathered before they are taken, unless somebody asks for them.
@@ -94,8 +94,10 @@ impl Desk {
 
 /// The store, and how far it has taken the journal.
 pub(super) struct Keeper {
-    pub(super) store: Store,
+    pub(super) home: Home,
     pub(super) reader: Reader,
+    /// Where the rows of the last run end, until they are taken.
+    pub(super) before: Option<Position>,
     /// Where the journal ends.
     pub(super) end: Position,
     /// Whether the store took what it was last given.
@@ -103,18 +105,31 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
+    /// A keeper of rows up to a segment that this run begins with: one of the last run is never written to again.
+    pub(super) const fn new(home: Home, reader: Reader, segment: u64) -> Self {
+        let end = Position { segment, offset: 0 };
+        Self {
+            home,
+            reader,
+            before: Some(end),
+            end,
+            is_healthy: true,
+        }
+    }
+
     /// Takes rows until the desk is closed.
     pub(super) fn run(mut self, desk: &Arc<Desk>) {
         // Requests go first: thousands of rows at once would hold up all that share a core with this thread.
         let _ = setpriority_process(Some(gettid()), NICE);
         loop {
             // What failed is tried again, with what came meanwhile.
-            let (end, questions, is_closed) = desk.next(!self.is_healthy);
+            let is_behind = !self.is_healthy || self.before.is_some();
+            let (end, questions, is_closed) = desk.next(is_behind);
             self.end = end.unwrap_or(self.end);
             // What is not taken when nothing more comes is taken at the next start.
             let taken = self.take();
             for Question { key, reply } in questions {
-                let totals = taken.clone().and_then(|()| self.store.totals(&key));
+                let totals = taken.clone().and_then(|()| self.home.totals(&key));
                 // Whoever asked may have gone.
                 let _ = reply.send(totals);
             }
@@ -142,19 +157,34 @@ impl Keeper {
     }
 
     fn try_take(&mut self) -> Result<(), LedgerError> {
+        if let Some(position) = self.home.resume()? {
+            self.reader.return_to(position);
+        }
+        if let Some(before) = self.before {
+            self.take_to(before)?;
+            // What is open now was cut off: nothing of this run is there yet.
+            self.home.close_interrupted()?;
+            self.before = None;
+        }
+        self.take_to(self.end)?;
+        self.reader.remove_what_was_read();
+        Ok(())
+    }
+
+    fn take_to(&mut self, end: Position) -> Result<(), LedgerError> {
         loop {
             let from = self.reader.position();
-            let read = self.reader.read(self.end, BATCH_MAX);
+            let read = self.reader.read(end, BATCH_MAX);
             let taken = read
                 .map_err(|error| LedgerError::Storage(error.to_string()))
                 .and_then(|entries| {
                     if !entries.is_empty() {
-                        self.store.write(&entries, self.reader.position())?;
+                        self.home.write(&entries, self.reader.position())?;
                     }
                     Ok(entries.len())
                 });
             match taken {
-                Ok(count) if count < BATCH_MAX => break,
+                Ok(count) if count < BATCH_MAX => return Ok(()),
                 Ok(_) => {}
                 Err(error) => {
                     self.reader.return_to(from);
@@ -162,7 +192,5 @@ impl Keeper {
                 }
             }
         }
-        self.reader.remove_what_was_read();
-        Ok(())
     }
 }

@@ -6,11 +6,11 @@ use jiff::{Timestamp, tz::TimeZone};
 use rusqlite::{Connection, OpenFlags, Row, ToSql};
 use serde::Serialize;
 
-use super::{LedgerError, as_dollars, store::count};
+use super::{
+    LedgerError, as_dollars,
+    store::{HOUR, count},
+};
 use crate::cost::Cost;
-
-/// Milliseconds of an hour.
-const HOUR: i64 = 3_600_000;
 
 /// What totals can be made by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +56,12 @@ impl By {
         }
     }
 
-    /// The expression in the ledger's file.
+    /// The expression in the ledger.
     const fn column(self) -> &'static str {
         match self {
             Self::Day => "hour / 24",
+            // A word of SQL's own elsewhere.
+            Self::User => "\"user\"",
             _ => self.word(),
         }
     }
@@ -169,6 +171,24 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Whose SQL is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// A file's.
+    Sqlite,
+    /// A database's.
+    Postgres,
+}
+
+/// What a caller says, which is bound to a place of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value<'a> {
+    /// A name.
+    Text(&'a str),
+    /// An hour since 1970.
+    Hour(i64),
+}
+
 /// The totals that are asked for, the dearest first; days in order.
 ///
 /// # Errors
@@ -177,6 +197,36 @@ pub(super) fn spend(
     connection: &Connection,
     query: &SpendQuery,
 ) -> Result<Vec<Spend>, LedgerError> {
+    let (text, values) = statement(query, Dialect::Sqlite)?;
+    let values = values.iter().map(|value| -> &dyn ToSql {
+        match value {
+            Value::Text(text) => text,
+            Value::Hour(hour) => hour,
+        }
+    });
+    let values: Vec<&dyn ToSql> = values.collect();
+    let read = |row: &Row<'_>| total(row, &query.by);
+    let rows = || {
+        let mut statement = connection.prepare(&text)?;
+        statement.query_map(&values[..], read)?.collect()
+    };
+    let rows: rusqlite::Result<Vec<Option<Spend>>> = rows();
+    let rows = rows.map_err(|error| LedgerError::Storage(error.to_string()))?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// The statement for totals, and what is bound to it.
+///
+/// # Errors
+/// Tags are asked for together with what they are not counted by.
+pub(super) fn statement(
+    query: &SpendQuery,
+    dialect: Dialect,
+) -> Result<(String, Vec<Value<'_>>), LedgerError> {
+    let (schema, mark) = match dialect {
+        Dialect::Sqlite => ("", '?'),
+        Dialect::Postgres => ("quarterdeck.", '$'),
+    };
     let named = query.by.iter().chain(query.only.iter().map(|(by, _)| by));
     let has = |wanted: &[By]| named.clone().any(|by| wanted.contains(by));
     let table = match has(&[By::Tag]) {
@@ -184,25 +234,20 @@ pub(super) fn spend(
         true if has(&[By::Key, By::Team, By::User]) => return Err(LedgerError::Tags),
         true => "tag_usage",
     };
-    let mut values: Vec<&dyn ToSql> = Vec::new();
-    let mut conditions = vec!["1".to_owned()];
+    let mut values = Vec::new();
+    let mut conditions = vec!["1 = 1".to_owned()];
     for (by, name) in &query.only {
-        values.push(name);
-        conditions.push(format!("{} = ?{}", by.column(), values.len()));
+        values.push(Value::Text(name));
+        conditions.push(format!("{} = {mark}{}", by.column(), values.len()));
     }
-    let since = query
-        .since
-        .map(|since| since.as_millisecond().div_euclid(HOUR));
-    let until = query
-        .until
-        .map(|until| until.as_millisecond().div_euclid(HOUR));
-    if let Some(since) = &since {
-        values.push(since);
-        conditions.push(format!("?{} <= hour", values.len()));
+    let hour = |time: Timestamp| time.as_millisecond().div_euclid(HOUR);
+    if let Some(since) = query.since {
+        values.push(Value::Hour(hour(since)));
+        conditions.push(format!("{mark}{} <= hour", values.len()));
     }
-    if let Some(until) = &until {
-        values.push(until);
-        conditions.push(format!("hour < ?{}", values.len()));
+    if let Some(until) = query.until {
+        values.push(Value::Hour(hour(until)));
+        conditions.push(format!("hour < {mark}{}", values.len()));
     }
     let columns: Vec<&str> = query.by.iter().map(|by| by.column()).collect();
     let places: Vec<String> = (1..=columns.len()).map(|place| place.to_string()).collect();
@@ -214,21 +259,16 @@ pub(super) fn spend(
     let order = day.map_or(String::new(), |day| format!("{} DESC,", day + 1));
     // Nothing but names of columns stands in this text; what callers say is bound.
     let text = format!(
-        "SELECT {}{} sum(requests), sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens), sum(cost_nanos) AS cost
-         FROM {table} WHERE {} {grouped} ORDER BY {order} cost DESC LIMIT {}",
+        "SELECT {}{} CAST(sum(requests) AS BIGINT), CAST(sum(prompt_tokens) AS BIGINT),
+            CAST(sum(completion_tokens) AS BIGINT), CAST(sum(cached_tokens) AS BIGINT),
+            CAST(sum(cost_nanos) AS BIGINT) AS cost
+         FROM {schema}{table} WHERE {} {grouped} ORDER BY {order} cost DESC LIMIT {}",
         columns.join(", "),
         if columns.is_empty() { "" } else { "," },
         conditions.join(" AND "),
         query.most
     );
-    let read = |row: &Row<'_>| total(row, &query.by);
-    let rows = || {
-        let mut statement = connection.prepare(&text)?;
-        statement.query_map(&values[..], read)?.collect()
-    };
-    let rows: rusqlite::Result<Vec<Option<Spend>>> = rows();
-    let rows = rows.map_err(|error| LedgerError::Storage(error.to_string()))?;
-    Ok(rows.into_iter().flatten().collect())
+    Ok((text, values))
 }
 
 /// A total; `None` where nothing was summed.
@@ -255,7 +295,8 @@ fn total(row: &Row<'_>, by: &[By]) -> rusqlite::Result<Option<Spend>> {
     }))
 }
 
-fn day(number: i64) -> String {
+/// A day as `2026-01-31`.
+pub(super) fn day(number: i64) -> String {
     let start = Timestamp::from_millisecond(number.saturating_mul(24 * HOUR));
     start.map_or_else(
         |_| number.to_string(),
@@ -317,6 +358,6 @@ pub(super) fn rows(connection: &Connection, query: &RowQuery) -> rusqlite::Resul
 }
 
 /// What the ids of requests of this time begin with.
-fn id_at(time: Timestamp) -> String {
+pub(super) fn id_at(time: Timestamp) -> String {
     format!("req_{:012x}", time.as_millisecond().max(0))
 }

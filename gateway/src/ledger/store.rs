@@ -106,7 +106,7 @@ fn spent_by_query(kind: Kind) -> &'static str {
 }
 
 /// Milliseconds of an hour.
-const HOUR: i64 = 3_600_000;
+pub(super) const HOUR: i64 = 3_600_000;
 
 /// The ledger's file.
 #[derive(Debug)]
@@ -322,15 +322,16 @@ fn add(connection: &Connection, place: &Place<'_>, sum: &Sum) -> rusqlite::Resul
 
 /// What some requests used.
 #[derive(Default)]
-struct Sum {
-    requests: u64,
-    tokens: Tokens,
-    cached: u64,
-    cost: Cost,
+pub(super) struct Sum {
+    pub(super) requests: u64,
+    pub(super) tokens: Tokens,
+    pub(super) cached: u64,
+    pub(super) cost: Cost,
 }
 
 impl Sum {
-    fn add(&mut self, entry: &Entry) {
+    /// Adds what a request used.
+    pub(super) fn add(&mut self, entry: &Entry) {
         self.requests += 1;
         let Tokens {
             prompt,
@@ -378,7 +379,8 @@ fn write_one(write: &mut Statement<'_>, entry: &Entry) -> rusqlite::Result<bool>
     Ok(0 < changed)
 }
 
-fn integer(number: u64) -> i64 {
+/// A number as the stores take it.
+pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use protocol::snapshot::RouteEntry;
+use protocol::snapshot::{Prices, Rates, RouteEntry};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use testkit::scripted_model::{Answer, ScriptedModel};
@@ -71,6 +71,34 @@ async fn lines(harness: &Harness, id: &Value) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+#[tokio::test]
+async fn a_line_of_a_batch_costs_the_price_of_batches() {
+    let model = ScriptedModel::start(vec!["one two".into()]).await;
+    let mut own = target("own", "real", &[&model]);
+    own.prices = Some(Prices {
+        input_nanos: 1_000_000_000,
+        output_nanos: 1_000_000_000,
+        batches: Some(Rates {
+            input_nanos: 500_000_000,
+            cached_input_nanos: None,
+            output_nanos: 500_000_000,
+        }),
+        ..Prices::default()
+    });
+    let harness = Harness::start(vec![route("m", vec![own])], vec![key("a")]).await;
+    let cost = async || {
+        let usage = harness.get("/v1/usage", Some("qd-a")).await.json();
+        usage["data"][0]["cost_usd"].clone()
+    };
+    let id = create(&harness, &[line("one", "m")]).await;
+    until_status(&harness, &id, "completed").await;
+    // Three tokens, at half the price.
+    assert_eq!(cost().await, json!("0.0000015"));
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "one"}]});
+    harness.post(CHAT, Some("qd-a"), &body.to_string()).await;
+    assert_eq!(cost().await, json!("0.0000045"));
 }
 
 #[tokio::test]

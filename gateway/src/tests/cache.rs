@@ -17,11 +17,13 @@ async fn start(per: Per, script: Vec<Answer>) -> (Harness, ScriptedModel) {
         input_nanos: 1_000_000_000,
         cached_input_nanos: None,
         output_nanos: 1_000_000_000,
+        ..Prices::default()
     });
     let cache = Cache {
         ttl_millis: 60_000,
         bytes_max: 1 << 20,
         per,
+        store: None,
     };
     let cached = RouteEntry {
         cache: Some(cache),

@@ -30,6 +30,7 @@ async fn start(script: Vec<Answer>, guards: Vec<Guard>) -> (Harness, ScriptedMod
             ttl_millis: 60_000,
             bytes_max: 1 << 20,
             per: Per::Key,
+            store: None,
         }),
         ..route("m", vec![target("own", "real", &[&model])])
     };

@@ -96,6 +96,7 @@ async fn a_budget_is_spent_once_however_many_ask_at_once_and_is_remembered() {
         input_nanos: 0,
         cached_input_nanos: None,
         output_nanos: 1_000_000 * DOLLAR,
+        ..Prices::default()
     };
     let budget = Budget {
         name: "daily".to_owned(),

@@ -34,6 +34,7 @@ async fn start(observers: Observers) -> (Harness, ScriptedModel) {
         input_nanos: 1_000_000_000,
         cached_input_nanos: None,
         output_nanos: 1_000_000_000,
+        ..Prices::default()
     });
     let routes = vec![route("m", vec![own])];
     (

@@ -29,6 +29,9 @@ const METADATA_V6: [Ipv6Addr; 2] = [
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
 ];
 
+/// Schemes of the URLs of a Redis.
+pub const STORE_SCHEMES: [&str; 2] = ["redis", "rediss"];
+
 /// Whether no request may go to an address.
 pub fn is_forbidden(address: IpAddr) -> bool {
     match address {
@@ -58,8 +61,16 @@ pub fn is_forbidden_host(host: &str) -> bool {
 
 /// The host of an `http` or `https` URL, without port and password.
 pub fn host_of(url: &str) -> Option<&str> {
+    host_in(url, &["http", "https"])
+}
+
+/// The host of a URL of one of these schemes, without port and password.
+pub fn host_in<'a>(url: &'a str, schemes: &[&str]) -> Option<&'a str> {
     let (scheme, rest) = url.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+    if !schemes
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+    {
         return None;
     }
     let authority = rest.split(['/', '?', '#']).next()?;

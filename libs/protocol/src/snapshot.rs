@@ -8,6 +8,7 @@ mod adapter;
 mod guard;
 mod kv_events;
 mod mirror;
+mod prices;
 mod prompts;
 mod tools;
 
@@ -19,6 +20,7 @@ pub use self::{
     guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
     kv_events::KvEvents,
     mirror::{MIRROR_TIMEOUT_MILLIS, Mirror},
+    prices::{LongPrompts, Prices, Rates},
     prompts::{PROMPT_BYTES_MAX, PromptCache, PromptMessage, PromptRole, PromptTemplate, Prompts},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
@@ -195,7 +197,7 @@ pub struct RouteEntry {
 }
 
 /// Answers that are given again to equal requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cache {
     /// How long an answer is given again, in milliseconds.
@@ -205,6 +207,27 @@ pub struct Cache {
     /// Whose answers are given to whom.
     #[serde(default)]
     pub per: Per,
+    /// Where all gateways keep them besides; nowhere if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<CacheStore>,
+}
+
+/// A Redis that keeps the answers of all gateways.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheStore {
+    /// Its URL, with a password if it asks for one.
+    pub url: SecretString,
+    /// How long it may take to say whether it has an answer, in milliseconds.
+    #[serde(default = "CacheStore::timeout_default")]
+    pub timeout_millis: u64,
+}
+
+impl CacheStore {
+    /// How long a Redis may take whose settings do not say, in milliseconds.
+    pub const fn timeout_default() -> u64 {
+        50
+    }
 }
 
 /// What a route gives in a time, and at once.
@@ -284,19 +307,6 @@ pub enum Mode {
     Enforce,
     /// Requests pass; logs and metrics tell.
     Shadow,
-}
-
-/// What tokens cost, in nano-dollars a million.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Prices {
-    /// Tokens of prompts.
-    pub input_nanos: u64,
-    /// Tokens of prompts that the upstream had cached; as others if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cached_input_nanos: Option<u64>,
-    /// Tokens of answers.
-    pub output_nanos: u64,
 }
 
 /// How a target is picked.

@@ -111,7 +111,7 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             access: route.access.clone(),
             limits: route.limits.clone(),
             budgets: route.budgets.clone(),
-            cache: route.cache,
+            cache: route.cache.clone(),
             guards: route.guards.clone(),
             fallbacks: route.fallbacks.clone(),
             mirror: route.mirror.as_ref().map(mirror),

@@ -12,7 +12,7 @@ use crds::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
-use super::{prompts, tools};
+use super::{cache, prompts, tools};
 use crate::{
     caches::{Caches, SERVICE_NAME_LABEL},
     model::{self, ENGINE_PORT},
@@ -66,8 +66,8 @@ pub(super) fn dereference(route: &Route, caches: &Caches) -> World {
         });
         (name, found)
     });
-    let secrets = tools::secret_names(&route.spec).into_iter();
-    let secrets = secrets.map(|name| {
+    let names = tools::secret_names(&route.spec).into_iter();
+    let secrets = names.chain(cache::secret_name(&route.spec)).map(|name| {
         let data = caches.secret_data(&namespace, &name);
         (name, data)
     });

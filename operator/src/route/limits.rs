@@ -1,7 +1,7 @@
 //! A Route's limits, budgets and prices, as the gateway takes them.
 
 use crds::route::{self, LimitMode};
-use protocol::snapshot::{Budget, Limit, Mode, Per, Prices, Rate};
+use protocol::snapshot::{Budget, Limit, LongPrompts, Mode, Per, Prices, Rate, Rates};
 
 use super::validate::InvalidRoute;
 use crate::quantities::{duration, nano_dollars};
@@ -72,15 +72,67 @@ pub(super) fn prices(
     let Some(prices) = prices else {
         return Ok(None);
     };
-    let price = |name: &str, value: &str| dollars(|| format!("{at}.{name}"), value);
-    let cached = prices.cached_input_per_million.as_deref();
+    let long = prices.long_prompts.as_ref();
+    let long = long.map(|long| {
+        let given = Given {
+            input: &long.input_per_million,
+            cached: long.cached_input_per_million.as_deref(),
+            output: &long.output_per_million,
+        };
+        given
+            .rates(&format!("{at}.longPrompts"))
+            .map(|rates| LongPrompts {
+                above_tokens: u64::try_from(long.above_tokens).unwrap_or(0),
+                rates,
+            })
+    });
+    let batches = prices.batches.as_ref();
+    let batches = batches.map(|batches| {
+        let given = Given {
+            input: &batches.input_per_million,
+            cached: batches.cached_input_per_million.as_deref(),
+            output: &batches.output_per_million,
+        };
+        given.rates(&format!("{at}.batches"))
+    });
+    let given = Given {
+        input: &prices.input_per_million,
+        cached: prices.cached_input_per_million.as_deref(),
+        output: &prices.output_per_million,
+    };
+    let Rates {
+        input_nanos,
+        cached_input_nanos,
+        output_nanos,
+    } = given.rates(at)?;
     Ok(Some(Prices {
-        input_nanos: price("inputPerMillion", &prices.input_per_million)?,
-        cached_input_nanos: cached
-            .map(|cached| price("cachedInputPerMillion", cached))
-            .transpose()?,
-        output_nanos: price("outputPerMillion", &prices.output_per_million)?,
+        input_nanos,
+        cached_input_nanos,
+        output_nanos,
+        long_prompts: long.transpose()?,
+        batches: batches.transpose()?,
+        margin_percent: prices.margin_percent.unwrap_or(0),
     }))
+}
+
+/// Prices as they are written.
+struct Given<'a> {
+    input: &'a str,
+    cached: Option<&'a str>,
+    output: &'a str,
+}
+
+impl Given<'_> {
+    fn rates(&self, at: &str) -> Result<Rates, InvalidRoute> {
+        let price = |name: &str, value: &str| dollars(|| format!("{at}.{name}"), value);
+        let cached = self.cached;
+        let cached = cached.map(|cached| price("cachedInputPerMillion", cached));
+        Ok(Rates {
+            input_nanos: price("inputPerMillion", self.input)?,
+            cached_input_nanos: cached.transpose()?,
+            output_nanos: price("outputPerMillion", self.output)?,
+        })
+    }
 }
 
 fn dollars(path: impl Fn() -> String, value: &str) -> Result<u64, InvalidRoute> {

@@ -3,6 +3,7 @@
 mod adapters;
 mod kv_events;
 mod mirror;
+mod prices;
 mod prompts;
 mod tools;
 
@@ -10,8 +11,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::{Route, condition::Reason};
 use jiff::Timestamp;
-use protocol::snapshot::{
-    Access, Action, Cache, Guard, GuardRule, Mode, Per, Phases, PiiKind, Prices,
+use protocol::{
+    secret::SecretString,
+    snapshot::{
+        Access, Action, Cache, CacheStore, Guard, GuardRule, Mode, Per, Phases, PiiKind, Prices,
+    },
 };
 use serde_json::{Value, json};
 
@@ -111,17 +115,81 @@ fn an_entry_has_addresses_names_and_limits() {
     );
 }
 
-/// Checks the first example of a page: a Route to the Model `chat`.
+/// Checks the examples of a page: Routes to the Model `chat`.
 #[track_caller]
 fn check_example(page: &str) {
-    let (_, rest) = page.split_once("```yaml\n").expect("an example");
-    let (example, _) = rest.split_once("```").expect("its end");
-    let mut route: Route = serde_norway::from_str(example).expect("a route");
-    route.metadata.uid = Some("u".to_owned());
-    let mut world = world();
-    let model = world.models.remove("m").expect("a model");
-    world.models.insert("chat".to_owned(), model);
-    assert_eq!(build(&validate(&route, &world).expect("valid")).len(), 1);
+    let examples: Vec<&str> = page.split("```yaml\n").skip(1).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        let (example, _) = example.split_once("```").expect("its end");
+        let mut route: Route = serde_norway::from_str(example).expect("a route");
+        route.metadata.uid = Some("u".to_owned());
+        let mut world = with_redis("redis://r");
+        let model = world.models.remove("m").expect("a model");
+        world.models.insert("chat".to_owned(), model);
+        let valid = validate(&route, &world).expect("valid");
+        assert_eq!((build(&valid).len(), &valid.unresolved), (1, &Vec::new()));
+    }
+}
+
+/// A world with the URL of a Redis in a Secret.
+fn with_redis(url: &str) -> World {
+    let data = BTreeMap::from([("url".to_owned(), url.to_owned())]);
+    World {
+        secrets: BTreeMap::from([("redis".to_owned(), Some(data)), ("none".to_owned(), None)]),
+        ..world()
+    }
+}
+
+#[test]
+fn the_store_of_a_cache_reaches_the_gateway_or_is_told_to_be_missing() {
+    let check = |store: Value, url: &str, expected: Result<u64, &str>| {
+        let cache = json!({"cache": {"ttl": "1m", "store": store}});
+        let route = route("r", 1, &["chat"], &cache);
+        let valid = validate(&route, &with_redis(url)).expect("valid");
+        let cache = in_order(build(&valid)).remove(0).cache.expect("a cache");
+        let faults = format!("{:?}", valid.unresolved);
+        assert!(!faults.contains("p4ss"), "{faults}");
+        match expected {
+            Ok(timeout_millis) => {
+                let url = SecretString::new(url.to_owned());
+                let store = CacheStore {
+                    url,
+                    timeout_millis,
+                };
+                assert_eq!((cache.store, &*faults), (Some(store), "[]"));
+            }
+            Err(fault) => {
+                assert!(faults.contains(fault), "{faults}");
+                // The rest of the cache is there.
+                assert_eq!((cache.ttl_millis, cache.store), (60_000, None));
+            }
+        }
+    };
+    let named = |name: &str| json!({"secretRef": {"name": name, "key": "url"}});
+    check(named("redis"), "rediss://u:p4ss@r:1/2", Ok(50));
+    let timed = json!({"secretRef": {"name": "redis", "key": "url"}, "timeout": "1s"});
+    check(timed, "redis://r", Ok(1000));
+    check(
+        named("none"),
+        "redis://r",
+        Err("spec.cache.store.secretRef"),
+    );
+    check(named("redis"), "p4ss", Err("holds no URL of a Redis"));
+    check(
+        named("redis"),
+        "redis://:p4ss@169.254.169.254",
+        Err("no request may go to"),
+    );
+    let slow = json!({"secretRef": {"name": "redis", "key": "url"}, "timeout": "11s"});
+    let route = route(
+        "r",
+        1,
+        &["chat"],
+        &json!({"cache": {"ttl": "1m", "store": slow}}),
+    );
+    let fault = validate(&route, &world()).expect_err("a fault").to_string();
+    assert!(fault.contains("spec.cache.store.timeout"), "{fault}");
 }
 
 #[test]
@@ -193,12 +261,14 @@ fn a_cache_reaches_the_gateway_in_its_units() {
         ttl_millis: 600_000,
         bytes_max: 64 << 20,
         per: Per::Key,
+        store: None,
     };
     check(json!({"ttl": "10m"}), expected);
     let expected = Cache {
         ttl_millis: 1500,
         bytes_max: 1 << 20,
         per: Per::Route,
+        store: None,
     };
     check(
         json!({"ttl": "1s500ms", "maxBytes": 1 << 20, "per": "Route"}),
@@ -288,6 +358,7 @@ fn limits_budgets_and_prices_reach_the_gateway_in_its_units() {
         input_nanos: 200_000_000,
         cached_input_nanos: None,
         output_nanos: 1_000_000_000,
+        ..Prices::default()
     };
     assert_eq!(entry.targets[0].prices, Some(prices));
     let expected = json!([

@@ -157,6 +157,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
     let mirror = mirror(spec.mirror.as_ref(), world, &mut unresolved)?;
     let mcp = tools::mcp(spec.mcp.as_ref(), world, &mut unresolved)?;
     let a2a = tools::a2a(spec.a2a.as_ref(), world, &mut unresolved)?;
+    let cache = cache::cache(spec.cache.as_ref(), world, &mut unresolved)?;
     let prompts = prompts::prompts(spec.prompts.as_ref(), world, &mut unresolved);
     Ok(ValidRoute {
         mirror,
@@ -183,7 +184,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         access: access(spec.auth.as_ref(), world),
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
-        cache: cache::cache(spec.cache.as_ref())?,
+        cache,
         guards: guards::guards(&spec.guards)?,
         fallbacks: resilience::fallbacks(&spec.fallbacks),
         queue: resilience::queue(spec.queue.as_ref())?,

@@ -157,6 +157,7 @@ async fn an_answer_is_not_given_again_to_who_asks_with_other_betas() {
             ttl_millis: 60_000,
             bytes_max: 1 << 20,
             per: Per::Route,
+            store: None,
         }),
         ..route("m", vec![target("claude", Provider::Anthropic, &provider)])
     };
