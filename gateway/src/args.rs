@@ -29,6 +29,10 @@ pub struct GatewayArgs {
     /// Folder for the ledger and the last good snapshot
     #[arg(long, value_name = "FOLDER", default_value = "quarterdeck-gateway")]
     pub data_dir: PathBuf,
+    /// Milliseconds after which a row of the ledger survives power loss; 0 for before its answer is complete. A row always
+    /// survives kill -9 before that
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 10)]
+    pub ledger_sync_millis: u64,
     /// File with the key of the admin API, of 32 random characters or more; without it there is no admin API
     #[arg(long, value_name = "FILE")]
     pub admin_key_file: Option<PathBuf>,

@@ -1,10 +1,10 @@
 //! The ledger: one row for each request, on disk before the answer is complete.
 //!
-//! One thread appends rows to a journal; requests that come together share a sync, so that a row whose write was
-//! acknowledged survives kill -9 and power loss. Another thread takes the journal into SQLite, many rows in one
-//! transaction, with totals by key and model and the mark of how far it came: each row counts once. When the disk does
-//! not take a row, the answer is refused as unavailable rather than given away unaccounted; ends of streams that are
-//! already out are kept and tried again with the next rows.
+//! Rows are appended to a journal before anybody is told, so that they survive kill -9; a thread syncs it, ten
+//! milliseconds later at most or, if that is asked for, before an answer is complete, so that they survive power loss.
+//! Another thread takes the journal into SQLite, many rows in one transaction, with totals by key and model and the mark
+//! of how far it came: each row counts once. When the disk does not take a row, the answer is refused as unavailable
+//! rather than given away unaccounted; ends of streams that are already out are kept and tried again with the next rows.
 
 mod journal;
 mod keeper;
@@ -14,13 +14,11 @@ mod store;
 mod writer;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread::JoinHandle,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -29,18 +27,15 @@ use protocol::snapshot::Per;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::oneshot;
 use tracing::error;
 
 pub(crate) use self::spend::{By, LoggedRow, RowQuery, Spend, SpendQuery};
 use self::{
-    journal::{Create, Journal, Position, Reader, create_file},
-    keeper::{Desk, Keeper},
+    journal::{Create, Journal, Position, Reader, create_empty, create_filled},
+    keeper::{Desk, Keeper, Question},
     store::Store,
-    writer::{Command, Writer},
+    writer::Writer,
 };
 use crate::{
     call::Operation,
@@ -52,6 +47,38 @@ use crate::{
 
 /// The ledger's file in the data folder.
 const FILE: &str = "ledger.sqlite";
+
+/// What a row that was acknowledged survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// The end of this process; that of the machine after this time.
+    Process {
+        /// How long rows wait for a sync at most, all that came meanwhile for one.
+        sync_within: Duration,
+    },
+    /// The end of the machine.
+    Machine,
+}
+
+impl Durability {
+    /// What is asked for by milliseconds until a sync; 0 is before the answer.
+    pub(crate) const fn synced_within(millis: u64) -> Self {
+        match millis {
+            0 => Self::Machine,
+            millis => Self::Process {
+                sync_within: Duration::from_millis(millis),
+            },
+        }
+    }
+
+    /// How segments are made.
+    fn creation(self) -> Arc<Create> {
+        match self {
+            Self::Process { .. } => Arc::new(create_empty),
+            Self::Machine => Arc::new(create_filled),
+        }
+    }
+}
 
 /// One request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -167,8 +194,7 @@ pub(crate) enum LedgerError {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     file: PathBuf,
-    commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
-    is_healthy: Arc<AtomicBool>,
+    writer: Arc<Writer>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// A connection for questions that the keeper is not asked.
     reading: Mutex<Option<Store>>,
@@ -179,11 +205,15 @@ impl Ledger {
     ///
     /// # Errors
     /// The file cannot be opened or written.
-    pub(crate) fn open(data_dir: &Path) -> Result<Self, LedgerError> {
-        Self::open_with(data_dir, Arc::new(create_file))
+    pub(crate) fn open(data_dir: &Path, durability: Durability) -> Result<Self, LedgerError> {
+        Self::open_with(data_dir, durability, durability.creation())
     }
 
-    fn open_with(data_dir: &Path, create: Arc<Create>) -> Result<Self, LedgerError> {
+    fn open_with(
+        data_dir: &Path,
+        durability: Durability,
+        create: Arc<Create>,
+    ) -> Result<Self, LedgerError> {
         std::fs::create_dir_all(data_dir).map_err(|error| storage(&error))?;
         let file = data_dir.join(FILE);
         let store = Store::open(&file)?;
@@ -202,31 +232,16 @@ impl Ledger {
         };
         keeper.take()?;
         keeper.store.close_interrupted()?;
-        let runtime = Handle::current();
         let desk = Arc::new(Desk::default());
         let keepers = Arc::clone(&desk);
-        // Unbounded here, bounded by the requests in progress: each has at most two commands on the way.
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let is_healthy = Arc::new(AtomicBool::new(true));
-        let (journal, health) = (
-            Journal::new(data_dir, last + 1, create),
-            Arc::clone(&is_healthy),
-        );
+        let journal = Journal::new(data_dir, last + 1, create);
+        let writer = Arc::new(Writer::new(journal, durability, desk));
+        let writers = Arc::clone(&writer);
         let keeping = start("ledger-keeper", move || keeper.run(&keepers))?;
-        let writing = start("ledger", move || {
-            let writer = Writer {
-                journal,
-                desk,
-                is_healthy: &health,
-                runtime,
-                kept: VecDeque::new(),
-            };
-            writer.run(receiver);
-        })?;
+        let writing = start("ledger", move || writers.run())?;
         Ok(Self {
             file,
-            commands: Mutex::new(Some(sender)),
-            is_healthy,
+            writer,
             threads: Mutex::new(vec![writing, keeping]),
             reading: Mutex::default(),
         })
@@ -234,29 +249,20 @@ impl Ledger {
 
     /// Whether the last rows were taken.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.is_healthy.load(Ordering::Relaxed)
+        self.writer.is_healthy()
     }
 
-    /// Writes a row, or completes an open one; returns when it is on disk.
+    /// Writes a row, or completes an open one; returns when it is as safe as was asked for.
     ///
     /// # Errors
-    /// The disk does not take it; a row that ends a request is kept and tried again.
+    /// The disk does not take it; a row that ends a stream is kept and tried again.
     pub(crate) async fn write(&self, entry: Entry) -> Result<(), LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Write {
-            entry: Box::new(entry),
-            reply: Some(reply),
-        })?;
-        answer.await.map_err(|_| LedgerError::Closed)?
+        self.writer.write(entry).await
     }
 
-    /// Writes a row without waiting.
+    /// Writes a row for which nobody waits.
     pub(crate) fn write_later(&self, entry: Entry) {
-        // A closed ledger has been drained: only a request that outlived its shutdown can come here.
-        let _ = self.send(Command::Write {
-            entry: Box::new(entry),
-            reply: None,
-        });
+        self.writer.write_later(entry);
     }
 
     /// What a key used, by model.
@@ -265,7 +271,7 @@ impl Ledger {
     /// The file cannot be read.
     pub(crate) async fn totals(&self, key: &str) -> Result<Vec<Total>, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Totals {
+        self.writer.ask(Question {
             key: key.to_owned(),
             reply,
         })?;
@@ -352,20 +358,11 @@ impl Ledger {
 
     /// Writes what is left and closes the file; blocks.
     pub(crate) fn close(&self) {
-        drop(self.commands.lock().take());
+        self.writer.close();
         for thread in self.threads.lock().drain(..) {
             // A thread that panicked has told so on standard error.
             let _ = thread.join();
         }
-    }
-
-    fn send(&self, command: Command) -> Result<(), LedgerError> {
-        let commands = self.commands.lock();
-        commands
-            .as_ref()
-            .ok_or(LedgerError::Closed)?
-            .send(command)
-            .map_err(|_| LedgerError::Closed)
     }
 }
 

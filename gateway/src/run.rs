@@ -19,7 +19,7 @@ use crate::{
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
     jwt::{Issuer, JwtArgs},
-    ledger::Ledger,
+    ledger::{Durability, Ledger},
     observe::{AccessLog, Exporter, LiteLlm, Observers, collector},
     people::People,
     server,
@@ -112,6 +112,7 @@ pub async fn serve(
         token_file,
         config,
         data_dir,
+        ledger_sync_millis,
         admin_key_file,
         jwt,
         node,
@@ -121,7 +122,8 @@ pub async fn serve(
         files_bytes_max,
         ..
     } = args;
-    let ledger = Ledger::open(&data_dir).map_err(|error| GatewayError::Ledger {
+    let durability = Durability::synced_within(ledger_sync_millis);
+    let ledger = Ledger::open(&data_dir, durability).map_err(|error| GatewayError::Ledger {
         folder: data_dir.clone(),
         reason: error.to_string(),
     })?;
