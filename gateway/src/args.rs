@@ -29,6 +29,10 @@ pub struct GatewayArgs {
     /// Folder for the ledger and the last good snapshot
     #[arg(long, value_name = "FOLDER", default_value = "quarterdeck-gateway")]
     pub data_dir: PathBuf,
+    /// Milliseconds after which a row of the ledger survives power loss; 0 for before its answer is complete. A row always
+    /// survives kill -9 before that
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 10)]
+    pub ledger_sync_millis: u64,
     /// File with the URL of a PostgreSQL database for the ledger, as postgresql://USER:PASSWORD@HOST:5432/DATABASE, which
     /// replicas share; without it each keeps its own in the folder
     #[arg(long, value_name = "FILE")]

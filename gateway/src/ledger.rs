@@ -1,10 +1,11 @@
 //! The ledger: one row for each request, on disk before the answer is complete.
 //!
-//! One thread appends rows to a journal; requests that come together share a sync, so that a row whose write was
-//! acknowledged survives kill -9 and power loss. Another thread takes the journal into SQLite, or into a PostgreSQL that
-//! replicas share, many rows in one transaction, with totals and the mark of how far it came: each row counts once. When the disk does
-//! not take a row, the answer is refused as unavailable rather than given away unaccounted; ends of streams that are
-//! already out are kept and tried again with the next rows.
+//! Rows are appended to a journal before anybody is told, so that they survive kill -9; a thread syncs it, ten
+//! milliseconds later at most or, if that is asked for, before an answer is complete, so that they survive power loss.
+//! Another thread takes the journal into SQLite, or into a PostgreSQL that replicas share, many rows in one transaction,
+//! with totals and the mark of how far it came: each row counts once. When the disk does not take a row, the answer is
+//! refused as unavailable rather than given away unaccounted; ends of streams that are already out are kept and tried
+//! again with the next rows.
 
 mod database;
 mod home;
@@ -17,37 +18,25 @@ mod spend;
 mod store;
 mod writer;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{collections::HashMap, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use protocol::snapshot::Per;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::oneshot;
 use tracing::error;
 
 use self::{
     database::Database,
     home::Home,
-    journal::{Create, Journal, Position, Reader, create_file},
-    keeper::{Desk, Keeper},
+    journal::{Create, Journal, Position, Reader, create_empty, create_filled},
+    keeper::{Desk, Keeper, Question},
     reading::Reading,
     source::Source,
     store::Store,
-    writer::{Command, Writer},
+    writer::Writer,
 };
 pub(crate) use self::{
     database::DatabaseUrl,
@@ -66,6 +55,38 @@ const FILE: &str = "ledger.sqlite";
 const DATABASE_FOLDER: &str = "database";
 /// How long a database may take for many rows.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a row that was acknowledged survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// The end of this process; that of the machine after this time.
+    Process {
+        /// How long rows wait for a sync at most, all that came meanwhile for one.
+        sync_within: Duration,
+    },
+    /// The end of the machine.
+    Machine,
+}
+
+impl Durability {
+    /// What is asked for by milliseconds until a sync; 0 is before the answer.
+    pub(crate) const fn synced_within(millis: u64) -> Self {
+        match millis {
+            0 => Self::Machine,
+            millis => Self::Process {
+                sync_within: Duration::from_millis(millis),
+            },
+        }
+    }
+
+    /// How segments are made.
+    fn creation(self) -> Arc<Create> {
+        match self {
+            Self::Process { .. } => Arc::new(create_empty),
+            Self::Machine => Arc::new(create_filled),
+        }
+    }
+}
 
 /// One request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -180,8 +201,7 @@ pub(crate) enum LedgerError {
 /// The ledger.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
-    is_healthy: Arc<AtomicBool>,
+    writer: Arc<Writer>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// For questions that the keeper is not asked.
     reading: Reading,
@@ -192,11 +212,15 @@ impl Ledger {
     ///
     /// # Errors
     /// The file cannot be opened or written.
-    pub(crate) fn open(data_dir: &Path) -> Result<Self, LedgerError> {
-        Self::open_with(data_dir, Arc::new(create_file))
+    pub(crate) fn open(data_dir: &Path, durability: Durability) -> Result<Self, LedgerError> {
+        Self::open_with(data_dir, durability, durability.creation())
     }
 
-    fn open_with(data_dir: &Path, create: Arc<Create>) -> Result<Self, LedgerError> {
+    fn open_with(
+        data_dir: &Path,
+        durability: Durability,
+        create: Arc<Create>,
+    ) -> Result<Self, LedgerError> {
         std::fs::create_dir_all(data_dir).map_err(|error| storage(&error))?;
         let file = data_dir.join(FILE);
         let store = Store::open(&file)?;
@@ -205,7 +229,8 @@ impl Ledger {
         let reader = Reader::new(data_dir, position);
         let mut keeper = Keeper::new(Home::File(store), reader, last + 1);
         keeper.take()?;
-        Self::begin(keeper, data_dir, create, Reading::of_file(file))
+        let journal = Journal::new(data_dir, keeper.end.segment, create);
+        Self::begin(keeper, (journal, durability), Reading::of_file(file))
     }
 
     /// Opens the ledger of a data folder whose rows go to a database. Call it within a runtime of tokio's; it blocks
@@ -213,7 +238,11 @@ impl Ledger {
     ///
     /// # Errors
     /// The journal cannot be opened or written. A database that is not there is no error: it gets its rows later.
-    pub(crate) fn open_shared(data_dir: &Path, url: &DatabaseUrl) -> Result<Self, LedgerError> {
+    pub(crate) fn open_shared(
+        data_dir: &Path,
+        url: &DatabaseUrl,
+        durability: Durability,
+    ) -> Result<Self, LedgerError> {
         let folder = data_dir.join(DATABASE_FOLDER);
         std::fs::create_dir_all(&folder).map_err(|error| storage(&error))?;
         let source = Source::begin(&folder, last_segment(&folder)?);
@@ -224,43 +253,24 @@ impl Ledger {
         let mut keeper = Keeper::new(home, reader, source.segment);
         // Budgets begin with what was spent before, if the database says so now; it is no thread of this runtime.
         let _ = std::thread::scope(|scope| scope.spawn(|| keeper.take()).join());
-        Self::begin(
-            keeper,
-            &folder,
-            Arc::new(create_file),
-            Reading::of_database(url)?,
-        )
+        let journal = Journal::new(&folder, keeper.end.segment, durability.creation());
+        Self::begin(keeper, (journal, durability), Reading::of_database(url)?)
     }
 
-    /// Begins to write the journal where the keeper's ends.
+    /// Begins to write the journal, which goes on where the keeper's part ends.
     fn begin(
         keeper: Keeper,
-        folder: &Path,
-        create: Arc<Create>,
+        (journal, durability): (Journal, Durability),
         reading: Reading,
     ) -> Result<Self, LedgerError> {
-        let first = keeper.end.segment;
-        let runtime = Handle::current();
         let desk = Arc::new(Desk::default());
         let keepers = Arc::clone(&desk);
-        // Unbounded here, bounded by the requests in progress: each has at most two commands on the way.
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let is_healthy = Arc::new(AtomicBool::new(true));
-        let (journal, health) = (Journal::new(folder, first, create), Arc::clone(&is_healthy));
+        let writer = Arc::new(Writer::new(journal, durability, desk));
+        let writers = Arc::clone(&writer);
         let keeping = start("ledger-keeper", move || keeper.run(&keepers))?;
-        let writing = start("ledger", move || {
-            let writer = Writer {
-                journal,
-                desk,
-                is_healthy: &health,
-                runtime,
-                kept: VecDeque::new(),
-            };
-            writer.run(receiver);
-        })?;
+        let writing = start("ledger", move || writers.run())?;
         Ok(Self {
-            commands: Mutex::new(Some(sender)),
-            is_healthy,
+            writer,
             threads: Mutex::new(vec![writing, keeping]),
             reading,
         })
@@ -268,29 +278,20 @@ impl Ledger {
 
     /// Whether the last rows were taken.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.is_healthy.load(Ordering::Relaxed)
+        self.writer.is_healthy()
     }
 
-    /// Writes a row, or completes an open one; returns when it is on disk.
+    /// Writes a row, or completes an open one; returns when it is as safe as was asked for.
     ///
     /// # Errors
-    /// The disk does not take it; a row that ends a request is kept and tried again.
+    /// The disk does not take it; a row that ends a stream is kept and tried again.
     pub(crate) async fn write(&self, entry: Entry) -> Result<(), LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Write {
-            entry: Box::new(entry),
-            reply: Some(reply),
-        })?;
-        answer.await.map_err(|_| LedgerError::Closed)?
+        self.writer.write(entry).await
     }
 
-    /// Writes a row without waiting.
+    /// Writes a row for which nobody waits.
     pub(crate) fn write_later(&self, entry: Entry) {
-        // A closed ledger has been drained: only a request that outlived its shutdown can come here.
-        let _ = self.send(Command::Write {
-            entry: Box::new(entry),
-            reply: None,
-        });
+        self.writer.write_later(entry);
     }
 
     /// What a key used, by model.
@@ -299,7 +300,7 @@ impl Ledger {
     /// The file cannot be read.
     pub(crate) async fn totals(&self, key: &str) -> Result<Vec<Total>, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Totals {
+        self.writer.ask(Question {
             key: key.to_owned(),
             reply,
         })?;
@@ -341,20 +342,11 @@ impl Ledger {
 
     /// Writes what is left and closes the file; blocks.
     pub(crate) fn close(&self) {
-        drop(self.commands.lock().take());
+        self.writer.close();
         for thread in self.threads.lock().drain(..) {
             // A thread that panicked has told so on standard error.
             let _ = thread.join();
         }
-    }
-
-    fn send(&self, command: Command) -> Result<(), LedgerError> {
-        let commands = self.commands.lock();
-        commands
-            .as_ref()
-            .ok_or(LedgerError::Closed)?
-            .send(command)
-            .map_err(|_| LedgerError::Closed)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     gateway::{Gateway, Governance, Limits, Storage},
     jwt::{Issuer, JwtArgs},
     kv_events,
-    ledger::{DatabaseUrl, Ledger},
+    ledger::{DatabaseUrl, Durability, Ledger},
     observe::{AccessLog, Exporter, LiteLlm, Observers, Written, collector},
     people::People,
     server,
@@ -113,6 +113,7 @@ pub async fn serve(
         token_file,
         config,
         data_dir,
+        ledger_sync_millis,
         admin_key_file,
         ledger_url_file,
         jwt,
@@ -123,7 +124,8 @@ pub async fn serve(
         files_bytes_max,
         ..
     } = args;
-    let ledger = open_ledger(&data_dir, ledger_url_file.as_deref())?;
+    let durability = Durability::synced_within(ledger_sync_millis);
+    let ledger = open_ledger(&data_dir, durability, ledger_url_file.as_deref())?;
     let ledger = Arc::new(ledger);
     let governance = governance(&ledger, &data_dir, admin_key_file.as_deref(), jwt)?;
     let issuer = governance.people.issuer.clone();
@@ -234,9 +236,13 @@ fn open_log(path: &Path) -> Result<(AccessLog, Written), GatewayError> {
 }
 
 /// The ledger of a folder, or of the database that a file names.
-fn open_ledger(folder: &Path, url_file: Option<&Path>) -> Result<Ledger, GatewayError> {
+fn open_ledger(
+    folder: &Path,
+    durability: Durability,
+    url_file: Option<&Path>,
+) -> Result<Ledger, GatewayError> {
     let opened = match url_file {
-        None => Ledger::open(folder),
+        None => Ledger::open(folder, durability),
         Some(path) => {
             let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
             let url = read.and_then(|text| text.parse::<DatabaseUrl>());
@@ -244,7 +250,7 @@ fn open_ledger(folder: &Path, url_file: Option<&Path>) -> Result<Ledger, Gateway
                 let path = path.display();
                 GatewayError::Config(format!("the database's URL in {path}: {reason}"))
             })?;
-            Ledger::open_shared(folder, &url)
+            Ledger::open_shared(folder, &url, durability)
         }
     };
     opened.map_err(|error| GatewayError::Ledger {

@@ -1,4 +1,4 @@
-//! The journal: rows as they come, appended to a file and synced before anybody is told.
+//! The journal: rows as they come, appended to a file before anybody is told.
 //!
 //! A record is its payload's length and CRC-32 (both 32 bits, little endian), then the payload, a row as JSON. Records
 //! lie in segments; what the store has taken is marked there, in the same transaction as its rows, so that each record
@@ -6,7 +6,8 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -33,39 +34,49 @@ pub(super) struct Position {
 }
 
 /// What rows are appended to.
-pub(super) trait Medium: Write + Send {
-    /// Returns when everything that was written is on disk.
+pub(super) trait Medium: Send + Sync {
+    /// Writes at this byte; whatever ends this process later, the bytes are there.
+    ///
+    /// # Errors
+    /// The disk's; a part may be written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Returns when everything that was written is on disk, so that it survives the machine too.
     ///
     /// # Errors
     /// The disk's.
-    fn sync(&mut self) -> io::Result<()>;
+    fn sync(&self) -> io::Result<()>;
 
     /// Cuts off what is behind `length` bytes.
     ///
     /// # Errors
     /// The disk's.
-    fn cut(&mut self, length: u64) -> io::Result<()>;
+    fn cut(&self, length: u64) -> io::Result<()>;
 }
 
 impl Medium for File {
-    fn sync(&mut self) -> io::Result<()> {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
 
-    fn cut(&mut self, length: u64) -> io::Result<()> {
+    fn cut(&self, length: u64) -> io::Result<()> {
         self.set_len(length)?;
         self.sync_data()
     }
 }
 
 /// Creates the file of a segment.
-pub(super) type Create = dyn Fn(&Path) -> io::Result<Box<dyn Medium>> + Send + Sync;
+pub(super) type Create = dyn Fn(&Path) -> io::Result<Arc<dyn Medium>> + Send + Sync;
 
 /// Creates segments as files full of zeros, which a crash does not lose: the sync of a write that changes neither a
 /// file's size nor its blocks needs no commit of the file system's own journal, so half the time and half the work.
-pub(super) fn create_file(path: &Path) -> io::Result<Box<dyn Medium>> {
+pub(super) fn create_filled(path: &Path) -> io::Result<Arc<dyn Medium>> {
     match fill(path) {
-        Ok(file) => Ok(Box::new(file)),
+        Ok(file) => Ok(Arc::new(file)),
         Err(error) => {
             // A full disk has no room for a part of it either.
             let _ = fs::remove_file(path);
@@ -74,14 +85,15 @@ pub(super) fn create_file(path: &Path) -> io::Result<Box<dyn Medium>> {
     }
 }
 
+/// Creates segments as empty files: nobody waits for their syncs.
+pub(super) fn create_empty(path: &Path) -> io::Result<Arc<dyn Medium>> {
+    Ok(Arc::new(File::create(path)?))
+}
+
 fn fill(path: &Path) -> io::Result<File> {
     let mut file = File::create(path)?;
     io::copy(&mut io::repeat(0).take(SEGMENT_BYTES), &mut file)?;
     file.sync_all()?;
-    file.rewind()?;
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
-    }
     Ok(file)
 }
 
@@ -90,11 +102,36 @@ pub(super) struct Journal {
     folder: PathBuf,
     create: Arc<Create>,
     /// The segment that is written to; `None` until rows come.
-    medium: Option<Box<dyn Medium>>,
+    medium: Option<Arc<dyn Medium>>,
     /// The segment behind it, which is made while there is time.
-    next: Option<JoinHandle<io::Result<Box<dyn Medium>>>>,
+    next: Option<JoinHandle<io::Result<Arc<dyn Medium>>>>,
     end: Position,
+    /// Up to where the segment is synced, or somebody was given it to sync.
+    synced: u64,
+    /// Segments that were left before that.
+    unsynced: Vec<Unsynced>,
     buffer: Vec<u8>,
+}
+
+/// A segment with rows that are written, and perhaps not on disk.
+pub(super) struct Unsynced {
+    medium: Arc<dyn Medium>,
+    /// The folder that the segment is new in.
+    folder: Option<PathBuf>,
+}
+
+impl Unsynced {
+    /// Returns when they are on disk, and the file's name with them.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.medium.sync()?;
+        match &self.folder {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Journal {
@@ -106,11 +143,13 @@ impl Journal {
             medium: None,
             next: None,
             end: Position { segment, offset: 0 },
+            synced: 0,
+            unsynced: Vec::new(),
             buffer: Vec::new(),
         }
     }
 
-    /// Appends rows; all are on disk when it returns where the journal ends now.
+    /// Appends rows, which survive this process when it returns where the journal ends now.
     ///
     /// # Errors
     /// The disk does not take them; none of them will be read.
@@ -126,26 +165,67 @@ impl Journal {
         if 0 < self.end.offset && SEGMENT_BYTES < self.end.offset + length {
             self.leave();
         }
-        let mut medium = match self.medium.take() {
+        let medium = match self.medium.take() {
             Some(medium) => medium,
             None => self.open()?,
         };
-        if let Err(error) = medium.write_all(&self.buffer).and_then(|()| medium.sync()) {
+        let written = medium.write_at(&self.buffer, self.end.offset);
+        if written.is_err() {
             // A part of the rows may be there: nobody must find them.
             let _ = medium.cut(self.end.offset);
+        }
+        self.medium = Some(medium);
+        if let Err(error) = written {
             self.leave();
             return Err(error);
         }
-        self.medium = Some(medium);
         self.end.offset += length;
-        if PREPARE_BYTES <= self.end.offset && self.next.is_none() {
-            self.prepare();
-        }
         Ok(self.end)
     }
 
+    /// Appends rows, which survive the machine when it returns where the journal ends now.
+    ///
+    /// # Errors
+    /// The disk does not take them; none of them will be read.
+    pub(super) fn append_synced<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a Entry>,
+    ) -> io::Result<Position> {
+        let end = self.append(entries)?;
+        let unsynced = self.take_unsynced();
+        if let Err(error) = unsynced.iter().try_for_each(Unsynced::sync) {
+            let begin = end.offset - self.buffer.len() as u64;
+            if let Some(medium) = &self.medium {
+                let _ = medium.cut(begin);
+            }
+            self.leave();
+            return Err(error);
+        }
+        if PREPARE_BYTES <= end.offset && self.next.is_none() {
+            self.prepare();
+        }
+        Ok(end)
+    }
+
+    /// What is to be synced for all rows so far to be on disk.
+    pub(super) fn take_unsynced(&mut self) -> Vec<Unsynced> {
+        self.note_unsynced();
+        std::mem::take(&mut self.unsynced)
+    }
+
+    fn note_unsynced(&mut self) {
+        if let Some(medium) = &self.medium
+            && self.synced < self.end.offset
+        {
+            let folder = (self.synced == 0).then(|| self.folder.clone());
+            let medium = Arc::clone(medium);
+            self.unsynced.push(Unsynced { medium, folder });
+            self.synced = self.end.offset;
+        }
+    }
+
     /// The segment that rows go to next.
-    fn open(&mut self) -> io::Result<Box<dyn Medium>> {
+    fn open(&mut self) -> io::Result<Arc<dyn Medium>> {
         let prepared = self.next.take().and_then(|next| next.join().ok());
         match prepared {
             Some(Ok(medium)) => Ok(medium),
@@ -162,7 +242,9 @@ impl Journal {
     }
 
     fn leave(&mut self) {
+        self.note_unsynced();
         self.medium = None;
+        self.synced = 0;
         self.end = Position {
             segment: self.end.segment + 1,
             offset: 0,

@@ -32,7 +32,7 @@ use crate::{
     gateway::{Gateway, Governance, Limits, Storage},
     jwt::Issuer,
     kv_events,
-    ledger::{Ledger, disk::Disk},
+    ledger::{Durability, Ledger, disk::Disk},
     observe::Observers,
     people::People,
     server,
@@ -92,7 +92,7 @@ impl Harness {
     }
 
     async fn start_in(folder: TempDir, issuer: Option<Issuer>, observers: Observers) -> Self {
-        let (ledger, is_disk_full) = Disk::ledger(folder.path());
+        let (ledger, is_disk_full) = Disk::ledger(folder.path(), Durability::synced_within(10));
         let ledger = Arc::new(ledger);
         let limits = Limits {
             body_bytes_max: 1 << 20,

@@ -12,7 +12,7 @@ use protocol::snapshot::Per;
 use super::postgres::{PASSWORD, Postgres};
 use crate::{
     cost::Cost,
-    ledger::{By, Entry, Ledger, Outcome, RowQuery, SpendQuery, Total},
+    ledger::{By, Durability, Entry, Ledger, Outcome, RowQuery, SpendQuery, Total},
     limits::Scope,
     people::Kind,
     provider::Tokens,
@@ -20,6 +20,7 @@ use crate::{
 
 /// What no test waits for in vain.
 const LIMIT: Duration = Duration::from_secs(60);
+const DURABILITY: Durability = Durability::synced_within(1);
 
 fn entry(number: u64, outcome: Outcome) -> Entry {
     let pick = |names: [&str; 3]| names[usize::try_from(number % 3).unwrap()].to_owned();
@@ -57,7 +58,8 @@ async fn write(ledger: &Ledger, numbers: std::ops::Range<u64>, outcome: Outcome)
 }
 
 fn open(folder: &Path, postgres: &Postgres) -> Ledger {
-    Ledger::open_shared(folder, &postgres.url().parse().unwrap()).unwrap()
+    let url = postgres.url().parse().unwrap();
+    Ledger::open_shared(folder, &url, DURABILITY).unwrap()
 }
 
 /// Ends a ledger without a word to anybody, as kill -9 does: what a copy of its folder holds is all that is left.
@@ -205,7 +207,7 @@ fn sorted(spent: HashMap<String, u64>) -> Vec<(String, u64)> {
 async fn a_database_tells_what_a_file_tells() {
     let postgres = Postgres::start();
     let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
-    let file = Ledger::open(folders[0].path()).unwrap();
+    let file = Ledger::open(folders[0].path(), DURABILITY).unwrap();
     let shared = open(folders[1].path(), &postgres);
     for ledger in [&file, &shared] {
         write(ledger, 0..90, Outcome::Open).await;
@@ -224,7 +226,7 @@ async fn a_database_tells_what_a_file_tells() {
     let copy = crashed(folders[1].path());
     file.close();
     shared.close();
-    let file = Ledger::open(folders[0].path()).unwrap();
+    let file = Ledger::open(folders[0].path(), DURABILITY).unwrap();
     let again = open(copy.path(), &postgres);
     let expected = told(&file).await;
     let expected = expected.iter().map(|text| text.replace("\\0", "\u{fffd}"));
