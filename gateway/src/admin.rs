@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, Response};
 use hyper::body::Body as HttpBody;
 use protocol::openai::ErrorKind;
 
-pub(crate) use self::key::AdminKey;
+pub(crate) use self::key::{AdminKey, InvalidAdminKey};
 use self::request::{Head, Request};
 use crate::{authorize::bearer, encode::Body, fault::Fault, gateway::Gateway, people::Edit};
 

@@ -26,6 +26,7 @@ mod gateway;
 mod guard;
 mod hedging;
 mod jwt;
+mod leases;
 mod ledger;
 mod limits;
 mod mcp;

@@ -19,6 +19,7 @@ use crate::{
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
     jwt::{Issuer, JwtArgs},
+    leases::{self, Fleet, Http},
     ledger::Ledger,
     observe::{AccessLog, Exporter, LiteLlm, Observers, collector},
     people::People,
@@ -126,7 +127,9 @@ pub async fn serve(
         reason: error.to_string(),
     })?;
     let ledger = Arc::new(ledger);
-    let governance = governance(&ledger, &data_dir, admin_key_file.as_deref(), jwt)?;
+    let fleet = Arc::new(Fleet::new(node.clone(), Box::new(Http::default())));
+    let files = (data_dir.as_path(), admin_key_file.as_deref());
+    let governance = governance(&ledger, &fleet, files, jwt)?;
     let issuer = governance.people.issuer.clone();
     let storage = Storage::open(&data_dir, form_bytes_max, files_bytes_max);
     let storage = storage.map_err(|reason| storage_fault(&data_dir, reason))?;
@@ -151,7 +154,11 @@ pub async fn serve(
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
     let mut working = JoinSet::new();
     working.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
+    let served = CancellationToken::new();
+    working.spawn(leases::keep(fleet, served.clone()));
     server::accept(listener, gateway, shutdown.clone()).await;
+    // What requests in progress held is given back once they have ended.
+    served.cancel();
     while working.join_next().await.is_some() {}
     let fed = feeding.join_next().await;
     end_export(exporting).await;
@@ -234,8 +241,8 @@ fn storage_fault(folder: &Path, reason: String) -> GatewayError {
 
 fn governance(
     ledger: &Arc<Ledger>,
-    data_dir: &Path,
-    admin_key_file: Option<&Path>,
+    fleet: &Arc<Fleet>,
+    (data_dir, admin_key_file): (&Path, Option<&Path>),
     jwt: JwtArgs,
 ) -> Result<Governance, GatewayError> {
     let admin = admin_key_file.map(|path| {
@@ -245,7 +252,7 @@ fn governance(
         })
     });
     let admin = admin.transpose()?;
-    let lasting = Lasting::new(ledger);
+    let lasting = Lasting::new(ledger, fleet);
     let people = People::open(data_dir, admin.is_some(), Arc::clone(&lasting));
     let people = people.map_err(|reason| GatewayError::People {
         folder: data_dir.to_owned(),
@@ -253,6 +260,7 @@ fn governance(
     })?;
     Ok(Governance {
         lasting,
+        fleet: Arc::clone(fleet),
         people: Arc::new(people.trusting(Issuer::of(jwt))),
         admin,
     })

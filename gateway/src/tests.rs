@@ -22,6 +22,7 @@ mod people;
 mod providers;
 mod raw;
 mod realtime;
+mod replicas;
 mod robustness;
 mod smuggling;
 mod steering;

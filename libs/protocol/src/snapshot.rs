@@ -5,6 +5,7 @@
 //! A version is the hash of the content, so equal content has an equal version on every operator replica.
 
 mod guard;
+mod peers;
 mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::{
     guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
+    peers::{OnPartition, Peer, Peers},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
     },
@@ -52,6 +54,9 @@ pub struct GatewaySnapshot {
     pub routes: Vec<RouteEntry>,
     /// The keys.
     pub keys: Vec<KeyEntry>,
+    /// The replicas of the gateway; one that knows of no others counts for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Peers>,
 }
 
 /// What an agent runtime runs.
@@ -88,6 +93,21 @@ impl GatewaySnapshot {
             version,
             routes,
             keys,
+            peers: None,
+        }
+    }
+
+    /// The same, for these replicas.
+    #[must_use]
+    pub fn shared_by(self, peers: Option<Peers>) -> Self {
+        let version = match &peers {
+            Some(peers) => content_hash(&(&self.version, peers)),
+            None => self.version,
+        };
+        Self {
+            version,
+            peers,
+            ..self
         }
     }
 }
