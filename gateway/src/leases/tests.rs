@@ -112,7 +112,7 @@ fn who_is_cut_off_gives_a_share_and_refuses_beyond() {
         simulate(|clock| async move {
             let capacity = Capacity::window(900, HOUR);
             let world = World::new(&clock, 3, &NAMES, capacity, policy);
-            world.settle().await;
+            world.settle_all().await;
             world.isolate("c");
             let mut served = 0;
             while world.request("c", 10, 10).await {

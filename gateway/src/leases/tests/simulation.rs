@@ -252,7 +252,7 @@ impl World {
     }
 
     /// Lets all replicas learn that there was nothing before.
-    pub(super) async fn settle(&self) {
+    pub(super) async fn settle_all(&self) {
         let alive: Vec<_> = self.state.lock().alive.values().cloned().collect();
         for fleet in alive {
             assert!(fleet.settle().await);
