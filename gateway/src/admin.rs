@@ -13,7 +13,13 @@ use protocol::openai::ErrorKind;
 
 pub(crate) use self::key::{AdminKey, InvalidAdminKey};
 use self::request::{Head, Request};
-use crate::{authorize::bearer, encode::Body, fault::Fault, gateway::Gateway, people::Edit};
+use crate::{
+    authorize::bearer,
+    encode::Body,
+    fault::Fault,
+    gateway::Gateway,
+    people::{Edit, exchange},
+};
 
 /// What all paths of this API begin with.
 const PREFIX: &str = "/admin/v1/";
@@ -89,8 +95,17 @@ async fn edit<T: Send + 'static>(
     work: impl FnOnce(&mut Edit<'_>) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     let (people, actor) = (std::sync::Arc::clone(&gateway.people), actor.to_owned());
-    let done = tokio::task::spawn_blocking(move || people.edit(&actor, work)).await;
-    done.unwrap_or_else(|error| {
+    let work = move || {
+        let before = people.changes();
+        let done = people.edit(&actor, work);
+        (done, before < people.changes())
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    if matches!(done, Ok((_, true))) && gateway.fleet.is_shared() {
+        // Whoever hears that it is done can use it at once, whichever replica is asked.
+        exchange::announce(&gateway.fleet).await;
+    }
+    done.map(|(done, _)| done).unwrap_or_else(|error| {
         tracing::error!(%error, "a change of keys and teams broke off");
         Err(Fault::new(
             ErrorKind::Internal,

@@ -22,7 +22,7 @@ pub(crate) use self::{
     door::{handle, owns},
     driver::keep,
     fleet::Fleet,
-    message::PoolId,
+    message::{Answer, Letter, PoolId},
     pool::{Begun, Pool, Refusal},
     wire::Http,
 };

@@ -22,7 +22,7 @@ use crate::{
     leases::{self, Fleet, Http},
     ledger::Ledger,
     observe::{AccessLog, Exporter, LiteLlm, Observers, collector},
-    people::People,
+    people::{People, exchange},
     server,
     source::{self, Source},
     table::Lasting,
@@ -155,6 +155,8 @@ pub async fn serve(
     let mut working = JoinSet::new();
     working.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
     let served = CancellationToken::new();
+    let people = Arc::clone(&gateway.people);
+    working.spawn(exchange::keep(people, Arc::clone(&fleet), shutdown.clone()));
     working.spawn(leases::keep(fleet, served.clone()));
     server::accept(listener, gateway, shutdown.clone()).await;
     // What requests in progress held is given back once they have ended.

@@ -8,12 +8,13 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as HttpBody;
 use protocol::openai::ErrorKind;
 
-use super::message::Letter;
+use super::message::{Answer, Letter};
 use crate::{
     authorize::bearer,
     encode::{self, Body},
     fault::Fault,
     gateway::Gateway,
+    people::exchange,
 };
 
 /// Where replicas ask each other.
@@ -55,8 +56,20 @@ where
     let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
     let body = body.map_err(|_| invalid())?.to_bytes();
     let letter: Letter = serde_json::from_slice(&body).map_err(|_| invalid())?;
-    let Letter::About(message) = letter else {
-        return Ok(encode::json(StatusCode::OK, &fleet.told()));
+    let message = match letter {
+        Letter::About(message) => message,
+        Letter::Tell => return Ok(encode::json(StatusCode::OK, &fleet.told())),
+        Letter::Changes { store, after } => {
+            let people = Arc::clone(&gateway.people);
+            let read = move || people.changes_after(&store, after);
+            let read = tokio::task::spawn_blocking(read).await;
+            let page = read.map_err(|_| invalid())??;
+            return Ok(encode::json(StatusCode::OK, &Answer::Changes(page)));
+        }
+        Letter::Look { at } => {
+            exchange::look(&gateway.people, fleet, &at).await;
+            return Ok(encode::json(StatusCode::OK, &Answer::Looked));
+        }
     };
     let pool = match fleet.find(&message.pool) {
         Some(pool) => pool,

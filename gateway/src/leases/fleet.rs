@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use protocol::snapshot::{OnPartition, Peer, Peers};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{
     message::{Answer, Letter, PoolId, Tale},
@@ -75,6 +75,8 @@ pub(crate) struct Fleet {
     pub(super) settling: Semaphore,
     /// What others know of pools that nobody has asked for here.
     tales: Mutex<HashMap<PoolId, Tale>>,
+    /// Tells of new lists.
+    changes: Notify,
     pools: Mutex<HashMap<PoolId, Entry>>,
 }
 
@@ -116,6 +118,7 @@ impl Fleet {
             is_settled: AtomicBool::new(false),
             settling: Semaphore::new(1),
             tales: Mutex::default(),
+            changes: Notify::new(),
             pools: Mutex::default(),
         }
     }
@@ -144,6 +147,7 @@ impl Fleet {
                 replicas,
                 on_partition,
             });
+            self.changes.notify_one();
         }
         Ok(())
     }
@@ -156,6 +160,19 @@ impl Fleet {
     /// Whether limits are shared with other replicas.
     pub(crate) fn is_shared(&self) -> bool {
         self.is_shared.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a new list of replicas.
+    ///
+    /// # Cancel safety
+    /// A list that comes while nobody waits is told of at the next wait.
+    pub(crate) async fn changed(&self) {
+        self.changes.notified().await;
+    }
+
+    /// This replica's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.me
     }
 
     pub(super) fn list(&self) -> Arc<List> {
@@ -255,7 +272,7 @@ impl Fleet {
     }
 
     /// The other replicas that can be reached.
-    pub(super) fn others(&self) -> Vec<Peer> {
+    pub(crate) fn others(&self) -> Vec<Peer> {
         let (list, now) = (self.list(), self.outside.now());
         let suspects = self.suspects.lock();
         let is_there = |peer: &&Peer| {
@@ -280,7 +297,7 @@ impl Fleet {
     ///
     /// # Errors
     /// It does not answer.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &self,
         peer: &Peer,
         letter: &Letter,

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::book::{Book, Part, Stamp};
-use crate::limits::{Capacity, MeterId};
+use crate::{
+    limits::{Capacity, MeterId},
+    people::Page,
+};
 
 /// One limit of one account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +31,18 @@ pub(crate) enum Letter {
     About(Message),
     /// What do you know of all pools? Said by a replica that has just started.
     Tell,
+    /// Which keys, teams, users and tags were made or changed after this change of this file?
+    Changes {
+        /// The file.
+        store: String,
+        /// The change's number there.
+        after: i64,
+    },
+    /// Something of them has changed at this replica.
+    Look {
+        /// The replica.
+        at: String,
+    },
 }
 
 /// What a replica knows of a pool.
@@ -120,6 +135,10 @@ pub(crate) enum Answer {
     },
     /// It is remembered.
     Remembered,
+    /// Keys, teams, users and tags that were made or changed.
+    Changes(Page),
+    /// The changes are taken, as far as they could be.
+    Looked,
     /// A newer term has begun.
     Fenced {
         /// The newer term.

@@ -33,7 +33,7 @@ use crate::{
     leases::{self, Fleet, Http},
     ledger::{Ledger, disk::Disk},
     observe::Observers,
-    people::People,
+    people::{People, exchange},
     server,
     table::Lasting,
     upstream::{self, Upstream},
@@ -130,6 +130,8 @@ impl Harness {
             shutdown.clone(),
         ));
         server.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
+        let people = Arc::clone(&gateway.people);
+        server.spawn(exchange::keep(people, Arc::clone(&fleet), shutdown.clone()));
         server.spawn(leases::keep(fleet, shutdown.clone()));
         Self {
             gateway,

@@ -203,6 +203,88 @@ async fn budgets_of_teams_and_users_are_shared_and_only_replicas_talk_at_their_d
 }
 
 #[tokio::test]
+async fn keys_and_teams_made_at_one_replica_are_known_at_all() {
+    let model = ScriptedModel::start(vec!["one two three".into()]).await;
+    let [first, second, third] = three().await;
+    let routes = vec![RouteEntry {
+        budgets: Vec::new(),
+        ..routes(&model, 1).remove(0)
+    }];
+    // Made before the replicas knew of each other.
+    let team = json!({"id": "eng", "budgets": [{"amount": "30", "window": "30d"}]});
+    let made = first.admin("POST", "/admin/v1/teams", &team).await;
+    assert_eq!(made.status, 201, "{}", made.text_body());
+    share(&[&first, &second, &third], &NAMES, &routes);
+    let limit = Duration::from_secs(10);
+    let known = async {
+        while third
+            .admin("GET", "/admin/v1/teams/eng", &Value::Null)
+            .await
+            .status
+            != 200
+        {}
+    };
+    tokio::time::timeout(limit, known).await.unwrap();
+
+    // A key that is made now is known everywhere once it is told, and what its team may spend is shared.
+    let made = third
+        .admin("POST", "/admin/v1/keys", &json!({"team": "eng"}))
+        .await;
+    let (id, key) = (made.json()["id"].clone(), made.json()["key"].clone());
+    let (id, key) = (id.as_str().unwrap(), key.as_str().unwrap());
+    let mut served = 0;
+    for _ in 0..5 {
+        for replica in [&first, &second, &third] {
+            let answer = replica.post(COMPLETIONS, Some(key), &body()).await;
+            assert!(
+                [200, 429].contains(&answer.status),
+                "{}",
+                answer.text_body()
+            );
+            served += u32::from(answer.status == 200);
+        }
+    }
+    assert_eq!(served, 10);
+
+    // Changes of one key at several replicas: the last one counts on all, and what is deleted stays so.
+    let path = format!("/admin/v1/keys/{id}");
+    first
+        .admin("POST", &format!("{path}/block"), &Value::Null)
+        .await;
+    for replica in [&second, &third] {
+        let refused = replica.post(COMPLETIONS, Some(key), &body()).await;
+        assert!(
+            refused.text_body().contains("is blocked"),
+            "{}",
+            refused.text_body()
+        );
+    }
+    second
+        .admin("POST", &format!("{path}/unblock"), &Value::Null)
+        .await;
+    let shown = first.admin("GET", &path, &Value::Null).await.json();
+    assert_eq!(shown["blocked"], json!(false));
+    first.admin("DELETE", &path, &Value::Null).await;
+    for replica in [&first, &second, &third] {
+        let answer = replica.post(COMPLETIONS, Some(key), &body()).await;
+        assert_eq!(answer.fault().0, 401);
+    }
+
+    // A replica that was away has what happened meanwhile once it is back.
+    let folder = second.killed().await;
+    share(&[&first, &third], &["a", "c"], &routes);
+    let made = third
+        .admin("POST", "/admin/v1/keys", &json!({"alias": "later"}))
+        .await;
+    let key = made.json()["key"].as_str().unwrap().to_owned();
+    let second = Harness::replica("b", folder).await;
+    share(&[&first, &second, &third], &NAMES, &routes);
+    let known =
+        async { while second.post(COMPLETIONS, Some(&key), &body()).await.status != 200 {} };
+    tokio::time::timeout(limit, known).await.unwrap();
+}
+
+#[tokio::test]
 async fn places_are_shared_and_come_back_to_whoever_needs_them() {
     let model = ScriptedModel::start(vec![Answer::Stall {
         text: "one two three".to_owned(),

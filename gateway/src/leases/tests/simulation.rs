@@ -331,6 +331,7 @@ impl World {
             let answer = match letter {
                 Letter::About(message) => fleet.answer(&world.pool(&fleet), &message).await,
                 Letter::Tell => fleet.told(),
+                Letter::Changes { .. } | Letter::Look { .. } => Answer::Looked,
             };
             clock.sleep(back).await;
             let is_free = !world.state.lock().cut.contains(&(to.clone(), from));
