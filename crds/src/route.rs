@@ -2,6 +2,7 @@
 
 mod cache;
 mod guard;
+mod mirror;
 mod queue;
 mod resilience;
 mod tools;
@@ -18,6 +19,7 @@ pub use self::{
         Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
         RegexGuard, ToolsGuard,
     },
+    mirror::Mirror,
     queue::{ColdStart, Fairness, Queue},
     resilience::{FailureClass, Fallback, Hedging, Session, SessionSource},
     tools::{A2a, A2aAgent, KeyToolFilter, Mcp, McpServer, OauthClient, ToolFilter},
@@ -74,6 +76,9 @@ pub struct RouteSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub fallbacks: Vec<Fallback>,
+    /// Where copies of a share of its requests go, whose answers nobody gets; nowhere if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,

@@ -5,6 +5,7 @@
 //! A version is the hash of the content, so equal content has an equal version on every operator replica.
 
 mod guard;
+mod mirror;
 mod peers;
 mod tools;
 
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::{
     guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
+    mirror::{MIRROR_TIMEOUT_MILLIS, Mirror},
     peers::{OnPartition, Peer, Peers},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
@@ -168,6 +170,9 @@ pub struct RouteEntry {
     /// What takes over for a target that gave no answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<Fallback>,
+    /// Where copies of a share of its requests go; nowhere if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Box<Mirror>>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,

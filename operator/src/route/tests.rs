@@ -1,5 +1,6 @@
 //! A Route's plans and statuses, without a client.
 
+mod mirror;
 mod tools;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -123,6 +124,7 @@ fn check_example(page: &str) {
 fn the_examples_in_the_documentation_are_valid() {
     check_example(include_str!("../../../docs/concepts/gateway-cache.md"));
     check_example(include_str!("../../../docs/concepts/gateway-guards.md"));
+    check_example(include_str!("../../../docs/concepts/gateway-mirror.md"));
 }
 
 #[track_caller]
