@@ -100,16 +100,17 @@ async fn edit<T: Send + 'static>(
         let done = people.edit(&actor, work);
         (done, before < people.changes())
     };
-    let done = tokio::task::spawn_blocking(work).await;
-    if matches!(done, Ok((_, true))) && gateway.fleet.is_shared() {
+    let worked = tokio::task::spawn_blocking(work).await;
+    let (done, has_changed) = worked.map_err(|error| {
+        tracing::error!(%error, "a change of keys and teams broke off");
+        Fault::new(
+            ErrorKind::Internal,
+            "The change broke off. Look whether it is there before you try again.",
+        )
+    })?;
+    if has_changed && gateway.fleet.is_shared() {
         // Whoever hears that it is done can use it at once, whichever replica is asked.
         exchange::announce(&gateway.fleet).await;
     }
-    done.map(|(done, _)| done).unwrap_or_else(|error| {
-        tracing::error!(%error, "a change of keys and teams broke off");
-        Err(Fault::new(
-            ErrorKind::Internal,
-            "The change broke off. Look whether it is there before you try again.",
-        ))
-    })
+    done
 }

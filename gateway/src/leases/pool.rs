@@ -66,7 +66,7 @@ pub(super) struct State {
     spent: u64,
     reserved: u64,
     ceiling: u64,
-    /// Whether the ceiling is for one request alone.
+    /// Whether the ceiling is for one request alone, which may be in progress: what it does not need is nobody's.
     is_lone: bool,
     /// The turn of the question under way.
     asked: Option<u64>,
@@ -250,7 +250,7 @@ impl Pool {
             state.promised = grant.term.clone();
             state.book.merge(&grant.book, capacity);
             state.ceiling = state.ceiling.max(grant.ceiling);
-            state.is_lone = grant.is_lone;
+            state.is_lone = grant.is_lone || state.is_lone && 0 < state.reserved;
             state.refused = None;
             state.cut_off = None;
         });
@@ -328,7 +328,7 @@ impl State {
         self.window = window;
         self.spent = 0;
         self.ceiling = self.reserved;
-        self.is_lone = false;
+        self.is_lone &= 0 < self.reserved;
         self.lead = None;
         self.refused = None;
         self.cut_off = None;
@@ -356,7 +356,6 @@ impl State {
     /// Gives back what is not used.
     pub(super) fn give_back(&mut self) {
         self.ceiling = self.spent.saturating_add(self.reserved);
-        self.is_lone = false;
     }
 
     fn settled(&mut self) {
@@ -366,7 +365,7 @@ impl State {
             true => used,
             false => self.ceiling.max(used),
         };
-        self.is_lone = false;
+        self.is_lone &= 0 < self.reserved;
     }
 
     fn refuse(&mut self, capacity: Capacity, missing: u64, wait: Duration, now: Timestamp) {

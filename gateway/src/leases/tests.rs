@@ -94,6 +94,26 @@ fn all_of_a_limit_can_be_used_by_whoever_asks_last() {
 }
 
 #[test]
+fn what_a_last_request_has_reserved_and_does_not_need_is_nobodys() {
+    simulate(|clock| async move {
+        let capacity = Capacity::window(100, HOUR);
+        let world = World::new(&clock, 2, &NAMES, capacity, OnPartition::Refuse);
+        let held = world.reserve("a", u64::MAX).await.unwrap();
+        assert!(!world.request("b", 1, 1).await);
+        world.report().await;
+        world.settle(held, 97);
+        let mut served = 0;
+        for name in NAMES {
+            clock.sleep(Duration::from_secs(1)).await;
+            while world.request(name, 1, 1).await {
+                served += 1;
+            }
+        }
+        assert_eq!(served, 3);
+    });
+}
+
+#[test]
 fn a_slice_is_asked_for_not_a_request() {
     simulate(|clock| async move {
         let capacity = Capacity::window(1_000_000, HOUR);
