@@ -42,7 +42,7 @@ async fn check(clock: Clock, seed: u64, capacity: Capacity, faults: Faults) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
     fn a_limit_is_passed_by_one_request_at_most_whatever_the_network_does(

@@ -269,8 +269,17 @@ async fn keys_and_teams_made_at_one_replica_are_known_at_all() {
         let answer = replica.post(COMPLETIONS, Some(key), &body()).await;
         assert_eq!(answer.fault().0, 401);
     }
+}
 
-    // A replica that was away has what happened meanwhile once it is back.
+#[tokio::test]
+async fn a_replica_that_was_away_has_what_happened_meanwhile_once_it_is_back() {
+    let model = ScriptedModel::start(vec!["one two three".into()]).await;
+    let [first, second, third] = three().await;
+    let routes = vec![RouteEntry {
+        budgets: Vec::new(),
+        ..routes(&model, 1).remove(0)
+    }];
+    share(&[&first, &second, &third], &NAMES, &routes);
     let folder = second.killed().await;
     share(&[&first, &third], &["a", "c"], &routes);
     let made = third
@@ -281,7 +290,9 @@ async fn keys_and_teams_made_at_one_replica_are_known_at_all() {
     share(&[&first, &second, &third], &NAMES, &routes);
     let known =
         async { while second.post(COMPLETIONS, Some(&key), &body()).await.status != 200 {} };
-    tokio::time::timeout(limit, known).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), known)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

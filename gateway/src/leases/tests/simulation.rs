@@ -79,7 +79,7 @@ pub(super) struct Work {
 
 /// All replicas, their ledgers, and the network.
 pub(super) struct World {
-    this: Weak<World>,
+    this: Weak<Self>,
     capacity: Capacity,
     id: PoolId,
     policy: OnPartition,
