@@ -6,11 +6,12 @@ use http::{HeaderValue, Uri};
 use protocol::{
     address::{host_of, is_forbidden_host},
     key::digest,
-    snapshot::{self, Affinity, Prices},
+    snapshot::{self, Adapter, Affinity, Prices},
 };
 
 use super::{InvalidSnapshot, Lasting, condition};
 use crate::{
+    adapters,
     condition::Condition,
     endpoint::{Caches, Digest, Endpoint},
     metrics::TargetSeries,
@@ -28,6 +29,8 @@ pub(crate) struct Target {
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// What is known of their caches, if replicas are picked by it.
     pub(crate) caches: Option<Caches>,
+    /// The adapters that its engines have, or can load.
+    pub(crate) adapters: Vec<Adapter>,
     /// Its share of the traffic.
     pub(crate) weight: u32,
     /// Its place in the order of failover.
@@ -74,6 +77,7 @@ impl Target {
             model: target.model.clone(),
             endpoints,
             caches,
+            adapters: target.adapters.clone(),
             weight: target.weight,
             priority: target.priority,
             when: condition(&name, target.when.as_deref())?,
@@ -83,6 +87,16 @@ impl Target {
             shown: HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("")),
             series: Arc::default(),
         })
+    }
+}
+
+impl Target {
+    /// The adapter that a model's name asks for.
+    pub(crate) fn adapter(&self, model: &str) -> Option<&Adapter> {
+        if self.adapters.is_empty() {
+            return None;
+        }
+        adapters::find(&self.adapters, model)
     }
 }
 

@@ -26,6 +26,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    adapters,
     admin::AdminKey,
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
@@ -133,6 +134,7 @@ impl Harness {
         let people = Arc::clone(&gateway.people);
         server.spawn(exchange::keep(people, Arc::clone(&fleet), shutdown.clone()));
         server.spawn(leases::keep(fleet, shutdown.clone()));
+        server.spawn(adapters::follow(Arc::clone(&gateway), shutdown.clone()));
         Self {
             gateway,
             shutdown,

@@ -142,6 +142,7 @@ fn target(backend: &ValidBackend) -> Target {
         priority: backend.priority,
         when: backend.when.clone(),
         prices: backend.prices,
+        adapters: backend.adapters.clone(),
         ..Target::default()
     };
     match &backend.provider {
