@@ -122,10 +122,15 @@ impl Default for Registry {
 }
 
 impl Registry {
+    /// Forgets the caches that no table names any more.
+    pub(crate) fn sweep(&self) {
+        let mut caches = self.caches.lock();
+        caches.retain(|_, cache| 0 < cache.strong_count());
+    }
+
     /// The cache of a route: the one that is there, as long as its settings are the same.
     pub(crate) fn cache(&self, route: &str, settings: snapshot::Cache) -> Arc<Cache> {
         let mut caches = self.caches.lock();
-        caches.retain(|_, cache| 0 < cache.strong_count());
         let known = caches.get(route).and_then(Weak::upgrade);
         if let Some(known) = known
             && known.settings == settings

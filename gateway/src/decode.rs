@@ -1,5 +1,7 @@
 //! Decode: reads a request's body up to the limit and finds the few fields that the gateway acts on.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod claims;
 mod fields;
 mod members;
 pub(crate) mod multipart;

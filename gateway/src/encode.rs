@@ -1,5 +1,7 @@
 //! Encode: what goes back to the client: whole answers, streams, lists, and faults in OpenAI's shape.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod claims;
 mod events;
 mod patience;
 mod raw;
@@ -14,7 +16,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub(crate) use self::{
-    events::{Tally, end_of_event},
+    events::Tally,
     patience::patiently,
     raw::{Raw, raw},
     stream::{Streaming, replay, stream},

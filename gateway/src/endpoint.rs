@@ -207,16 +207,21 @@ impl Endpoints {
         Some(endpoint)
     }
 
-    /// Forgets the endpoints that no table names any more.
+    /// Forgets what no table names any more: once for a table, not once for each of its routes.
     pub(crate) fn sweep(&self) {
-        let mut known = self.known.lock();
-        known.retain(|_, endpoint| 0 < endpoint.strong_count());
+        fn keep<K, T>(_: &K, known: &mut Weak<T>) -> bool {
+            0 < known.strong_count()
+        }
+        self.known.lock().retain(keep);
+        self.budgets.lock().retain(keep);
+        self.pickers.lock().retain(keep);
+        let mut hedgings = self.hedgings.lock();
+        hedgings.retain(|route, (_, hedging)| keep(route, hedging));
     }
 
     /// What is known of the caches of a target's replicas; `None` if there are too many of them.
     pub(crate) fn caches(&self, target: &str, endpoints: &[Arc<Endpoint>]) -> Option<Caches> {
         let mut pickers = self.pickers.lock();
-        pickers.retain(|_, picker| 0 < picker.strong_count());
         let known = pickers.get(target).and_then(Weak::upgrade);
         let picker = known.unwrap_or_else(|| {
             let picker = Arc::new(Picker::new(ENTRIES_DEFAULT));
@@ -231,7 +236,6 @@ impl Endpoints {
     /// The hedging of this route; it begins anew when its settings change.
     pub(crate) fn hedging(&self, route: &str, settings: routing::Hedging) -> Arc<Hedging> {
         let mut hedgings = self.hedgings.lock();
-        hedgings.retain(|_, (_, hedging)| 0 < hedging.strong_count());
         if let Some((known, hedging)) = hedgings.get(route)
             && *known == settings
             && let Some(hedging) = hedging.upgrade()
@@ -246,7 +250,6 @@ impl Endpoints {
     /// The retry budget of this route.
     pub(crate) fn budget(&self, route: &str) -> Arc<Budget> {
         let mut budgets = self.budgets.lock();
-        budgets.retain(|_, budget| 0 < budget.strong_count());
         if let Some(budget) = budgets.get(route).and_then(Weak::upgrade) {
             return budget;
         }

@@ -4,6 +4,8 @@
 //! put back into its answer. The texts of streams pass in pieces, so that no more of them waits than may still become a
 //! finding. Nothing of a text is ever written to a log or a metric.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod claims;
 mod events;
 mod hold;
 mod injection;

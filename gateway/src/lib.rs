@@ -3,6 +3,11 @@
 //! A request runs through the steps in that order, one file each. The steps decide over an immutable table that is
 //! swapped whole when a new snapshot comes; requests in progress keep the table that they started with.
 
+#![expect(
+    unexpected_cfgs,
+    reason = "`cargo xtask fuzz` compiles with `fuzzing`, of which cargo knows nothing"
+)]
+
 mod a2a;
 mod account;
 mod adapters;
@@ -23,6 +28,8 @@ mod endpoint;
 mod fallback;
 mod fault;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gateway;
 mod guard;
 mod hedging;

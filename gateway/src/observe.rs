@@ -15,7 +15,7 @@ use http::HeaderMap;
 use memchr::memmem;
 
 pub(crate) use self::{
-    access::AccessLog,
+    access::{AccessLog, Written},
     context::Trace,
     litellm::LiteLlm,
     otlp::{Exporter, collector},

@@ -21,7 +21,7 @@ use crate::{
     jwt::{Issuer, JwtArgs},
     leases::{self, Fleet, Http},
     ledger::Ledger,
-    observe::{AccessLog, Exporter, LiteLlm, Observers, collector},
+    observe::{AccessLog, Exporter, LiteLlm, Observers, Written, collector},
     people::{People, exchange},
     server,
     source::{self, Source},
@@ -29,7 +29,7 @@ use crate::{
     upstream,
 };
 
-/// How long the last spans may take to reach the collector.
+/// How long the last spans may take to reach the collector, and the last lines the access log.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stream is silent while its request waits: less than what clients and proxies give up after.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -211,26 +211,31 @@ fn observers(args: &GatewayArgs) -> Result<(Observers, JoinSet<()>), GatewayErro
         exporting.spawn(spans.export(upstream::client(), collector, args.node.clone()));
         Ok(exporter)
     });
+    let access = args.access_log.as_deref().map(|path| {
+        let (log, written) = open_log(path)?;
+        exporting.spawn(async move { written.await.unwrap_or_default() });
+        Ok(log)
+    });
     let observers = Observers {
-        access: args.access_log.as_deref().map(open_log).transpose()?,
+        access: access.transpose()?,
         traces: traces.transpose()?,
         litellm: args.litellm_metrics.then(LiteLlm::default),
     };
     Ok((observers, exporting))
 }
 
-/// Waits for the last spans: the gateway that makes them is gone.
+/// Waits for the last spans and lines: the gateway that makes them is gone.
 async fn end_export(mut exporting: JoinSet<()>) {
     let exported = async { while exporting.join_next().await.is_some() {} };
     if tokio::time::timeout(EXPORT_TIMEOUT, exported)
         .await
         .is_err()
     {
-        tracing::warn!("the last spans did not reach the collector in time");
+        tracing::warn!("the last spans or lines of the access log did not leave in time");
     }
 }
 
-fn open_log(path: &Path) -> Result<AccessLog, GatewayError> {
+fn open_log(path: &Path) -> Result<(AccessLog, Written), GatewayError> {
     AccessLog::open(path).map_err(|source| {
         let message = format!("opening the access log {}: {source}", path.display());
         GatewayError::Config(message)

@@ -73,6 +73,8 @@ pub(crate) struct Table {
     patterned: Vec<usize>,
     /// The keys, by their SHA-256.
     keys: HashMap<Digest, Arc<Key>>,
+    /// The SHA-256 of keys, by their ids; of a key with several the last one.
+    digests: HashMap<String, Digest>,
     /// The tool servers of all routes.
     pub(crate) tools: Directory,
 }
@@ -266,6 +268,7 @@ impl Table {
             .map(|route| compile_route(route, lasting).map(Arc::new));
         let routes: Vec<Arc<Route>> = routes.collect::<Result<_, _>>()?;
         lasting.endpoints.sweep();
+        lasting.caches.sweep();
         lasting.queues.sweep();
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut patterned = Vec::new();
@@ -290,6 +293,11 @@ impl Table {
             created: Timestamp::now(),
             exact,
             patterned,
+            digests: keys
+                .iter()
+                .flatten()
+                .map(|(digest, key)| (key.id.clone(), *digest))
+                .collect(),
             keys: keys.into_iter().flatten().collect(),
         })
     }
@@ -299,9 +307,9 @@ impl Table {
         self.keys.get(digest)
     }
 
-    /// The key with this id, looked for among all.
+    /// The key with this id.
     pub(crate) fn key_of(&self, id: &str) -> Option<&Arc<Key>> {
-        self.keys.values().find(|key| key.id == id)
+        self.key(self.digests.get(id)?)
     }
 
     /// The routes that answer a model name, in order of precedence.

@@ -81,3 +81,15 @@ where
         .pool_max_idle_per_host(IDLE_MAX)
         .build(Patient::new(connector))
 }
+
+/// An error with its causes. They hold no address, of which a part may be a credential.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -8,6 +8,8 @@ mod base64;
 mod bedrock;
 mod calls;
 mod chat;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod claims;
 mod completions;
 mod conversation;
 mod delta;

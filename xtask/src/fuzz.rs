@@ -1,4 +1,4 @@
-//! Fuzzing the engine's file readers with libFuzzer, without a tool or a compiler besides cargo's own: coverage comes
+//! Fuzzing the readers of outside data, the engine's and the gateway's, with libFuzzer, without a tool or a compiler besides cargo's own: coverage comes
 //! from compiler flags that every release has. What is found lies in `target/fuzz/artifacts`.
 
 use std::{fs, path::Path, process::Command};
@@ -23,6 +23,13 @@ pub(crate) enum Target {
     Config,
     Tokenizer,
     Template,
+    Events,
+    Form,
+    Guards,
+    Heads,
+    Json,
+    Messages,
+    Translation,
 }
 
 impl Target {
@@ -33,15 +40,41 @@ impl Target {
             Self::Config => "config",
             Self::Tokenizer => "tokenizer",
             Self::Template => "template",
+            Self::Events => "events",
+            Self::Form => "form",
+            Self::Guards => "guards",
+            Self::Heads => "heads",
+            Self::Json => "json",
+            Self::Messages => "messages",
+            Self::Translation => "translation",
+        }
+    }
+
+    /// The component that it belongs to.
+    const fn component(self) -> &'static str {
+        match self {
+            Self::Gguf | Self::Safetensors | Self::Config | Self::Tokenizer | Self::Template => {
+                "engine"
+            }
+            Self::Events
+            | Self::Form
+            | Self::Guards
+            | Self::Heads
+            | Self::Json
+            | Self::Messages
+            | Self::Translation => "gateway",
         }
     }
 
     /// Where sound inputs lie.
-    const fn seeds(self) -> Option<&'static str> {
+    fn seeds(self) -> Option<String> {
         match self {
-            Self::Safetensors | Self::Config => Some("engine/models/testdata/architectures"),
-            Self::Tokenizer => Some("engine/models/testdata/tokenizers"),
             Self::Gguf | Self::Template => None,
+            Self::Safetensors | Self::Config => {
+                Some("engine/models/testdata/architectures".to_owned())
+            }
+            Self::Tokenizer => Some("engine/models/testdata/tokenizers".to_owned()),
+            _ => Some(format!("{}/fuzz/seeds/{}", self.component(), self.name())),
         }
     }
 }
@@ -59,7 +92,11 @@ pub(crate) fn run(target: Option<Target>, seconds: u64) -> Result<()> {
         .lines()
         .find_map(|line| line.strip_prefix("host: "))
         .context("rustc does not say what it compiles for")?;
-    build(&folder, host)?;
+    for component in ["engine", "gateway"] {
+        if targets.iter().any(|target| target.component() == component) {
+            build(component, &folder, host)?;
+        }
+    }
     for target in targets {
         let name = target.name();
         let (corpus, artifacts) = (folder.join("corpus").join(name), folder.join("artifacts"));
@@ -80,11 +117,11 @@ pub(crate) fn run(target: Option<Target>, seconds: u64) -> Result<()> {
     Ok(())
 }
 
-fn build(folder: &Path, host: &str) -> Result<()> {
+fn build(component: &str, folder: &Path, host: &str) -> Result<()> {
     let mut command = Command::new("cargo");
     command
         .args(["build", "--release", "--target", host, "--manifest-path"])
-        .arg(root().join("engine/fuzz/Cargo.toml"))
+        .arg(root().join(component).join("fuzz/Cargo.toml"))
         .env("CARGO_TARGET_DIR", folder)
         .env("RUSTFLAGS", FLAGS);
     finish(command, "building the fuzz targets")

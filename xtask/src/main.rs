@@ -45,7 +45,7 @@ enum Chore {
     Tools,
     /// Fetch the weights that tests use into target/weights
     Weights,
-    /// Feed the engine's file readers with bytes that break them
+    /// Feed the readers of outside data, the engine's and the gateway's, with bytes that break them
     Fuzz {
         /// One reader instead of all
         target: Option<fuzz::Target>,

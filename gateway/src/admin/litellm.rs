@@ -14,14 +14,17 @@ use http::{Method, Response, StatusCode};
 use protocol::openai::ErrorKind;
 use serde_json::{Map, Value};
 
-use super::request::{Request, invalid};
+use super::{
+    edit,
+    request::{Request, invalid},
+};
 use crate::{
     authorize::Caller,
     encode::{self, Body},
     fault::Fault,
     gateway::Gateway,
     ledger::{By, SpendQuery},
-    people::{Edit, Kind, Record, Spec},
+    people::{Edit, Filter, Kind, Record, Spec},
 };
 
 /// What paths begin with.
@@ -168,4 +171,25 @@ fn page<'a, T>(
     told.insert("current_page".to_owned(), number.into());
     told.insert("total_count".to_owned(), all.len().into());
     Ok((&all[start..end], told))
+}
+
+/// Deletes teams or users with their keys, as LiteLLM does.
+async fn delete_with_keys(
+    gateway: &Gateway,
+    request: &Request,
+    kind: Kind,
+    ids: Vec<String>,
+    keys_of: impl Fn(String) -> Filter + Send + 'static,
+) -> Result<(), Fault> {
+    let work = move |edit: &mut Edit<'_>| {
+        for id in ids {
+            let record = edit.get(kind, &id)?;
+            for key in edit.list(Kind::Key, &keys_of(id), usize::MAX)? {
+                edit.delete(&key)?;
+            }
+            edit.delete(&record)?;
+        }
+        Ok(())
+    };
+    edit(gateway, &request.actor, work).await
 }

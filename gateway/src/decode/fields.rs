@@ -17,6 +17,17 @@ pub(super) const MODEL_BYTES_MAX: usize = 1024;
 /// Bytes of an end user's name: it is in the ledger.
 const USER_BYTES_MAX: usize = 256;
 
+/// The fields that decide what a request may do and what it costs.
+const DECISIVE: [&str; 7] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n",
+];
+
 /// What the gateway acts on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fields {
@@ -94,10 +105,7 @@ pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
 
 /// What is no number is left to the upstream to refuse.
 fn output_max(raw: &RawFields<'_>) -> Option<u64> {
-    let number = |raw: &Option<Value<'_>>| {
-        let text = std::str::from_utf8(raw.as_ref()?.text);
-        text.ok()?.parse::<u64>().ok()
-    };
+    let number = |raw: &Option<Value<'_>>| number(raw.as_ref()?.text);
     let limits = [
         &raw.max_completion_tokens,
         &raw.max_output_tokens,
@@ -105,6 +113,15 @@ fn output_max(raw: &RawFields<'_>) -> Option<u64> {
     ];
     let each = limits.into_iter().find_map(number)?;
     Some(each.saturating_mul(number(&raw.n).unwrap_or(1)))
+}
+
+/// A count as generous parsers take it, written as `1e3` or in quotes too: it must not pass for an absent one.
+fn number(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?.trim_matches('"');
+    let fraction = || text.parse::<f64>().ok().filter(|number| 0.0 <= *number);
+    text.parse()
+        .ok()
+        .or_else(|| Some(fraction()?.ceil() as u64))
 }
 
 /// What is no text, or too long for the ledger, is left to the upstream.
@@ -216,6 +233,7 @@ impl<'a> RawFields<'a> {
         };
         while let Some(Member { name, range }) = members.next().map_err(malformed)? {
             let Some(field) = fields.field(&name) else {
+                check_spelling(&name)?;
                 continue;
             };
             let text = body.get(range.clone()).unwrap_or_default();
@@ -241,6 +259,31 @@ impl<'a> RawFields<'a> {
             "metadata" => &mut self.metadata,
             _ => return None,
         })
+    }
+}
+
+/// Refuses a name that only differs from one of these by its case: some parsers take it for that one, as those of Go do,
+/// and the upstream could serve what was not allowed.
+fn check_spelling(name: &str) -> Result<(), Fault> {
+    if name
+        .bytes()
+        .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+    {
+        return Ok(());
+    }
+    // The only other characters whose lower or upper case is a letter of these names: the Kelvin sign and the long s.
+    let folded = |letter: char| match letter {
+        '\u{212a}' => 'k',
+        '\u{17f}' => 's',
+        other => other.to_ascii_lowercase(),
+    };
+    let is_same = |known: &&&str| name.chars().map(folded).eq(known.chars());
+    match DECISIVE.iter().find(is_same) {
+        None => Ok(()),
+        Some(known) => {
+            let message = format!("The field `{known}` must be written in lower case.");
+            Err(Fault::of(ErrorKind::InvalidRequest, known, message))
+        }
     }
 }
 
@@ -316,6 +359,7 @@ mod tests {
         check_refused("[1]", None, "a JSON object");
         check_refused("{\"model\":\"a\"} x", None, "not valid");
         check_refused(r#"{"model":"a","model":"b"}"#, None, "twice");
+        check_refused(r#"{"model":"a","m\u006fdel":"b"}"#, None, "twice");
         check_refused(r#"{"messages":[]}"#, Some("model"), "missing");
         check_refused(r#"{"model":1}"#, Some("model"), "string");
         check_refused(r#"{"model":"a","stream":"yes"}"#, Some("stream"), "boolean");
@@ -323,6 +367,37 @@ mod tests {
             r#"{"model":"a","stream_options":7}"#,
             Some("stream_options"),
             "object",
+        );
+    }
+
+    #[test]
+    fn a_second_model_in_another_case_is_refused() {
+        for name in ["Model", "MODEL", "moDel", "m\\u004fdel"] {
+            let body = format!(r#"{{"model":"a","{name}":"b"}}"#);
+            check_refused(&body, Some("model"), "lower case");
+            let body = format!(r#"{{"{name}":"b"}}"#);
+            check_refused(&body, Some("model"), "lower case");
+        }
+        let kelvin = r#"{"model":"a","max_to\u212aens":9}"#;
+        check_refused(kelvin, Some("max_tokens"), "lower case");
+        check_refused(
+            r#"{"model":"a","ſtream":true}"#,
+            Some("stream"),
+            "lower case",
+        );
+        check_refused(r#"{"model":"a","N":9}"#, Some("n"), "lower case");
+        // What decides nothing is written as its author likes.
+        check(
+            r#"{"model":"a","User":"b","models":1,"mödel":2}"#,
+            "a",
+            false,
+            None,
+        );
+        check(
+            r#"{"model":"a","messages":[{"Model":"b"}]}"#,
+            "a",
+            false,
+            None,
         );
     }
 
@@ -341,6 +416,11 @@ mod tests {
         check_output(r#""max_tokens":7,"n":3"#, Some(21));
         check_output(r#""max_tokens":18446744073709551615,"n":2"#, Some(u64::MAX));
         check_output(r#""max_tokens":-1"#, None);
+        check_output(r#""max_tokens":1e3"#, Some(1000));
+        check_output(r#""max_tokens":7.0,"n":"2""#, Some(14));
+        check_output(r#""max_tokens":1e400"#, Some(u64::MAX));
+        check_output(r#""max_tokens":"many""#, None);
+        check_output(r#""max_tokens":[7]"#, None);
     }
 
     #[track_caller]

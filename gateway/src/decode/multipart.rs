@@ -165,7 +165,7 @@ impl Scanner {
         let spaces = self.buffer.iter().take_while(|byte| is_space(**byte));
         let padding = spaces.count();
         let rest = self.buffer.get(padding..).unwrap_or_default();
-        if rest.starts_with(b"\r\n") {
+        if rest.starts_with(b"\r\n") && padding <= PADDING_MAX {
             self.consume(padding + 2);
             self.state = State::Head;
             return Ok(true);
@@ -180,7 +180,8 @@ impl Scanner {
 
     fn head(&mut self) -> Result<bool, InvalidForm> {
         let Some(found) = memmem::find(&self.buffer, b"\r\n\r\n") else {
-            return match HEAD_BYTES_MAX < self.buffer.len() {
+            // The last bytes may be a part of the lines' end.
+            return match HEAD_BYTES_MAX + 3 < self.buffer.len() {
                 true => Err(InvalidForm::Head("it is too long")),
                 false => Ok(false),
             };

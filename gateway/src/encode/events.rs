@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
-use memchr::memchr;
-use protocol::sse::InvalidStream;
+use protocol::sse::{InvalidStream, data_of, find_event};
 
 use crate::{
     call::Operation,
@@ -77,13 +76,17 @@ impl Events {
         }
         self.buffer.extend_from_slice(&bytes);
         let mut shown = BytesMut::new();
-        while let Some(length) = self.find_end() {
+        self.searched = loop {
+            let length = match find_event(&self.buffer, self.searched) {
+                Ok(length) => length,
+                Err(searched) => break searched,
+            };
             let event = self.buffer.split_to(length).freeze();
             self.searched = 0;
             if self.read(&event) {
                 shown.extend_from_slice(&event);
             }
-        }
+        };
         let limit = event_bytes_max(self.operation);
         if limit < self.buffer.len() {
             return Err(InvalidStream::EventTooLong { limit });
@@ -97,8 +100,7 @@ impl Events {
         let before = self.tally;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (length, _) = end_of_event(rest, 0);
-            let is_shown = length.is_some_and(|length| {
+            let is_shown = find_event(rest, 0).is_ok_and(|length| {
                 let (event, behind) = rest.split_at(length);
                 rest = behind;
                 self.read(event)
@@ -109,13 +111,6 @@ impl Events {
             }
         }
         true
-    }
-
-    /// The length of the first event, its empty line included.
-    fn find_end(&mut self) -> Option<usize> {
-        let (length, searched) = end_of_event(&self.buffer, self.searched);
-        self.searched = searched;
-        length
     }
 
     /// Reads an event; whether the client sees it.
@@ -135,43 +130,19 @@ impl Events {
     }
 }
 
-/// The length of the first event, its empty line included, and how far there is no end of one.
-pub(crate) fn end_of_event(bytes: &[u8], searched: usize) -> (Option<usize>, usize) {
-    let mut at = searched;
-    while let Some(offset) = memchr(b'\n', &bytes[at..]) {
-        let newline = at + offset;
-        let rest = &bytes[newline + 1..];
-        match (rest.first(), rest.get(1)) {
-            (Some(b'\n'), _) => return (Some(newline + 2), 0),
-            (Some(b'\r'), Some(b'\n')) => return (Some(newline + 3), 0),
-            // What follows decides whether this line ends the event.
-            (None, _) | (Some(b'\r'), None) => return (None, newline),
-            _ => at = newline + 1,
-        }
-    }
-    (None, bytes.len())
-}
-
-/// The data of an event; `None` for comments.
+/// The data of an event, lines joined by a line feed; `None` for comments.
 fn data_in(event: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let mut lines = event.split(|byte| *byte == b'\n').filter_map(data_of);
-    let first = lines.next()?;
+    let mut lines = data_of(event);
+    let first = &event[lines.next()?];
     let Some(second) = lines.next() else {
         return Some(Cow::Borrowed(first));
     };
     let mut whole = first.to_vec();
     for line in std::iter::once(second).chain(lines) {
         whole.push(b'\n');
-        whole.extend_from_slice(line);
+        whole.extend_from_slice(&event[line]);
     }
     Some(Cow::Owned(whole))
-}
-
-/// The data of a `data:` line.
-fn data_of(line: &[u8]) -> Option<&[u8]> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let data = line.strip_prefix(b"data:")?;
-    Some(data.strip_prefix(b" ").unwrap_or(data))
 }
 
 #[cfg(test)]
@@ -219,14 +190,13 @@ mod tests {
         let stream = format!("{pieces}{USAGE}\n\n{done}");
         check(&stream, true, &stream, whole);
         check(&stream, false, &format!("{pieces}{done}"), whole);
-        let windows = stream.replace('\n', "\r\n");
-        check(&windows, true, &windows, whole);
-        check(
-            &windows,
-            false,
-            &format!("{pieces}{done}").replace('\n', "\r\n"),
-            whole,
-        );
+        for line_end in ["\r\n", "\r"] {
+            // A carriage return at the very end may be half of a line's end: something must follow.
+            let [stream, rest] =
+                [&stream, &format!("{pieces}{done}")].map(|stream| stream.replace('\n', line_end));
+            check(&format!("{stream}data"), true, &stream, whole);
+            check(&format!("{stream}data"), false, &rest, whole);
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
     endpoint::{Endpoint, Lease},
     provider::{NoToken, Outgoing},
     table::Target,
-    upstream::{connecting_within, is_connect_timeout},
+    upstream::{connecting_within, is_connect_timeout, with_causes},
     wire::{Back, InvalidReply, Translation},
 };
 
@@ -222,7 +222,7 @@ pub(super) async fn ask(
             if error.is_connect() && is_connect_timeout(&error) {
                 return Failure::Timeout("connection", connect);
             }
-            Failure::Broken(chain(&error))
+            Failure::Broken(with_causes(&error))
         })
 }
 
@@ -343,7 +343,7 @@ async fn next_bytes(
         let Some(frame) = next else {
             return Ok(None);
         };
-        let frame = frame.map_err(|error| Failure::Broken(chain(&error)))?;
+        let frame = frame.map_err(|error| Failure::Broken(with_causes(&error)))?;
         if let Ok(data) = frame.into_data()
             && !data.is_empty()
         {
@@ -378,7 +378,7 @@ async fn read_whole(
         let Some(frame) = frame else {
             return Ok(collected.freeze());
         };
-        let frame = frame.map_err(|error| Failure::Broken(chain(&error)))?;
+        let frame = frame.map_err(|error| Failure::Broken(with_causes(&error)))?;
         if let Ok(data) = frame.into_data() {
             if bytes_max < collected.len() + data.len() {
                 return Err(Failure::TooLong);
@@ -415,16 +415,4 @@ pub(super) async fn read_error(response: Response<Incoming>, back: Option<&Back>
         retry_in,
         body,
     }))
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

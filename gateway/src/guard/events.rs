@@ -40,10 +40,8 @@ pub(super) enum Ends {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Reading {
     pub(super) pieces: Vec<Piece>,
-    /// Texts that begin and end here, and the tools that are called.
+    /// Texts that begin and end here, the tools that are called, and the chances of tokens.
     pub(super) found: Found,
-    /// Chances of tokens, which would tell what was masked.
-    pub(super) chances: Vec<Range<usize>>,
     pub(super) ends: Ends,
 }
 
@@ -93,6 +91,11 @@ struct Choice<'a> {
     text: Option<&'a RawValue>,
     #[serde(borrow, default)]
     logprobs: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    token_ids: Option<&'a RawValue>,
+    /// The whole answer so far, as some servers repeat it in each event.
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     finish_reason: Option<&'a RawValue>,
 }
@@ -181,9 +184,9 @@ impl<'a> Reader<'a> {
     }
 
     fn chances(&mut self, raw: Option<&'a RawValue>) {
-        if let Some(raw) = raw.filter(|raw| raw.get() != "null") {
+        if let Some(raw) = raw.filter(|raw| !matches!(raw.get(), "null" | "[]")) {
             let range = self.range(raw);
-            self.reading.chances.push(range);
+            self.reading.found.chances.push(range);
         }
     }
 
@@ -191,7 +194,9 @@ impl<'a> Reader<'a> {
         let event: ChatEvent<'a> = Self::parse(self.data)?;
         let mut ended = Vec::new();
         for choice in event.choices {
-            self.chances(choice.logprobs);
+            for repeated in [choice.logprobs, choice.token_ids, choice.message] {
+                self.chances(repeated);
+            }
             if let Some(text) = choice.text {
                 self.piece(choice.index, "text", 0, text)?;
             }
@@ -273,8 +278,8 @@ impl<'a> Reader<'a> {
         if kind == "response.audio.delta" {
             return Ok(());
         }
+        self.chances(event.logprobs);
         if let Some(delta) = event.delta {
-            self.chances(event.logprobs);
             let field = match kind {
                 "response.function_call_arguments.delta" | "response.mcp_call_arguments.delta" => {
                     "arguments"
@@ -439,7 +444,7 @@ mod tests {
         let data = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f"}}]},"logprobs":{"content":[]}}]}"#;
         let reading = read(Operation::Chat, data.as_bytes()).unwrap();
         assert_eq!(reading.found.tools, ["f"]);
-        assert_eq!(&data[reading.chances[0].clone()], r#"{"content":[]}"#);
+        assert_eq!(&data[reading.found.chances[0].clone()], r#"{"content":[]}"#);
         let data = r#"{"type":"response.output_item.added","item":{"type":"function_call","name":"g","arguments":""}}"#;
         assert_eq!(
             read(Operation::Response, data.as_bytes())

@@ -145,18 +145,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[(&str, &str)]) {
-        let screen = screen(&[]).unwrap();
-        let found = screen.find(text, 0);
-        let found: Vec<_> = found
-            .iter()
-            .map(|found| {
-                (
-                    &*screen.rule(found).unwrap().kind,
-                    &text[found.range.clone()],
-                )
-            })
-            .collect();
-        assert_eq!(found, expected, "{text}");
+        screen(&[]).unwrap().check(text, expected);
     }
 
     #[test]

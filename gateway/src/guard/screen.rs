@@ -110,38 +110,39 @@ impl Screen {
         if !self.any.is_match(Input::new(text).range(from..)) {
             return Vec::new();
         }
-        let mut found = Vec::new();
-        for (place, (rule, regex)) in self.rules.iter().enumerate() {
-            let mut from = from;
-            while let Some(matched) = regex.search(&Input::new(text).range(from..)) {
-                let checked = text.get(matched.range()).and_then(rule.check);
-                from = match checked {
-                    Some(skipped) => {
-                        found.push(Finding {
-                            begin: matched.start(),
-                            range: matched.start() + skipped..matched.end(),
-                            rule: place,
-                        });
-                        matched.end()
-                    }
-                    None => next_boundary(text, matched.start()),
-                };
-                if text.len() < from {
-                    break;
+        let places = 0..self.rules.len();
+        let mut next: Vec<_> = places.map(|place| self.first(place, text, from)).collect();
+        let mut found: Vec<Finding> = Vec::new();
+        // Of those that begin at one place, the first.
+        while let Some(first) = next.iter().flatten().min_by_key(|finding| finding.begin) {
+            let first = first.clone();
+            let end = first.range.end;
+            found.push(first);
+            // What overlaps it is none, and hides nothing behind it.
+            for (place, next) in next.iter_mut().enumerate() {
+                if next.as_ref().is_some_and(|next| next.begin < end) {
+                    *next = self.first(place, text, end);
                 }
             }
         }
-        // Stable, so that rules keep their order.
-        found.sort_by_key(|finding| finding.begin);
-        let mut end = 0;
-        found.retain(|finding| {
-            let is_free = end <= finding.begin;
-            if is_free {
-                end = finding.range.end;
-            }
-            is_free
-        });
         found
+    }
+
+    /// What a rule finds first from `from` on.
+    fn first(&self, place: usize, text: &str, mut from: usize) -> Option<Finding> {
+        let (rule, regex) = self.rules.get(place)?;
+        while from <= text.len() {
+            let matched = regex.search(&Input::new(text).range(from..))?;
+            if let Some(skipped) = text.get(matched.range()).and_then(rule.check) {
+                return Some(Finding {
+                    begin: matched.start(),
+                    range: matched.start() + skipped..matched.end(),
+                    rule: place,
+                });
+            }
+            from = next_boundary(text, matched.start());
+        }
+        None
     }
 
     /// The first place from `from` on at which a match may begin that the text's end cuts off; the text's length if there
@@ -179,9 +180,22 @@ impl Screen {
             }
             state = next;
         }
-        let has_match = self.partial.next_eoi_state(cache, state);
-        let has_match = state.is_match() || has_match.is_ok_and(|state| state.is_match());
-        !has_match || self.goes_on(cache, state, 1)
+        let ends = self.partial.next_eoi_state(cache, state);
+        let ends = ends.is_ok_and(|state| state.is_match());
+        let has_match = state.is_match() || ends;
+        !has_match || (ends && self.depends(cache, state)) || self.goes_on(cache, state, 1)
+    }
+
+    /// Whether the match that ends with the text is one only before certain text, as one that ends where a word does.
+    fn depends(&self, cache: &mut Cache, state: LazyStateID) -> bool {
+        let mut units = self.partial.byte_classes().representatives(..);
+        units.any(|unit| {
+            let next = unit
+                .as_u8()
+                .map(|byte| self.partial.next_state(cache, state, byte));
+            // Of what is not ASCII expressions that look for words know nothing.
+            next.is_some_and(|next| next.map_or(true, |next| !next.is_match() && !next.is_quit()))
+        })
     }
 
     /// Whether something can be added to a match. One is reported a byte late, so that byte tells nothing yet.
@@ -241,11 +255,28 @@ fn boundary_at_least(text: &str, mut at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rule, Screen};
+    use super::{Finding, Rule, Screen};
 
     fn screen(patterns: &[&str]) -> Screen {
         let rules = patterns.iter().map(|pattern| Rule::new("X", pattern));
         Screen::compile(rules.collect(), 16).unwrap()
+    }
+
+    impl Screen {
+        /// Finds these, of these kinds.
+        #[track_caller]
+        pub(in crate::guard) fn check(&self, text: &str, expected: &[(&str, &str)]) {
+            let found = self.find(text, 0);
+            let said = |found: &Finding| {
+                let kind = self.rule(found).unwrap().kind.clone();
+                (kind, &text[found.range.clone()])
+            };
+            let said: Vec<_> = found.iter().map(said).collect();
+            let expected = expected
+                .iter()
+                .map(|(kind, text)| ((*kind).to_owned(), *text));
+            assert_eq!(said, expected.collect::<Vec<_>>(), "{text}");
+        }
     }
 
     #[track_caller]
@@ -262,6 +293,7 @@ mod tests {
     fn what_begins_first_is_found_and_then_what_stands_first() {
         check(&["b+", "[ab]+"], "xabb b", &["abb", "b"]);
         check(&["b", "[ab]b"], "ab bb", &["ab", "b", "b"]);
+        check(&["1 2", "2 3|3 4"], "1 2 3 4", &["1 2", "3 4"]);
         check(&["ü"], "grün", &["ü"]);
         check(&["z"], "grün", &[]);
     }
@@ -298,6 +330,10 @@ mod tests {
         check_settled(r"[a-z]+@[a-z]+", "mail to ab ", "mail to ab ");
         check_settled(r"[a-z]+@[a-z]+", "mail to ab@c", "mail to ");
         check_settled(r"\bab", "xa", "xa");
+        check_settled(r"ab\b", "xab", "x");
+        check_settled(r"ab(?-u:\b)", "xab", "x");
+        check_settled(r"ab\b", "xab ", "xab ");
+        check_settled("ab$", "xab", "x");
         check_settled("grün", "am gr", "am ");
         // Not more than the bound is held.
         let long = "a0123456789012345";

@@ -63,6 +63,23 @@ impl Phase {
         }
     }
 
+    /// Whether a guard looks at it.
+    fn is_of(self, guard: &Guard) -> bool {
+        match self {
+            Self::Request => guard.on.has_requests(),
+            Self::Answer => guard.on.has_answers(),
+        }
+    }
+
+    /// What a body says.
+    fn find(self, body: &[u8]) -> Result<Found, Fault> {
+        let found = match self {
+            Self::Request => texts::in_request(body),
+            Self::Answer => texts::in_answer(body),
+        };
+        found.map_err(|_| self.unreadable())
+    }
+
     pub(super) fn blocked(self, guard: &str) -> Fault {
         let message = match self {
             Self::Request => format!("The guard `{guard}` of this route refuses the request."),
@@ -107,21 +124,44 @@ impl Session {
     /// # Errors
     /// It is blocked.
     pub(crate) fn request(&mut self, body: &Bytes) -> Result<Bytes, Fault> {
-        let guards = Arc::clone(&self.guards);
-        let mut body = body.clone();
-        for guard in guards.guards.iter().filter(|guard| guard.on.has_requests()) {
-            let found = texts::in_request(&body).map_err(|_| Phase::Request.unreadable())?;
-            let texts = match &guard.rule {
-                Rule::Injection { .. } => {
-                    let outside = |text: &Text| text.origin == Origin::Outside;
-                    found.texts.into_iter().filter(outside).collect()
-                }
-                Rule::Screen { .. } | Rule::Tools(_) => found.texts,
-            };
-            let found = Found { texts, ..found };
-            body = self.apply(guard, Phase::Request, &body, &found)?;
+        if !self
+            .guards
+            .guards
+            .iter()
+            .any(|guard| guard.on.has_requests())
+        {
+            return Ok(body.clone());
         }
+        let (body, _) = self.pass(Phase::Request, body.clone())?;
         Ok(body)
+    }
+
+    /// All guards of a phase on one body; what is left of it, and what that says.
+    fn pass(&mut self, phase: Phase, mut body: Bytes) -> Result<(Bytes, Found), Fault> {
+        let guards = Arc::clone(&self.guards);
+        let mut found = phase.find(&body)?;
+        if self.hides_chances(phase) && !found.chances.is_empty() {
+            body = splice(&body, found.hide_chances(&body));
+            found = phase.find(&body)?;
+        }
+        for guard in guards.guards.iter().filter(|guard| phase.is_of(guard)) {
+            let passed = self.apply(guard, phase, &body, &found)?;
+            if passed != body {
+                found = phase.find(&passed)?;
+                body = passed;
+            }
+        }
+        Ok((body, found))
+    }
+
+    /// Whether the chances of tokens would tell what is masked, or what a mask stands for.
+    pub(super) fn hides_chances(&self, phase: Phase) -> bool {
+        let masks = |guard: &Guard| {
+            let is_screen = matches!(guard.rule, Rule::Screen { .. });
+            is_screen && guard.action == Action::Mask && !guard.only_tells() && phase.is_of(guard)
+        };
+        let is_undone = phase == Phase::Answer && !self.placeholders.is_empty();
+        is_undone || self.guards.guards.iter().any(masks)
     }
 
     /// Whether anything looks at the answer to such a request.
@@ -142,17 +182,11 @@ impl Session {
         if !self.looks_at(operation) {
             return Ok(body);
         }
-        let guards = Arc::clone(&self.guards);
-        let find = |body: &Bytes| texts::in_answer(body).map_err(|_| Phase::Answer.unreadable());
-        let mut body = body;
-        for guard in guards.guards.iter().filter(|guard| guard.on.has_answers()) {
-            let found = find(&body)?;
-            body = self.apply(guard, Phase::Answer, &body, &found)?;
-        }
+        let (body, found) = self.pass(Phase::Answer, body)?;
         if self.placeholders.is_empty() {
             return Ok(body);
         }
-        let found = find(&body)?;
+        let guards = Arc::clone(&self.guards);
         self.edit(
             &guards.placeholders,
             &body,
@@ -199,7 +233,9 @@ impl Session {
                 })
             }
             Rule::Injection { signs, threshold } => {
-                for text in &found.texts {
+                let is_asked =
+                    |text: &&Text| phase == Phase::Answer || text.origin == Origin::Outside;
+                for text in found.texts.iter().filter(is_asked) {
                     let text =
                         texts::decode(&body[text.range.clone()]).map_err(|_| phase.unreadable())?;
                     if *threshold <= signs.score(&text) {

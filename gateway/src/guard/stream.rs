@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use protocol::sse::{data_of, find_event};
 
 use super::{
     Guard, Guards, Rule,
@@ -22,7 +23,6 @@ use super::{
 use crate::{
     call::Operation,
     decode::{Edit, splice},
-    encode::end_of_event,
     fault::Fault,
 };
 
@@ -82,7 +82,7 @@ impl StreamGuard {
     pub(crate) fn push(&mut self, events: &Bytes) -> Result<Bytes, Fault> {
         let mut rest = events.clone();
         while !rest.is_empty() {
-            let length = end_of_event(&rest, 0).0.unwrap_or(rest.len());
+            let length = find_event(&rest, 0).unwrap_or(rest.len());
             self.take(rest.split_to(length))?;
         }
         if QUEUE_BYTES_MAX < self.queued_bytes {
@@ -116,26 +116,20 @@ impl StreamGuard {
         let text = queued.event.slice(data);
         let Reading {
             pieces,
-            found,
-            chances,
+            mut found,
             ends,
         } = read(self.operation, &text).map_err(|_| Phase::Answer.unreadable())?;
         self.check_tools(&found.tools)?;
+        if self.session.hides_chances(Phase::Answer) {
+            let emptied = found.hide_chances(&text).into_iter();
+            queued.edits.extend(emptied.map(|edit| Edit {
+                range: at + edit.range.start..at + edit.range.end,
+                ..edit
+            }));
+        }
         for range in found.texts.iter().map(|text| text.range.clone()) {
             queued.edits.extend(self.whole(&text, range, at)?);
         }
-        let emptied = chances.into_iter().map(|range| {
-            let replacement = if text[range.clone()].starts_with(b"[") {
-                "[]"
-            } else {
-                "null"
-            };
-            Edit {
-                range: at + range.start..at + range.end,
-                replacement: replacement.to_owned(),
-            }
-        });
-        queued.edits.extend(emptied);
         // What ends does so behind this event's own pieces.
         self.queue.push_back(queued);
         for piece in pieces {
@@ -376,38 +370,25 @@ fn answer_guards(guards: &Guards) -> impl Iterator<Item = &Guard> {
 
 /// The event with its data on one line, and where that lies; empty if it has none.
 fn on_one_line(event: Bytes) -> (Bytes, Range<usize>) {
-    let mut data: Vec<Range<usize>> = Vec::new();
-    let mut at = 0;
-    for line in event.split_inclusive(|byte| *byte == b'\n') {
-        if let Some(value) = line.strip_prefix(b"data:") {
-            let value = value.strip_prefix(b" ").unwrap_or(value);
-            let begin = at + line.len() - value.len();
-            let end = value.trim_ascii_end().len();
-            data.push(begin..begin + end);
-        }
-        at += line.len();
+    let lines: Vec<Range<usize>> = data_of(&event).collect();
+    let [first, rest @ ..] = &lines[..] else {
+        return (event, 0..0);
+    };
+    let begin = first.start;
+    let trimmed = |line: &[u8]| begin..begin + line.trim_ascii_end().len();
+    let Some(last) = rest.last() else {
+        let data = trimmed(&event[first.clone()]);
+        return (event, data);
+    };
+    let mut joined = event[..first.end].to_vec();
+    for line in rest {
+        // A line break in JSON stands between its parts, where white space may be.
+        joined.push(b' ');
+        joined.extend_from_slice(&event[line.clone()]);
     }
-    match &data[..] {
-        [] => (event, 0..0),
-        [one] => {
-            let one = one.clone();
-            (event, one)
-        }
-        [first, ..] => {
-            // A line break in JSON stands between its parts, where white space may be.
-            let mut joined = event[..first.start].to_vec();
-            let begin = joined.len();
-            for (place, range) in data.iter().enumerate() {
-                if 0 < place {
-                    joined.push(b' ');
-                }
-                joined.extend_from_slice(&event[range.clone()]);
-            }
-            let end = joined.len();
-            joined.extend_from_slice(b"\n\n");
-            (Bytes::from(joined), begin..end)
-        }
-    }
+    let data = trimmed(&joined[begin..]);
+    joined.extend_from_slice(&event[last.end..]);
+    (Bytes::from(joined), data)
 }
 
 #[cfg(test)]

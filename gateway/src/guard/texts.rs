@@ -7,7 +7,7 @@ use std::{borrow::Cow, ops::Range};
 
 use serde::Deserialize;
 
-use crate::scan::Scanner;
+use crate::{decode::Edit, scan::Scanner};
 
 /// Objects and lists in each other; no API asks for as many.
 const DEPTH_MAX: usize = 128;
@@ -46,6 +46,9 @@ const STRUCTURAL: [&str; 30] = [
     "url",
 ];
 
+/// Fields that say again what was said, token by token: what was masked could be read there.
+const CHANCES: [&str; 2] = ["logprobs", "token_ids"];
+
 /// A string of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Text {
@@ -73,6 +76,29 @@ pub(super) struct Found {
     pub(super) texts: Vec<Text>,
     /// Tools that a request offers, or that an answer calls.
     pub(super) tools: Vec<String>,
+    /// Where the tokens of texts lie, with their chances; texts that lie in there are found too.
+    pub(super) chances: Vec<Range<usize>>,
+}
+
+impl Found {
+    /// The edits that empty the chances of tokens; the texts in them are no longer found then.
+    pub(super) fn hide_chances(&mut self, body: &[u8]) -> Vec<Edit> {
+        let mut chances = std::mem::take(&mut self.chances);
+        chances.sort_unstable_by_key(|chance| chance.start);
+        self.texts.retain(|text| {
+            let behind = chances.partition_point(|chance| chance.start <= text.range.start);
+            let before = behind.checked_sub(1).and_then(|place| chances.get(place));
+            before.is_none_or(|chance| chance.end <= text.range.start)
+        });
+        let emptied = |range: Range<usize>| Edit {
+            replacement: match body.get(range.start) {
+                Some(b'[') => "[]".to_owned(),
+                _ => "null".to_owned(),
+            },
+            range,
+        };
+        chances.into_iter().map(emptied).collect()
+    }
 }
 
 /// A body that cannot be looked at.
@@ -291,6 +317,9 @@ fn walk(value: &[u8], at: usize, origin: Origin, found: &mut Found) -> Result<()
                 }
                 name = decode(scanner.string())?;
                 scanner.pass_if(b':');
+                if !level.is_free && CHANCES.contains(&&*name) {
+                    note_chances(scanner, at, found);
+                }
             } else {
                 name = level.name.clone();
             }
@@ -299,9 +328,26 @@ fn walk(value: &[u8], at: usize, origin: Origin, found: &mut Found) -> Result<()
     }
 }
 
+/// Notes the value that is next, unless it lies in one that was noted, or is empty already.
+fn note_chances(mut scanner: Scanner<'_>, at: usize, found: &mut Found) {
+    let is_composite = matches!(scanner.peek(), Some(b'{' | b'['));
+    let begin = at + scanner.at();
+    let is_inside = found
+        .chances
+        .last()
+        .is_some_and(|last| last.contains(&begin));
+    let value = scanner.value();
+    if is_composite && !is_inside && value != b"[]" {
+        found.chances.push(begin..begin + value.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::{Found, Origin, Unreadable, in_answer, in_request};
+    use crate::decode::splice;
 
     fn texts(body: &str, found: &Found) -> Vec<String> {
         let shown = found.texts.iter().map(|text| {
@@ -398,6 +444,19 @@ mod tests {
         let found = in_answer(body.as_bytes()).unwrap();
         assert_eq!(texts(body, &found), ["a", "b", "json:{}"]);
         assert_eq!(found.tools, ["f"]);
+    }
+
+    #[test]
+    fn the_chances_of_tokens_are_hidden_with_the_texts_in_them() {
+        let body = r#"{"choices":[{"logprobs":{"content":[{"token":"a","logprobs":[1]}]},"text":"b","token_ids":[7]},
+            {"logprobs":null,"text":"c"}],"content":[{"logprobs":[],"input":{"logprobs":{"x":"d"}}}]}"#;
+        let mut found = in_answer(body.as_bytes()).unwrap();
+        assert_eq!(texts(body, &found), ["a", "b", "c", "d"]);
+        let edits = found.hide_chances(body.as_bytes());
+        assert_eq!(texts(body, &found), ["b", "c", "d"]);
+        let hidden = splice(&Bytes::from_static(body.as_bytes()), edits);
+        let expected = body.replace(r#"{"content":[{"token":"a","logprobs":[1]}]}"#, "null");
+        assert_eq!(hidden, expected.replace("[7]", "[]"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 use super::{Ended, context::hex, millis};
 
@@ -19,6 +20,9 @@ use super::{Ended, context::hex, millis};
 const LINES_MAX: usize = 8192;
 /// The path that stands for standard output.
 const STDOUT: &str = "-";
+
+/// Ends when the last line of a log is written.
+pub(crate) type Written = oneshot::Receiver<()>;
 
 /// The access log.
 #[derive(Debug)]
@@ -55,30 +59,30 @@ struct Line<'a> {
 }
 
 impl AccessLog {
-    /// Opens the log; a file is appended to.
+    /// Opens the log; a file is appended to. What comes with it ends when the last line is written, after the log is
+    /// dropped.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<(Self, Written)> {
         let sink: Box<dyn Write + Send> = if path.as_os_str() == STDOUT {
             Box::new(io::stdout())
         } else {
             Box::new(OpenOptions::new().create(true).append(true).open(path)?)
         };
-        let (log, lines) = Self::new();
+        let (sender, lines) = sync_channel(LINES_MAX);
+        let (writing, written) = oneshot::channel::<()>();
         std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(&lines, BufWriter::new(sink)))?;
-        Ok(log)
-    }
-
-    fn new() -> (Self, Receiver<Vec<u8>>) {
-        let (sender, receiver) = sync_channel(LINES_MAX);
+            .spawn(move || {
+                write_all(&lines, BufWriter::new(sink));
+                drop(writing);
+            })?;
         let log = Self {
             lines: sender,
             dropped: Arc::default(),
         };
-        (log, receiver)
+        Ok((log, written))
     }
 
     /// Lines that were dropped because the disk could not keep up.

@@ -15,7 +15,7 @@ use super::{
     failure::Failure,
     message::{Message, Response},
 };
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, with_causes};
 
 /// Bytes of one message of a server.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -104,7 +104,7 @@ pub(crate) async fn exchange(
     let response = tokio::time::timeout(silence_max, client.request(request))
         .await
         .map_err(|_| Failure::Timeout(silence_max))?
-        .map_err(|error| Failure::Broken(chain(&error)))?;
+        .map_err(|error| Failure::Broken(with_causes(&error)))?;
     let is_success = response.status().is_success();
     let is_json = is_of(response.headers(), JSON);
     let is_stream = is_of(response.headers(), protocol::sse::CONTENT_TYPE);
@@ -239,16 +239,4 @@ impl Events {
     pub(crate) fn bear_silence(&mut self, silence_max: Duration) {
         self.silence_max = silence_max;
     }
-}
-
-/// What is wrong, without addresses that may hold credentials.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Uri};
 use protocol::{
-    address::{host_of, is_forbidden_host},
     key::digest,
     snapshot::{self, Adapter, Affinity, Prices},
 };
@@ -13,6 +12,7 @@ use super::{InvalidSnapshot, Lasting, condition};
 use crate::{
     adapters,
     condition::Condition,
+    credential::uri,
     endpoint::{Caches, Digest, Endpoint},
     metrics::TargetSeries,
     provider::Provider,
@@ -107,24 +107,14 @@ fn endpoint(
     url: &str,
     lasting: &Lasting,
 ) -> Result<Arc<Endpoint>, InvalidSnapshot> {
-    let invalid = || InvalidSnapshot::Url {
+    uri(route, &target.name, url)?;
+    let endpoints = &lasting.endpoints;
+    let endpoint = endpoints.get(url, &target.model, credential(target));
+    endpoint.ok_or_else(|| InvalidSnapshot::Url {
         route: route.to_owned(),
         target: target.name.clone(),
         url: url.to_owned(),
-    };
-    if !is_http(url) {
-        return Err(invalid());
-    }
-    if host_of(url).is_none_or(is_forbidden_host) {
-        return Err(InvalidSnapshot::Forbidden {
-            route: route.to_owned(),
-            target: target.name.clone(),
-            url: url.to_owned(),
-        });
-    }
-    let endpoints = &lasting.endpoints;
-    let endpoint = endpoints.get(url, &target.model, credential(target));
-    endpoint.ok_or_else(invalid)
+    })
 }
 
 /// What tells credentials apart, and tells nobody what they are.

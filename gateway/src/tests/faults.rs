@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use protocol::snapshot::{Limit, Mode, Per, RouteEntry, Target, Timeouts};
-use serde_json::Value;
+use protocol::{
+    provider::Api,
+    snapshot::{Action, Guard, GuardRule, Limit, Mode, Per, Phases, RouteEntry, Target, Timeouts},
+};
+use serde_json::{Value, json};
 use testkit::scripted_model::ScriptedModel;
 
 use super::{
@@ -216,6 +219,71 @@ async fn a_stream_that_ends_at_any_byte_is_asked_for_elsewhere_or_told_to_be_bro
 #[tokio::test]
 async fn a_stream_that_is_reset_at_any_byte_is_asked_for_elsewhere_or_told_to_be_broken() {
     cut_everywhere(Reply::Reset, false).await;
+}
+
+/// What clients get of a stream that ends after each of its bytes, while a spare is there: it has an end or an error.
+async fn read_every_end(
+    whole: &[u8],
+    path: &str,
+    route_to: impl Fn(&str, Vec<Target>) -> RouteEntry,
+    marks: [&str; 2],
+    check: impl Fn(&str),
+) {
+    let spare = ScriptedModel::start(vec!["spare".into()]).await;
+    let harness = Harness::start(Vec::new(), vec![key("a")]).await;
+    for length in 0..whole.len() {
+        let bad = RawUpstream::start(vec![Reply::Bytes(whole[..length].to_vec())]).await;
+        let model = format!("m{length}");
+        let targets = [bad.target("own"), target("spare", "m", &[&spare])];
+        let targets = targets.map(|target| Target {
+            apis: vec![Api::Chat],
+            ..target
+        });
+        let targets = targets.to_vec();
+        harness.apply(vec![route_to(&model, targets)], vec![key("a")]);
+        let body = json!({"model": model, "stream": true, "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]});
+        let answer = harness.post(path, Some("qd-a"), &body.to_string()).await;
+        let text = answer.text_body();
+        let is_ended = marks.map(|mark| text.contains(mark));
+        assert!(
+            is_ended[0] != is_ended[1],
+            "cut after {length} bytes: {text}"
+        );
+        check(&text);
+        harness.at_rest().await;
+    }
+}
+
+#[tokio::test]
+async fn a_masked_stream_that_ends_at_any_byte_tells_nothing_of_what_is_masked() {
+    let mask = Guard {
+        name: "mask".to_owned(),
+        on: Phases::Answers,
+        action: Action::Mask,
+        mode: Mode::Enforce,
+        rule: GuardRule::Pii { kinds: Vec::new() },
+    };
+    let masked = |model: &str, targets| RouteEntry {
+        guards: vec![mask.clone()],
+        ..narrow(model, targets)
+    };
+    let whole = stream(&["mail eve@b.exam", "ple.org", " now"]);
+    let marks = ["[DONE]", "\"error\""];
+    read_every_end(&whole, CHAT, masked, marks, |text| {
+        assert!(!text.contains("eve") && !text.contains("ple.org"), "{text}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_translated_stream_that_ends_at_any_byte_has_an_end_or_an_error() {
+    let whole = stream(&["one ", "two"]);
+    let marks = ["message_stop", "\"error\""];
+    read_every_end(&whole, "/v1/messages", narrow, marks, |text| {
+        let is_own = text.contains("\"one \"");
+        assert!(is_own != text.contains("\"spare\""), "{text}");
+    })
+    .await;
 }
 
 #[tokio::test]

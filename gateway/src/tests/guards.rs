@@ -68,6 +68,27 @@ async fn people_are_masked_for_the_model_and_not_for_the_client() {
 }
 
 #[tokio::test]
+async fn the_chances_of_tokens_do_not_tell_what_is_masked() {
+    let logprobs = json!({"content": [{"token": "a@b", "bytes": [97, 64, 98], "top_logprobs": []}, {"token": ".org"}]});
+    let answer = json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": "a@b.org"},
+        "logprobs": logprobs, "token_ids": [7, 8], "finish_reason": "stop"}]});
+    let masked = json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": "[EMAIL]"},
+        "logprobs": null, "token_ids": [], "finish_reason": "stop"}]});
+    let shadow = Guard {
+        mode: Mode::Shadow,
+        ..pii(Action::Mask)
+    };
+    for (guard, expected) in [(pii(Action::Mask), &masked), (shadow, &answer)] {
+        let script = vec![Answer::Body(200, answer.clone())];
+        let (harness, _model) = start(script, vec![guard]).await;
+        let answer = harness
+            .post(COMPLETIONS, Some("qd-a"), &says("hi", false))
+            .await;
+        assert_eq!(&answer.json(), expected);
+    }
+}
+
+#[tokio::test]
 async fn what_is_blocked_reaches_nobody_and_is_in_the_ledger() {
     let (harness, model) = start(vec!["fine".into()], vec![pii(Action::Block)]).await;
     let refused = harness

@@ -1,6 +1,6 @@
 //! What the gateway tells of requests, and what it never tells.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
@@ -20,7 +20,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::harness::{Harness, chat, completes, key, route, target};
 use crate::{
-    observe::{AccessLog, Exporter, LiteLlm, Observers, collector},
+    observe::{AccessLog, Exporter, LiteLlm, Observers, Written, collector},
     upstream,
 };
 
@@ -42,26 +42,22 @@ async fn start(observers: Observers) -> (Harness, ScriptedModel) {
     )
 }
 
-/// The lines of a file, once there are as many.
-async fn lines(path: &std::path::Path, count: usize) -> Vec<Value> {
-    loop {
-        let text = std::fs::read_to_string(path).unwrap();
-        if text.lines().count() == count && text.ends_with('\n') {
-            return text
-                .lines()
-                .map(|line| serde_json::from_str(line).unwrap())
-                .collect();
-        }
-        tokio::task::yield_now().await;
-    }
+/// What is in the log of a gateway that has ended.
+async fn read_log(harness: Harness, written: Written, path: &Path) -> String {
+    harness.shutdown.cancel();
+    harness.ended().await;
+    // Nobody says anything there: it ends.
+    written.await.unwrap_err();
+    std::fs::read_to_string(path).unwrap()
 }
 
 #[tokio::test]
-async fn the_access_log_has_a_line_for_each_request() {
+async fn the_access_log_has_a_line_for_each_request_when_the_gateway_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
+    let (access, written) = AccessLog::open(&path).unwrap();
     let observers = Observers {
-        access: Some(AccessLog::open(&path).unwrap()),
+        access: Some(access),
         ..Observers::default()
     };
     let (harness, _model) = start(observers).await;
@@ -77,7 +73,9 @@ async fn the_access_log_has_a_line_for_each_request() {
         .stream(COMPLETIONS, Some("qd-a"), &chat("m", true))
         .await;
     completes(&mut stream, "hello there").await;
-    let lines = lines(&path, 2).await;
+    let log = read_log(harness, written, &path).await;
+    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<Value> = lines.collect();
     let told = |line: &Value, names: &[&str]| -> Vec<Value> {
         names.iter().map(|name| line[name].clone()).collect()
     };
@@ -337,8 +335,9 @@ async fn secrets_prompts_and_answers_are_in_no_log_metric_or_error() {
     let guarded = guarded(&model);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
+    let (access, written) = AccessLog::open(&path).unwrap();
     let observers = Observers {
-        access: Some(AccessLog::open(&path).unwrap()),
+        access: Some(access),
         litellm: Some(LiteLlm::default()),
         ..Observers::default()
     };
@@ -347,7 +346,7 @@ async fn secrets_prompts_and_answers_are_in_no_log_metric_or_error() {
     tokio::time::timeout(Duration::from_secs(5), harness.idle())
         .await
         .unwrap();
-    told.push_str(&std::fs::read_to_string(&path).unwrap());
+    told.push_str(&read_log(harness, written, &path).await);
     let log = String::from_utf8(logged.0.lock().clone()).unwrap();
     assert!(
         log.contains("request ended") && log.contains("a guard found something"),

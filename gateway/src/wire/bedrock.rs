@@ -9,7 +9,7 @@ mod encode_request;
 mod frames;
 mod model_fields;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(super) use self::frames::frame;
 pub(super) use self::{
     decode::decode_reply, decode_event::Decoder, encode_request::encode_request, frames::Frames,

@@ -113,22 +113,22 @@ impl Translation {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
         }
-        let events = match &mut self.framing {
-            Framing::Sse(parser) => parser.push(bytes)?,
-            Framing::Frames(frames) => frames.push(bytes)?,
-            Framing::Lines(lines) => lines.push(bytes)?,
+        let mut events = Vec::new();
+        let cut = match &mut self.framing {
+            Framing::Sse(parser) => parser.push_into(bytes, &mut events).map_err(Into::into),
+            Framing::Frames(frames) => frames.push(bytes, &mut events),
+            Framing::Lines(lines) => lines.push(bytes, &mut events),
         };
         let mut out = Vec::new();
-        for event in events {
-            if let Err(fault) = self.take(&event, &mut out) {
-                if out.is_empty() {
-                    return Err(fault);
-                }
-                self.fault = Some(fault);
-                break;
+        let mut events = events.iter();
+        let told = events.try_for_each(|event| self.take(event, &mut out));
+        match told.and(cut) {
+            Err(fault) if out.is_empty() => Err(fault),
+            ended => {
+                self.fault = ended.err();
+                Ok(out.into())
             }
         }
-        Ok(out.into())
     }
 
     /// Takes the upstream's end and returns the client's last events: nothing if they were sent already, and nothing

@@ -1,8 +1,12 @@
-//! Server-sent events: an encoder, and an incremental parser that survives any split of the bytes.
+//! Server-sent events: an encoder, an incremental parser that survives any split of the bytes, and the same reading of
+//! events that are passed on as they are.
 //!
 //! Source: WHATWG HTML, section 9.2 "Server-sent events".
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
+use memchr::memchr2;
 use thiserror::Error;
 
 /// The content type of an event stream.
@@ -10,6 +14,9 @@ pub const CONTENT_TYPE: &str = "text/event-stream";
 
 /// The data that ends an OpenAI stream.
 pub const DONE: &str = "[DONE]";
+
+/// A byte order mark, which may stand before the first line of a stream.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,6 +79,9 @@ pub enum InvalidStream {
 #[derive(Debug)]
 pub struct Parser {
     buffer: BytesMut,
+    /// How far the buffer was searched for the end of a line.
+    searched: usize,
+    is_begun: bool,
     pending: Event,
     has_data: bool,
     event_bytes: usize,
@@ -83,6 +93,8 @@ impl Parser {
     pub fn new(event_bytes_max: usize) -> Self {
         Self {
             buffer: BytesMut::new(),
+            searched: 0,
+            is_begun: false,
             pending: Event::default(),
             has_data: false,
             event_bytes: 0,
@@ -95,20 +107,40 @@ impl Parser {
     /// # Errors
     /// [`InvalidStream`]; the stream cannot be used after that.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, InvalidStream> {
-        self.buffer.extend_from_slice(bytes);
         let mut events = Vec::new();
-        while let Some((line_length, end_length)) = find_line(&self.buffer) {
+        self.push_into(bytes, &mut events)?;
+        Ok(events)
+    }
+
+    /// Takes bytes and adds the events that they complete, those before an error too.
+    ///
+    /// # Errors
+    /// [`InvalidStream`]; the stream cannot be used after that.
+    pub fn push_into(
+        &mut self,
+        bytes: &[u8],
+        events: &mut Vec<Event>,
+    ) -> Result<(), InvalidStream> {
+        self.buffer.extend_from_slice(bytes);
+        while let Ok(Some((line_length, end_length))) = find_line(&self.buffer, self.searched) {
+            self.searched = 0;
             let line = self.buffer.split_to(line_length + end_length);
             self.event_bytes += line.len();
-            let text =
-                std::str::from_utf8(&line[..line_length]).map_err(|_| InvalidStream::NotUtf8)?;
+            let line = &line[..line_length];
+            let marked = line
+                .strip_prefix(BYTE_ORDER_MARK)
+                .filter(|_| !self.is_begun);
+            self.is_begun = true;
+            let text = std::str::from_utf8(marked.unwrap_or(line));
+            let text = text.map_err(|_| InvalidStream::NotUtf8)?;
             if let Some(event) = self.line(text) {
                 events.push(event);
             }
             self.check_length()?;
         }
-        self.check_length()?;
-        Ok(events)
+        // The last byte may be half of a line's end.
+        self.searched = self.buffer.len().saturating_sub(1);
+        self.check_length()
     }
 
     fn check_length(&self) -> Result<(), InvalidStream> {
@@ -145,23 +177,77 @@ impl Parser {
     }
 }
 
-/// The length of the first line and of its end: `\n`, `\r\n`, or `\r` that more bytes follow.
-fn find_line(buffer: &[u8]) -> Option<(usize, usize)> {
-    let position = buffer
-        .iter()
-        .position(|byte| matches!(byte, b'\n' | b'\r'))?;
-    match (buffer[position], buffer.get(position + 1)) {
-        (b'\n', _) => Some((position, 1)),
-        (_, Some(b'\n')) => Some((position, 2)),
-        (_, Some(_)) => Some((position, 1)),
-        // A carriage return at the very end may be half of a CRLF.
-        (_, None) => None,
+/// The length of the first event, its empty line included; or how many bytes need not be searched again when more have
+/// come. A carriage return at the very end may be half of a line's end, so that it ends nothing yet.
+///
+/// # Errors
+/// There is no end of an event.
+pub fn find_event(bytes: &[u8], searched: usize) -> Result<usize, usize> {
+    let mut at = searched;
+    while let Some((end, length)) = find_line(bytes, at)? {
+        let is_empty = end
+            .checked_sub(1)
+            .is_none_or(|before| matches!(bytes[before], b'\n' | b'\r'));
+        at = end + length;
+        if is_empty {
+            return Ok(at);
+        }
+    }
+    Err(bytes.len())
+}
+
+/// Where the data of an event lies, line by line; nothing for comments.
+pub fn data_of(event: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < event.len() {
+            let begin = at;
+            let (end, length) = find_line(event, at)
+                .ok()
+                .flatten()
+                .unwrap_or((event.len(), 0));
+            at = end + length;
+            let line = event[begin..end]
+                .strip_suffix(b"\r")
+                .unwrap_or(&event[begin..end]);
+            let marked = if begin == 0 {
+                line.strip_prefix(BYTE_ORDER_MARK)
+            } else {
+                None
+            };
+            let Some(value) = marked.unwrap_or(line).strip_prefix(b"data") else {
+                continue;
+            };
+            let end = begin + line.len();
+            match value {
+                [] => return Some(end..end),
+                [b':', b' ', rest @ ..] | [b':', rest @ ..] => return Some(end - rest.len()..end),
+                _ => {}
+            }
+        }
+        None
+    })
+}
+
+/// Where the line that goes on at `from` ends, and the length of its end: `\n`, `\r\n`, or `\r` that more bytes follow.
+///
+/// # Errors
+/// The place of a carriage return at the very end, which may be half of a line's end.
+fn find_line(bytes: &[u8], from: usize) -> Result<Option<(usize, usize)>, usize> {
+    let Some(offset) = memchr2(b'\n', b'\r', &bytes[from..]) else {
+        return Ok(None);
+    };
+    let end = from + offset;
+    match bytes[end..] {
+        [b'\r', b'\n', ..] => Ok(Some((end, 2))),
+        [b'\r'] => Err(end),
+        _ => Ok(Some((end, 1))),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, InvalidStream, Parser};
+    use super::{Event, InvalidStream, Parser, data_of, find_event};
 
     #[track_caller]
     fn check(stream: &str, expected: &[Event]) {
@@ -189,6 +275,14 @@ mod tests {
         check("data: one\ndata: two\n\n", &[Event::data("one\ntwo")]);
         check("data: grüße 🙂\n\n", &[Event::data("grüße 🙂")]);
         check("event: ping\n\n", &[]);
+        check(
+            "data: a\r\rdata\rdata: b\r\r\n",
+            &[Event::data("a"), Event::data("\nb")],
+        );
+        check(
+            "\u{feff}data: a\n\n\u{feff}data: b\n\n",
+            &[Event::data("a")],
+        );
         let named = Event {
             event: "delta".to_owned(),
             data: "{}".to_owned(),
@@ -206,6 +300,34 @@ mod tests {
         };
         let mut parser = Parser::new(1024);
         assert_eq!(parser.push(&event.encode()).unwrap(), [event]);
+    }
+
+    #[track_caller]
+    fn check_data(stream: &str, expected: &[&[&str]]) {
+        let bytes = stream.as_bytes();
+        let (mut at, mut found) = (0, Vec::new());
+        while let Ok(length) = find_event(&bytes[at..], 0) {
+            let event = &bytes[at..at + length];
+            let lines = data_of(event).map(|range| std::str::from_utf8(&event[range]).unwrap());
+            found.push(lines.collect::<Vec<_>>());
+            at += length;
+        }
+        assert_eq!(found, expected, "{stream:?}");
+        for cut in 0..bytes.len() {
+            let searched = find_event(&bytes[..cut], 0);
+            let whole = find_event(bytes, 0);
+            let resumed = searched.or_else(|searched| find_event(bytes, searched));
+            assert_eq!(resumed, whole, "{stream:?} cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_data_of_events_is_found_where_it_lies() {
+        check_data("data: a\n\n: x\ndata:b\r\n\r\n", &[&["a"], &["b"]]);
+        check_data(": x\rdata: a\r\rdata:  b\ndata\n\n", &[&["a"], &[" b", ""]]);
+        check_data("database: a\nevent: data\n\n", &[&[]]);
+        check_data("\n\u{feff}data: a\n\n\n", &[&[], &["a"], &[]]);
+        check_data("data: a\n\r\ndata: b", &[&["a"]]);
     }
 
     #[test]

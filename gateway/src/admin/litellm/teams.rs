@@ -10,7 +10,7 @@ use super::{
         request::{Request, invalid},
         resources::{noted, set_blocked},
     },
-    fields,
+    delete_with_keys, fields,
     keys::{required, shown as shown_key},
     nothing_at, ok, spent,
     terms::Said,
@@ -247,21 +247,10 @@ async fn delete(gateway: &Gateway, request: &Request) -> Result<Response<Body>, 
         .texts("team_ids")?
         .unwrap_or_default();
     let deleted = json!({"deleted_teams": ids});
-    let work = move |edit: &mut Edit<'_>| {
-        for id in ids {
-            let team = edit.get(Kind::Team, &id)?;
-            let of_team = Filter {
-                team: Some(id),
-                ..Filter::default()
-            };
-            // As in LiteLLM, a team takes its keys along.
-            for key in edit.list(Kind::Key, &of_team, usize::MAX)? {
-                edit.delete(&key)?;
-            }
-            edit.delete(&team)?;
-        }
-        Ok(())
+    let keys_of = |id| Filter {
+        team: Some(id),
+        ..Filter::default()
     };
-    edit(gateway, &request.actor, work).await?;
+    delete_with_keys(gateway, request, Kind::Team, ids, keys_of).await?;
     Ok(ok(&deleted))
 }

@@ -10,7 +10,7 @@ use super::{
         request::{Request, invalid},
         resources::noted,
     },
-    fields,
+    delete_with_keys, fields,
     keys::{required, shown as shown_key},
     nothing_at, ok, page, spent,
     teams::shown as shown_team,
@@ -204,21 +204,10 @@ async fn delete(gateway: &Gateway, request: &Request) -> Result<Response<Body>, 
         .texts("user_ids")?
         .unwrap_or_default();
     let count = ids.len();
-    let work = move |edit: &mut Edit<'_>| {
-        for id in ids {
-            let user = edit.get(Kind::User, &id)?;
-            let of_user = Filter {
-                user: Some(id),
-                ..Filter::default()
-            };
-            // As in LiteLLM, users take their keys along.
-            for key in edit.list(Kind::Key, &of_user, usize::MAX)? {
-                edit.delete(&key)?;
-            }
-            edit.delete(&user)?;
-        }
-        Ok(())
+    let keys_of = |id| Filter {
+        user: Some(id),
+        ..Filter::default()
     };
-    edit(gateway, &request.actor, work).await?;
+    delete_with_keys(gateway, request, Kind::User, ids, keys_of).await?;
     Ok(ok(&count))
 }

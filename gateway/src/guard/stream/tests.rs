@@ -207,6 +207,48 @@ fn messages_and_responses_keep_their_events() {
 }
 
 #[test]
+fn what_repeats_an_answer_is_hidden_where_it_is_masked() {
+    let event = |content: &str, rest: Value| {
+        let mut choice = json!({"index": 0, "delta": {"content": content}});
+        choice
+            .as_object_mut()
+            .unwrap()
+            .extend(rest.as_object().unwrap().clone());
+        format!("data: {}\n\n", json!({"choices": [choice]}))
+    };
+    let rest = json!({"logprobs": {"content": [{"token": "a@b.org"}]}, "token_ids": [7], "message": {"content": "a@b.org"}});
+    let hidden = json!({"logprobs": null, "token_ids": [], "message": null});
+    let stream = session(Operation::Chat, &[mask_mail()]).into_stream(Operation::Chat);
+    let passed = pass(stream, &[event("a@b.org ", rest)]).unwrap().concat();
+    assert_eq!(passed, event("[EMAIL] ", hidden));
+
+    let done = |content: Value| {
+        let item = json!({"type": "message", "content": [content]});
+        format!(
+            "data: {}\n\n",
+            json!({"type": "response.completed", "response": {"output": [item]}})
+        )
+    };
+    let said = json!({"type": "output_text", "text": "a@b.org", "logprobs": [{"token": "a@b"}, {"token": ".org"}]});
+    let stream = session(Operation::Response, &[mask_mail()]).into_stream(Operation::Response);
+    let passed = pass(stream, &[done(said)]).unwrap().concat();
+    let masked = json!({"type": "output_text", "text": "[EMAIL]", "logprobs": []});
+    assert_eq!(passed, done(masked));
+}
+
+#[test]
+fn lines_that_end_with_a_carriage_return_are_seen() {
+    let stream = session(Operation::Chat, &[mask_mail()]).into_stream(Operation::Chat);
+    let event = |content: &str| {
+        format!(": note\rdata: {{\"choices\":[{{\"delta\":{{\"content\":\"{content}\"}}}}]}}\r\r")
+    };
+    let passed = pass(stream, &[event("a@b.org ") + ":\n\n"])
+        .unwrap()
+        .concat();
+    assert_eq!(passed, event("[EMAIL] ") + ":\n\n");
+}
+
+#[test]
 fn calls_of_tools_that_are_denied_are_withheld() {
     let rule = GuardRule::Tools {
         allow: Vec::new(),

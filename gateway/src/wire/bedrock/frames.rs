@@ -33,13 +33,17 @@ impl Frames {
         }
     }
 
-    /// Takes bytes and returns the frames that they complete, as events: the type and the payload.
+    /// Takes bytes and adds the frames that they complete, those before an error too, as events: the type and the
+    /// payload.
     ///
     /// # Errors
     /// [`InvalidReply::Frame`]; the stream cannot be used after that.
-    pub(in crate::wire) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, InvalidReply> {
+    pub(in crate::wire) fn push(
+        &mut self,
+        bytes: &[u8],
+        events: &mut Vec<Event>,
+    ) -> Result<(), InvalidReply> {
         self.buffer.extend_from_slice(bytes);
-        let mut events = Vec::new();
         while let Some(length) = self.length()? {
             if self.buffer.len() < length {
                 break;
@@ -47,7 +51,7 @@ impl Frames {
             let frame = self.buffer.split_to(length);
             events.push(read(&frame)?);
         }
-        Ok(events)
+        Ok(())
     }
 
     /// The length of the first frame, once its prelude is there.
@@ -125,22 +129,23 @@ fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
 }
 
 /// A frame as Bedrock sends it.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(in crate::wire) fn frame(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
     use bytes::BufMut;
 
     let mut encoded = Vec::new();
     for (name, value) in headers {
-        encoded.put_u8(name.len().try_into().unwrap());
+        encoded.put_u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
         encoded.put_slice(name.as_bytes());
         encoded.put_u8(TEXT);
-        encoded.put_u16(value.len().try_into().unwrap());
+        encoded.put_u16(u16::try_from(value.len()).unwrap_or(u16::MAX));
         encoded.put_slice(value.as_bytes());
     }
+    let length_of = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
     let length = PRELUDE + encoded.len() + payload.len() + CHECKSUM;
     let mut frame = Vec::new();
-    frame.put_u32(length.try_into().unwrap());
-    frame.put_u32(encoded.len().try_into().unwrap());
+    frame.put_u32(length_of(length));
+    frame.put_u32(length_of(encoded.len()));
     frame.put_u32(crc32fast::hash(&frame));
     frame.put_slice(&encoded);
     frame.put_slice(payload);
@@ -173,10 +178,10 @@ mod tests {
         let stream = [one.as_slice(), &one].concat();
         for size in 1..=stream.len() {
             let mut frames = Frames::new(4096);
-            let events: Vec<Event> = stream
-                .chunks(size)
-                .flat_map(|chunk| frames.push(chunk).unwrap())
-                .collect();
+            let mut events = Vec::new();
+            for chunk in stream.chunks(size) {
+                frames.push(chunk, &mut events).unwrap();
+            }
             assert_eq!(events, [stop(), stop()], "cut by {size}");
         }
     }
@@ -187,7 +192,7 @@ mod tests {
         for place in 0..whole.len() {
             let mut broken = whole.clone();
             broken[place] ^= 1;
-            let seen = Frames::new(4096).push(&broken);
+            let seen = Frames::new(4096).push(&broken, &mut Vec::new());
             assert!(seen.is_err(), "byte {place}: {seen:?}");
         }
     }
@@ -195,8 +200,9 @@ mod tests {
     #[test]
     fn a_frame_over_the_limit_is_refused() {
         let whole = frame(&HEADERS, b"{}");
-        assert!(Frames::new(whole.len()).push(&whole).is_ok());
-        assert!(Frames::new(whole.len() - 1).push(&whole).is_err());
+        let push = |max| Frames::new(max).push(&whole, &mut Vec::new());
+        assert!(push(whole.len()).is_ok());
+        assert!(push(whole.len() - 1).is_err());
     }
 
     #[test]
@@ -207,7 +213,8 @@ mod tests {
             0x66, 0x6f, 0x6f, 0x27, 0x3a, 0x27, 0x62, 0x61, 0x72, 0x27, 0x7d, 0xc3, 0x65, 0x39,
             0x36,
         ];
-        let events = Frames::new(4096).push(&bytes).unwrap();
+        let mut events = Vec::new();
+        Frames::new(4096).push(&bytes, &mut events).unwrap();
         assert_eq!(events, [Event::data("{'foo':'bar'}")]);
     }
 }

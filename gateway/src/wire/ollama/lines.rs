@@ -25,13 +25,16 @@ impl Lines {
         }
     }
 
-    /// Takes bytes and returns the lines that they complete, as events; empty lines say nothing.
+    /// Takes bytes and adds the lines that they complete, those before an error too, as events; empty lines say nothing.
     ///
     /// # Errors
     /// [`InvalidReply::Stream`]; the stream cannot be used after that.
-    pub(in crate::wire) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, InvalidReply> {
+    pub(in crate::wire) fn push(
+        &mut self,
+        bytes: &[u8],
+        events: &mut Vec<Event>,
+    ) -> Result<(), InvalidReply> {
         self.buffer.extend_from_slice(bytes);
-        let mut events = Vec::new();
         while let Some(offset) = self
             .buffer
             .get(self.searched..)
@@ -46,7 +49,7 @@ impl Lines {
             let limit = self.line_bytes_max;
             return Err(InvalidStream::EventTooLong { limit }.into());
         }
-        Ok(events)
+        Ok(())
     }
 
     /// The last line, if its end is the end of the bytes.
@@ -77,10 +80,10 @@ mod tests {
         let stream = "{\"a\":\"ü\"}\r\n\n{}\n[1]".as_bytes();
         for size in 1..=stream.len() {
             let mut lines = Lines::new(64);
-            let mut seen: Vec<Event> = stream
-                .chunks(size)
-                .flat_map(|chunk| lines.push(chunk).unwrap())
-                .collect();
+            let mut seen = Vec::new();
+            for chunk in stream.chunks(size) {
+                lines.push(chunk, &mut seen).unwrap();
+            }
             seen.extend(lines.finish().unwrap());
             let expected = ["{\"a\":\"ü\"}", "{}", "[1]"].map(Event::data);
             assert_eq!(seen, expected, "cut by {size}");
@@ -90,7 +93,7 @@ mod tests {
     #[test]
     fn an_endless_line_is_refused() {
         let mut lines = Lines::new(4);
-        assert!(lines.push(b"1234").is_ok());
-        assert!(lines.push(b"5").is_err());
+        assert!(lines.push(b"1234", &mut Vec::new()).is_ok());
+        assert!(lines.push(b"5", &mut Vec::new()).is_err());
     }
 }
