@@ -18,6 +18,8 @@ pub const AGENT_LABEL: &str = "quarterdeck.dev/agent";
 pub const WORKSPACE_LABEL: &str = "quarterdeck.dev/workspace";
 /// The label with the hash of the Pod's specification, by which pods of the current revision are counted.
 pub const REVISION_LABEL: &str = "quarterdeck.dev/revision";
+/// The label of ConfigMaps with prompts, whatever its value: others are not read.
+pub const PROMPTS_LABEL: &str = "quarterdeck.dev/prompts";
 /// The label of Secrets that hold a gateway key.
 pub const API_KEY_LABEL: &str = "quarterdeck.dev/api-key";
 /// The annotation of a gateway key's Secret with the team that it is counted for.

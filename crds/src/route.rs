@@ -3,6 +3,7 @@
 mod cache;
 mod guard;
 mod mirror;
+mod prompts;
 mod queue;
 mod resilience;
 mod tools;
@@ -20,6 +21,7 @@ pub use self::{
         RegexGuard, ToolsGuard,
     },
     mirror::Mirror,
+    prompts::{PromptTemplate, Prompts},
     queue::{ColdStart, Fairness, Queue},
     resilience::{FailureClass, Fallback, Hedging, Session, SessionSource},
     tools::{A2a, A2aAgent, KeyToolFilter, Mcp, McpServer, OauthClient, ToolFilter},
@@ -106,6 +108,9 @@ pub struct RouteSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub guards: Vec<Guard>,
+    /// What is put in front of requests; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Prompts>,
     /// The tool servers that it gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mcp: Option<Mcp>,
@@ -214,6 +219,18 @@ pub struct Backend {
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+    /// Who marks what of a prompt is worth caching, at Anthropic and Bedrock; Client if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_cache: Option<PromptCache>,
+}
+
+/// Who marks what of a prompt is worth caching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PromptCache {
+    /// The client, if anybody.
+    Client,
+    /// The gateway, for clients that do not: behind the tools, the system prompt and the last turn of the user.
+    Automatic,
 }
 
 /// What tokens cost, in US dollars a million.

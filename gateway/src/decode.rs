@@ -8,7 +8,7 @@ pub(crate) mod multipart;
 mod splice;
 mod upload;
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -21,6 +21,14 @@ pub(crate) use self::{
     upload::{Spill, Upload, UploadBody, is_form, read as read_form},
 };
 use crate::{call::Operation, fault::Fault, provider::Tokens};
+
+/// Members of a JSON object: their names, and where their values lie in it.
+///
+/// # Errors
+/// The body is not a JSON object.
+pub(crate) fn members(body: &[u8]) -> Result<Vec<(String, Range<usize>)>, Fault> {
+    fields::members(body)
+}
 
 /// How long a body may take to arrive: a slow client must not hold a place for ever.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);

@@ -48,6 +48,7 @@ mod paths;
 mod people;
 mod policy;
 mod prefix;
+mod prompts;
 mod provider;
 mod queue;
 mod realtime;

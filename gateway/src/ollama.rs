@@ -94,6 +94,7 @@ async fn converse(
         stream: stream.unwrap_or(true),
         request_id: id.to_owned(),
         created: Timestamp::now().as_second(),
+        marks_cache: false,
         request: Bytes::new(),
     };
     let chat = wire::translate_request(&exchange, &original).map_err(|error| invalid(&error))?;

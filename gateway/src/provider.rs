@@ -7,6 +7,7 @@ mod azure;
 mod bedrock;
 mod gemini;
 mod kind;
+mod marks;
 mod object;
 mod ollama;
 pub(crate) mod openai;
@@ -24,7 +25,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header::AUTHORIZATI
 use jiff::Timestamp;
 use protocol::{
     openai::ErrorKind,
-    snapshot::Target,
+    snapshot::{PromptCache, Target},
     vendor::{self, Quirks},
 };
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ pub(crate) struct Provider {
     /// By operation.
     ways: [Way; Operation::ALL.len()],
     quirks: Option<&'static Quirks>,
+    /// Whether marks for caches are put in for clients that put in none.
+    marks_cache: bool,
     seal: Seal,
 }
 
@@ -137,6 +140,7 @@ impl Provider {
                 .map(|vendor| &vendor.quirks)
                 .filter(|quirks| !quirks.is_empty()),
             passed: kind.passed(vendor),
+            marks_cache: target.prompt_cache == PromptCache::Automatic,
             kind,
             headers,
             seal,
@@ -156,6 +160,10 @@ impl Provider {
         let (client, upstream) = match self.ways[call.operation as usize] {
             Way::Native => {
                 let body = openai::encode_request(decoded, model);
+                let body = match self.marks_cache && call.operation == Operation::Message {
+                    true => marks::put_in(body),
+                    false => body,
+                };
                 return Ok(Outgoing {
                     body: self.shape(body),
                     back: None,
@@ -173,6 +181,7 @@ impl Provider {
             stream: decoded.fields.stream,
             request_id: call.id.clone(),
             created: call.started_at.as_second(),
+            marks_cache: self.marks_cache,
             request: decoded.body.clone(),
         };
         let own = decoded.original.as_ref();

@@ -29,6 +29,7 @@ use crate::{
     mcp::{Directory, ToolServers},
     mirror::{self, Mirror},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
+    prompts::Prompts,
     provider::{InvalidProvider, ServiceAccounts},
     queue::{self, Queue},
     retry::Budget,
@@ -133,6 +134,8 @@ pub(crate) struct Route {
     pub(crate) cache: Option<Arc<Cache>>,
     /// What looks at its requests and answers.
     pub(crate) guards: Option<Arc<Guards>>,
+    /// What is put in front of its requests.
+    pub(crate) prompts: Option<Arc<Prompts>>,
     /// Its tool servers.
     pub(crate) mcp: Option<ToolServers>,
     /// Its agents.
@@ -415,6 +418,7 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             .cache
             .map(|settings| lasting.caches.cache(&id, settings)),
         guards: guards(&id, entry)?,
+        prompts: Prompts::compile(entry.prompts.as_deref()),
         mcp: entry
             .mcp
             .as_ref()

@@ -21,6 +21,7 @@ mod observing;
 mod openapi;
 mod outage;
 mod people;
+mod prompts;
 mod providers;
 mod raw;
 mod realtime;

@@ -4,6 +4,7 @@
 //! costs one folder and not one for each pair. Nothing here does I/O or knows the time. What the upstream's API cannot
 //! say is refused where leaving it out would change the answer; `docs/concepts/gateway-translation.md` lists the rest.
 
+mod answer_tool;
 mod base64;
 mod bedrock;
 mod calls;
@@ -18,6 +19,7 @@ mod error;
 mod fields;
 mod gemini;
 mod json;
+mod marks;
 mod media;
 mod messages;
 mod ollama;
@@ -71,6 +73,13 @@ pub(crate) enum UpstreamApi {
     Ollama,
 }
 
+impl UpstreamApi {
+    /// Whether models may be made to answer by a call of our tool.
+    const fn has_answer_tool(self) -> bool {
+        matches!(self, Self::Messages | Self::Bedrock)
+    }
+}
+
 /// One request on its way from a client's API to an upstream's, and its answer on the way back.
 #[derive(Debug, Clone)]
 pub(crate) struct Exchange {
@@ -88,6 +97,8 @@ pub(crate) struct Exchange {
     pub(crate) request_id: String,
     /// When the request came, Unix seconds.
     pub(crate) created: i64,
+    /// Whether marks for caches are put in for clients that put in none.
+    pub(crate) marks_cache: bool,
     /// The client's body: answers in OpenAI's responses repeat parts of it.
     pub(crate) request: Bytes,
 }
@@ -220,7 +231,7 @@ pub(crate) struct TranslatedReply {
 /// # Errors
 /// [`InvalidRequest`] if the body is malformed or asks for something that the upstream's API has no words for.
 pub(crate) fn translate_request(exchange: &Exchange, body: &[u8]) -> Result<Bytes, InvalidRequest> {
-    let conversation = match exchange.client {
+    let mut conversation = match exchange.client {
         ClientApi::Chat => chat::decode_request(body),
         ClientApi::Messages => messages::decode_request(body),
         ClientApi::Responses => responses::decode_request(body),
@@ -228,6 +239,15 @@ pub(crate) fn translate_request(exchange: &Exchange, body: &[u8]) -> Result<Byte
         ClientApi::Ollama => ollama::decode_request(body),
         ClientApi::Generate => ollama::decode_generation(body),
     }?;
+    if exchange.marks_cache {
+        match exchange.upstream {
+            UpstreamApi::Messages => marks::put_in(&mut conversation, true),
+            UpstreamApi::Bedrock => {
+                bedrock::put_in_marks(&mut conversation, &exchange.upstream_model);
+            }
+            UpstreamApi::Chat | UpstreamApi::Gemini | UpstreamApi::Ollama => {}
+        }
+    }
     let encoded = match exchange.upstream {
         UpstreamApi::Chat => chat::encode_request(exchange, conversation),
         UpstreamApi::Messages => messages::encode_request(exchange, conversation),
@@ -246,13 +266,16 @@ pub(crate) fn translate_reply(
     exchange: &Exchange,
     body: &[u8],
 ) -> Result<TranslatedReply, InvalidReply> {
-    let reply = match exchange.upstream {
+    let mut reply = match exchange.upstream {
         UpstreamApi::Chat => chat::decode_reply(body),
         UpstreamApi::Messages => messages::decode_reply(body),
         UpstreamApi::Gemini => gemini::decode_reply(&exchange.request_id, body),
         UpstreamApi::Bedrock => bedrock::decode_reply(body),
         UpstreamApi::Ollama => ollama::decode_reply(&exchange.request_id, body),
     }?;
+    if exchange.upstream.has_answer_tool() {
+        answer_tool::take_out(&mut reply);
+    }
     let tokens = reply.usage.into();
     let body = match exchange.client {
         ClientApi::Chat => chat::encode_reply(exchange, reply),

@@ -8,11 +8,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::{
     Agent, Model, Route, Workspace, WorkspaceTemplate,
-    names::{COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL},
+    names::{COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PROMPTS_LABEL},
 };
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
 };
@@ -51,6 +51,8 @@ pub(crate) struct Caches {
     pub(crate) secrets: Store<Secret>,
     pub(crate) policies: Store<NetworkPolicy>,
     pub(crate) slices: Store<EndpointSlice>,
+    /// Those with prompts.
+    pub(crate) prompts: Store<ConfigMap>,
 }
 
 impl Caches {
@@ -90,6 +92,7 @@ impl Caches {
             secrets: start.all(all()),
             policies: start.all(ours()),
             slices: start.all(slices),
+            prompts: start.all(all().labels(PROMPTS_LABEL)),
         }
     }
 
@@ -109,6 +112,7 @@ impl Caches {
             self.secrets.wait_until_ready(),
             self.policies.wait_until_ready(),
             self.slices.wait_until_ready(),
+            self.prompts.wait_until_ready(),
         );
         let (
             models,
@@ -124,6 +128,7 @@ impl Caches {
             secrets,
             policies,
             slices,
+            prompts,
         ) = results;
         [
             models,
@@ -139,6 +144,7 @@ impl Caches {
             secrets,
             policies,
             slices,
+            prompts,
         ]
         .iter()
         .all(Result::is_ok)

@@ -6,6 +6,7 @@ mod dereference;
 mod guards;
 mod limits;
 mod patterns;
+mod prompts;
 mod resilience;
 mod status;
 mod tools;

@@ -103,6 +103,24 @@ pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
     })
 }
 
+/// All members: their names, and where their values lie.
+///
+/// # Errors
+/// The body is not a JSON object.
+pub(super) fn members(body: &[u8]) -> Result<Vec<(String, Range<usize>)>, Fault> {
+    let mut members = Members::of(body).map_err(|error| malformed(&error))?;
+    let mut found = Vec::new();
+    while let Some(Member { name, range }) = members.next().map_err(|error| malformed(&error))? {
+        found.push((name.into_owned(), range));
+    }
+    Ok(found)
+}
+
+fn malformed(error: &InvalidObject) -> Fault {
+    let message = format!("The request's body is not valid JSON: {error}.");
+    Fault::new(ErrorKind::InvalidRequest, message)
+}
+
 /// What is no number is left to the upstream to refuse.
 fn output_max(raw: &RawFields<'_>) -> Option<u64> {
     let number = |raw: &Option<Value<'_>>| number(raw.as_ref()?.text);
@@ -222,16 +240,14 @@ impl<'a> RawFields<'a> {
     /// # Errors
     /// The body is not a JSON object, or says something twice that must be said once.
     fn find(body: &'a [u8]) -> Result<Self, Fault> {
-        let malformed = |error: InvalidObject| {
-            let message = format!("The request's body is not valid JSON: {error}.");
-            Fault::new(ErrorKind::InvalidRequest, message)
-        };
-        let mut members = Members::of(body).map_err(malformed)?;
+        let mut members = Members::of(body).map_err(|error| malformed(&error))?;
         let mut fields = Self {
             first_field: members.at(),
             ..Self::default()
         };
-        while let Some(Member { name, range }) = members.next().map_err(malformed)? {
+        while let Some(Member { name, range }) =
+            members.next().map_err(|error| malformed(&error))?
+        {
             let Some(field) = fields.field(&name) else {
                 check_spelling(&name)?;
                 continue;

@@ -112,6 +112,9 @@ impl Gateway {
     ) -> Result<Response<Body>, Fault> {
         let facts = Facts::where_asked(&admitted);
         let route = self.route(&admitted, facts.as_ref(), &admitted.decoded.fields.model)?;
+        if let Some(prompts) = &route.prompts {
+            prompts.put_in(&mut admitted.decoded)?;
+        }
         let mut accounting = self.open_account(&admitted, &route).await?;
         if !self.ledger.is_healthy() {
             // Asked before the upstream is: an answer that could not be accounted for would be wasted.

@@ -9,11 +9,16 @@ use serde_json::value::RawValue;
 
 use super::object::Object;
 
+/// How long an answer may be, in the words of before.
+const MAX_TOKENS: &str = "max_tokens";
 /// The field of chats whose messages have roles.
 const MESSAGES: &str = "messages";
 
 /// A body in a vendor's form; one that is not an object is left to the vendor to refuse.
 pub(super) fn apply(quirks: &Quirks, body: Bytes) -> Bytes {
+    if !minds(quirks, &body) {
+        return body;
+    }
     let Ok(Object(fields)) = serde_json::from_slice::<Object<'_>>(&body) else {
         return body;
     };
@@ -27,7 +32,10 @@ pub(super) fn apply(quirks: &Quirks, body: Bytes) -> Bytes {
         if quirks.drops(name) {
             continue;
         }
-        let (name, value) = match (quirks.rename.get(&**name), &developer) {
+        // Completions of before there were chats know no other name.
+        let renamed = quirks.rename.get(&**name);
+        let renamed = renamed.filter(|_| name != MAX_TOKENS || messages.is_some());
+        let (name, value) = match (renamed, &developer) {
             // Who wrote both names meant the one that the vendor knows.
             (Some(renamed), _) if has(renamed) => continue,
             (Some(renamed), _) => (Cow::Borrowed(&**renamed), *value),
@@ -37,6 +45,13 @@ pub(super) fn apply(quirks: &Quirks, body: Bytes) -> Bytes {
         shaped.push((name, value));
     }
     serde_json::to_vec(&Object(shaped)).map_or(body, Bytes::from)
+}
+
+/// Whether a body may hold something that the vendor minds: most do not, and are not read further.
+fn minds(quirks: &Quirks, body: &[u8]) -> bool {
+    let has = |word: &str| memmem::find(body, word.as_bytes()).is_some();
+    let names = quirks.rename.keys().chain(&quirks.drop);
+    names.into_iter().any(|name| has(name)) || (quirks.no_developer_role && has("developer"))
 }
 
 /// The messages with `system` for `developer`; `None` if there is none.
@@ -99,5 +114,29 @@ mod tests {
             r#"{"messages":[{"role":"system","content":"\"developer\" 1.0"},{"role":"user","n":1.0}]}"#,
         );
         check("[1]", "[1]");
+    }
+
+    #[test]
+    fn a_name_of_chats_is_not_put_into_completions() {
+        let rename = [("max_tokens", "max_completion_tokens")];
+        let quirks = Quirks {
+            rename: rename
+                .map(|(from, to)| (from.to_owned(), to.to_owned()))
+                .into(),
+            ..Quirks::default()
+        };
+        for (body, expected) in [
+            (
+                r#"{"messages":[],"max_tokens":9}"#,
+                r#"{"messages":[],"max_completion_tokens":9}"#,
+            ),
+            (
+                r#"{"prompt":"x","max_tokens":9}"#,
+                r#"{"prompt":"x","max_tokens":9}"#,
+            ),
+        ] {
+            let body = Bytes::from_static(body.as_bytes());
+            assert_eq!(apply(&quirks, body), expected);
+        }
     }
 }

@@ -13,4 +13,5 @@ mod model_fields;
 pub(super) use self::frames::frame;
 pub(super) use self::{
     decode::decode_reply, decode_event::Decoder, encode_request::encode_request, frames::Frames,
+    model_fields::put_in_marks,
 };

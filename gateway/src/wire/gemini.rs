@@ -7,6 +7,7 @@ mod decode_event;
 mod encode_content;
 mod encode_request;
 mod generation;
+mod schema;
 
 pub(super) use self::{
     decode::decode_reply, decode_event::Decoder, encode_request::encode_request,

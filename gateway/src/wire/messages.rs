@@ -18,6 +18,7 @@ pub(super) use self::{
     encode_event::Encoder,
     encode_reply::encode_reply,
     encode_request::{encode_request, tool_choice},
+    generation::knows_formats,
     thoughts::{ThinkingRoom, Thoughts},
 };
 

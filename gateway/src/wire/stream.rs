@@ -4,8 +4,8 @@ use bytes::Bytes;
 use protocol::sse::{Event, Parser};
 
 use super::{
-    ClientApi, Exchange, InvalidReply, UpstreamApi, bedrock, chat, completions, delta::Delta,
-    gemini, messages, ollama, reply::Usage, responses,
+    ClientApi, Exchange, InvalidReply, UpstreamApi, answer_tool::TakeOut, bedrock, chat,
+    completions, delta::Delta, gemini, messages, ollama, reply::Usage, responses,
 };
 use crate::encode::Tally;
 
@@ -23,6 +23,8 @@ pub(crate) struct Translation {
     framing: Framing,
     decoder: Decoder,
     encoder: Encoder,
+    /// Makes a text of our tool's arguments, where the model may have been made to answer by a call of it.
+    take_out: Option<TakeOut>,
     usage: Option<Usage>,
     tally: Tally,
     /// Whether the upstream said why the answer ended.
@@ -90,6 +92,7 @@ impl Translation {
             framing,
             decoder,
             encoder,
+            take_out: exchange.upstream.has_answer_tool().then(TakeOut::default),
             usage: None,
             tally: Tally::default(),
             is_finished: false,
@@ -161,9 +164,16 @@ impl Translation {
             Decoder::Bedrock(decoder) => decoder.decode_event(event, &mut deltas),
             Decoder::Ollama(decoder) => decoder.decode_event(event, &mut deltas),
         }?;
-        deltas
-            .into_iter()
-            .try_for_each(|delta| self.tell(delta, out))
+        for delta in deltas {
+            let delta = match &mut self.take_out {
+                Some(take_out) => take_out.take(delta),
+                None => Some(delta),
+            };
+            if let Some(delta) = delta {
+                self.tell(delta, out)?;
+            }
+        }
+        Ok(())
     }
 
     fn tell(&mut self, delta: Delta, out: &mut Vec<u8>) -> Result<(), InvalidReply> {

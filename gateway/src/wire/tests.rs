@@ -78,6 +78,7 @@ pub(super) fn exchange(client: ClientApi, upstream: UpstreamApi) -> Exchange {
         stream: false,
         request_id: "req_7".to_owned(),
         created: 1_766_000_000,
+        marks_cache: false,
         request: Bytes::new(),
     }
 }

@@ -8,6 +8,7 @@ mod adapter;
 mod guard;
 mod mirror;
 mod peers;
+mod prompts;
 mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -18,6 +19,7 @@ pub use self::{
     guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
     mirror::{MIRROR_TIMEOUT_MILLIS, Mirror},
     peers::{OnPartition, Peer, Peers},
+    prompts::{PROMPT_BYTES_MAX, PromptCache, PromptMessage, PromptRole, PromptTemplate, Prompts},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
     },
@@ -199,6 +201,9 @@ pub struct RouteEntry {
     /// What looks at requests and answers, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guards: Vec<Guard>,
+    /// What is put in front of requests; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Box<Prompts>>,
     /// Its tool servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mcp: Option<Mcp>,
@@ -390,6 +395,9 @@ pub struct Target {
     /// The LoRA adapters that its engines have, or can load.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<Adapter>,
+    /// Who marks what of a prompt is worth caching.
+    #[serde(default, skip_serializing_if = "PromptCache::is_default")]
+    pub prompt_cache: PromptCache,
 }
 
 const fn whole_share() -> u32 {

@@ -3,7 +3,7 @@
 use crds::{Agent, Model, Route, Workspace, WorkspaceTemplate};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
 };
@@ -27,6 +27,7 @@ impl Prune for Service {}
 impl Prune for PersistentVolumeClaim {}
 impl Prune for NetworkPolicy {}
 impl Prune for EndpointSlice {}
+impl Prune for ConfigMap {}
 
 impl Prune for Pod {
     /// Pods are created once and never applied again, so their specification is not compared.

@@ -8,7 +8,7 @@ use crds::{
 };
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{PersistentVolumeClaim, Pod, Secret, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
 };
@@ -167,6 +167,13 @@ impl Wakes for Secret {
             Wake::Snapshots,
         ]);
         wakes
+    }
+}
+
+impl Wakes for ConfigMap {
+    fn wakes(&self) -> Vec<Wake> {
+        let namespace = self.namespace().unwrap_or_default();
+        vec![Wake::RoutesOf(namespace), Wake::Snapshots]
     }
 }
 

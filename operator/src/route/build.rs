@@ -48,6 +48,7 @@ fn others(route: &ValidRoute) -> Placed {
             mirror: None,
             mcp: route.mcp.clone(),
             a2a: route.a2a.clone(),
+            prompts: None,
             ..placed.entry
         },
         ..placed
@@ -121,6 +122,7 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             when: route.when.clone(),
             mcp: None,
             a2a: None,
+            prompts: route.prompts.clone(),
         },
     }
 }
@@ -143,6 +145,7 @@ fn target(backend: &ValidBackend) -> Target {
         when: backend.when.clone(),
         prices: backend.prices,
         adapters: backend.adapters.clone(),
+        prompt_cache: backend.prompt_cache,
         ..Target::default()
     };
     match &backend.provider {

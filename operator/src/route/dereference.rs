@@ -12,7 +12,7 @@ use crds::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
-use super::tools;
+use super::{prompts, tools};
 use crate::{
     caches::{Caches, SERVICE_NAME_LABEL},
     model::{self, ENGINE_PORT},
@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) claimed: BTreeMap<String, String>,
     /// The Secrets that tool servers and agents name; none for those that do not exist.
     pub(super) secrets: model::Secrets,
+    /// The ConfigMaps that prompts name, with the label of prompts; none for those that do not exist.
+    pub(super) config_maps: BTreeMap<String, Option<BTreeMap<String, String>>>,
     /// Keys of the namespace: id and labels.
     pub(super) keys: Vec<FoundKey>,
 }
@@ -69,7 +71,14 @@ pub(super) fn dereference(route: &Route, caches: &Caches) -> World {
         let data = caches.secret_data(&namespace, &name);
         (name, data)
     });
+    let config_maps = prompts::config_map_names(&route.spec).into_iter();
+    let config_maps = config_maps.map(|name| {
+        let found = Caches::get(&caches.prompts, &namespace, &name);
+        let data = found.map(|found| found.data.clone().unwrap_or_default());
+        (name, data)
+    });
     World {
+        config_maps: config_maps.collect(),
         secrets: secrets.collect(),
         models: models.collect(),
         claimed: claimed(route, &caches.routes.state()),

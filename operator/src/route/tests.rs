@@ -2,6 +2,7 @@
 
 mod adapters;
 mod mirror;
+mod prompts;
 mod tools;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -64,6 +65,7 @@ fn world() -> World {
         ]),
         claimed: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        config_maps: BTreeMap::new(),
         keys: vec![
             key("n/a", "a", false),
             key("n/b", "b", false),

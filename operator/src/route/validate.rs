@@ -5,13 +5,14 @@ use std::time::Duration;
 use crds::{
     Route,
     condition::Reason,
-    route::{Affinity, Auth, Backend, Mirror, Strategy},
+    route::{self, Affinity, Auth, Backend, Mirror, Strategy},
 };
 use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
     snapshot::{
         A2a, Access, Adapter, Budget, Cache, Guard, Limit, MIRROR_TIMEOUT_MILLIS, Mcp, Prices,
+        PromptCache, Prompts,
     },
 };
 use thiserror::Error;
@@ -19,7 +20,7 @@ use thiserror::Error;
 use super::{
     cache,
     dereference::{FoundModel, World},
-    guards, limits, resilience, tools,
+    guards, limits, prompts, resilience, tools,
 };
 use crate::{
     model::{self, ExternalEngine, ValidEngine},
@@ -101,6 +102,7 @@ pub(crate) struct ValidRoute {
     pub(super) when: Option<String>,
     pub(super) mcp: Option<Mcp>,
     pub(super) a2a: Option<A2a>,
+    pub(super) prompts: Option<Box<Prompts>>,
     /// What is named and cannot be used, and why.
     pub(super) unresolved: Vec<(Reason, String)>,
 }
@@ -117,6 +119,7 @@ pub(super) struct ValidBackend {
     pub(super) provider: Option<Box<ExternalEngine>>,
     pub(super) prices: Option<Prices>,
     pub(super) adapters: Vec<Adapter>,
+    pub(super) prompt_cache: PromptCache,
 }
 
 /// Where copies of a share of the requests go.
@@ -153,10 +156,12 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
     let mirror = mirror(spec.mirror.as_ref(), world, &mut unresolved)?;
     let mcp = tools::mcp(spec.mcp.as_ref(), world, &mut unresolved)?;
     let a2a = tools::a2a(spec.a2a.as_ref(), world, &mut unresolved)?;
+    let prompts = prompts::prompts(spec.prompts.as_ref(), world, &mut unresolved);
     Ok(ValidRoute {
         mirror,
         mcp,
         a2a,
+        prompts,
         key: Key::of(route),
         generation: route.metadata.generation.unwrap_or(0),
         created: route
@@ -212,6 +217,10 @@ fn resolve(
         priority: backend.priority.unwrap_or(0),
         when: backend.when.clone(),
         prices,
+        prompt_cache: match backend.prompt_cache {
+            Some(route::PromptCache::Automatic) => PromptCache::Automatic,
+            Some(route::PromptCache::Client) | None => PromptCache::Client,
+        },
         ..engine
     })
 }
@@ -282,6 +291,7 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         provider,
         prices: None,
         adapters,
+        prompt_cache: PromptCache::default(),
     })
 }
 

@@ -9,9 +9,10 @@ use super::{
     model_fields::{ModelFields, model_fields},
 };
 use crate::wire::{
-    Exchange, InvalidRequest,
+    Exchange, InvalidRequest, answer_tool,
     conversation::{Conversation, Format, Sampling, Tool, ToolChoice},
     json::{Extra, Json, Numeral},
+    messages::knows_formats,
     refusal, to_body,
 };
 
@@ -118,11 +119,14 @@ struct OutputConfig {
 /// [`InvalidRequest`] if neither this API nor its model has words for something.
 pub(in crate::wire) fn encode_request(
     exchange: &Exchange,
-    conversation: Conversation,
+    mut conversation: Conversation,
 ) -> Result<Bytes, InvalidRequest> {
     refusal::logprobs(&conversation)?;
     refusal::penalties(&conversation)?;
     refusal::json_object(&conversation)?;
+    if !knows_formats(&exchange.upstream_model) {
+        answer_tool::put_in(&mut conversation)?;
+    }
     let ModelFields { fields, effort } = model_fields(&conversation, &exchange.upstream_model)?;
     let is_chosen_by_model = fields.contains_key("tool_choice");
     let choice = conversation

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::wire::{
     InvalidRequest,
     conversation::{Conversation, Effort, Reasoning, ToolChoice},
+    marks,
     messages::{ThinkingRoom, Thoughts},
     refusal,
 };
@@ -44,6 +45,15 @@ pub(super) struct ModelFields {
     pub(super) fields: Map<String, Value>,
     /// `outputConfig.effort`.
     pub(super) effort: Option<&'static str>,
+}
+
+/// Marks what the model's family can cache; others refuse marks.
+pub(in crate::wire) fn put_in_marks(conversation: &mut Conversation, model: &str) {
+    match Family::of(model) {
+        Family::Claude => marks::put_in(conversation, true),
+        Family::Nova => marks::put_in(conversation, false),
+        Family::GptOss | Family::Other => {}
+    }
 }
 
 /// What the request means to its model beyond `Converse`.

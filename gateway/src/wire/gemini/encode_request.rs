@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::{
     encode_content::{Content, GeminiPart, encode_contents},
-    generation::thinking_config,
+    generation::{knows_json_schemas, thinking_config},
+    schema::openapi,
 };
 use crate::wire::{
     Exchange, InvalidRequest,
@@ -60,6 +61,9 @@ struct Declaration {
     description: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters_json_schema: Option<Json>,
+    /// The same in the words of OpenAPI.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -99,6 +103,9 @@ struct GenerationConfig {
     response_mime_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_json_schema: Option<Json>,
+    /// The same in the words of OpenAPI.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_schema: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking_config: Option<Value>,
 }
@@ -121,7 +128,10 @@ pub(in crate::wire) fn encode_request(
     let thinking = reasoning.and_then(|reasoning| thinking_config(model, reasoning));
     let has_tools = !conversation.tools.is_empty();
     let (system, contents) = encode_contents(conversation.messages, model)?;
-    let declarations: Vec<_> = conversation.tools.into_iter().map(declaration).collect();
+    let declarations = conversation.tools.into_iter();
+    let declarations = declarations.map(|tool| declaration(model, tool));
+    let declarations: Vec<_> = declarations.collect::<Result<_, _>>()?;
+    let format = (conversation.format, thinking);
     let request = Request {
         contents,
         system_instruction: (!system.is_empty()).then_some(Instruction { parts: system }),
@@ -135,18 +145,30 @@ pub(in crate::wire) fn encode_request(
             .tool_choice
             .filter(|_| has_tools)
             .map(tool_config),
-        generation_config: generation_config(conversation.sampling, conversation.format, thinking),
+        generation_config: generation_config(model, conversation.sampling, format)?,
         extra: conversation.extra.without(&TAKEN),
     };
     Ok(to_body(&request))
 }
 
 fn generation_config(
+    model: &str,
     sampling: Sampling,
-    format: Option<Format>,
-    thinking_config: Option<Value>,
-) -> GenerationConfig {
-    GenerationConfig {
+    (format, thinking_config): (Option<Format>, Option<Value>),
+) -> Result<GenerationConfig, InvalidRequest> {
+    let has_format = format.is_some();
+    let schema = match format {
+        Some(Format::JsonSchema { schema, .. }) => Some(schema),
+        Some(Format::JsonObject) | None => None,
+    };
+    let (response_json_schema, response_schema) = match schema {
+        Some(schema) if !knows_json_schemas(model) => {
+            let at = "response_format.json_schema.schema";
+            (None, Some(openapi(at, &schema)?))
+        }
+        schema => (schema, None),
+    };
+    Ok(GenerationConfig {
         temperature: sampling.temperature,
         top_p: sampling.top_p,
         top_k: sampling.top_k,
@@ -155,21 +177,27 @@ fn generation_config(
         seed: sampling.seed,
         presence_penalty: sampling.presence_penalty,
         frequency_penalty: sampling.frequency_penalty,
-        response_mime_type: format.is_some().then_some("application/json"),
-        response_json_schema: match format {
-            Some(Format::JsonSchema { schema, .. }) => Some(schema),
-            Some(Format::JsonObject) | None => None,
-        },
+        response_mime_type: has_format.then_some("application/json"),
+        response_json_schema,
+        response_schema,
         thinking_config,
-    }
+    })
 }
 
-fn declaration(tool: Tool) -> Declaration {
-    Declaration {
+fn declaration(model: &str, tool: Tool) -> Result<Declaration, InvalidRequest> {
+    let (parameters_json_schema, parameters) = match tool.parameters {
+        Some(schema) if !knows_json_schemas(model) => {
+            let at = format!("{}.parameters", tool.at);
+            (None, Some(openapi(&at, &schema)?))
+        }
+        schema => (schema, None),
+    };
+    Ok(Declaration {
         name: tool.name,
         description: tool.description,
-        parameters_json_schema: tool.parameters,
-    }
+        parameters_json_schema,
+        parameters,
+    })
 }
 
 fn tool_config(choice: ToolChoice) -> ToolConfig {

@@ -29,6 +29,12 @@ fn is_third(model: &str) -> bool {
         .is_some_and(|version| 3 <= version)
 }
 
+/// Whether a model takes JSON schemas as they are; Gemini does from 2.5.
+pub(super) fn knows_json_schemas(model: &str) -> bool {
+    let old = ["gemini-1", "gemini-2.0"];
+    !old.into_iter().any(|line| model.contains(line))
+}
+
 /// `thinkingConfig`; `None` for models that do not know it.
 pub(super) fn thinking_config(model: &str, reasoning: Reasoning) -> Option<Value> {
     if is_second_thinking(model) {

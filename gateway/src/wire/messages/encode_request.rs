@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::{
     encode_content::{Split, WireMessage, encode_messages},
-    generation::max_tokens,
+    generation::{knows_formats, max_tokens},
     thoughts::{ThinkingRoom, Thoughts},
 };
 use crate::wire::{
-    Exchange, InvalidRequest,
+    Exchange, InvalidRequest, answer_tool,
     conversation::{Conversation, Format, Tool, ToolChoice},
     json::{Extra, Json, Numeral},
     refusal, to_body,
@@ -109,12 +109,15 @@ struct OutputFormat {
 /// [`InvalidRequest`] if messages have no words for something.
 pub(in crate::wire) fn encode_request(
     exchange: &Exchange,
-    conversation: Conversation,
+    mut conversation: Conversation,
 ) -> Result<Bytes, InvalidRequest> {
     refusal::logprobs(&conversation)?;
     refusal::penalties(&conversation)?;
     refusal::json_object(&conversation)?;
     let model = &exchange.upstream_model;
+    if !knows_formats(model) {
+        answer_tool::put_in(&mut conversation)?;
+    }
     let thoughts = Thoughts::of(&conversation, model, ThinkingRoom::Counted);
     let has_tools = !conversation.tools.is_empty();
     let Split { system, messages } = encode_messages(conversation.messages)?;

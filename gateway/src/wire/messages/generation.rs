@@ -28,6 +28,21 @@ pub(super) fn thinking_style(model: &str) -> ThinkingStyle {
     }
 }
 
+/// Whether a model can promise JSON of a schema: Claude can from 4.5.
+pub(in crate::wire) fn knows_formats(model: &str) -> bool {
+    let old = [
+        "claude-2",
+        "claude-instant",
+        "claude-3",
+        "-4-0",
+        "-4-1",
+        "-4-2025",
+        "claude-opus-4@",
+        "claude-sonnet-4@",
+    ];
+    !model.contains("claude") || !old.into_iter().any(|line| model.contains(line))
+}
+
 /// Most tokens of an answer whose client names no limit, since this API wants one: what every model of the
 /// generation can give.
 pub(super) fn max_tokens(model: &str) -> u64 {
@@ -43,7 +58,7 @@ pub(super) fn max_tokens(model: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{ThinkingStyle, max_tokens, thinking_style};
+    use super::{ThinkingStyle, knows_formats, max_tokens, thinking_style};
 
     #[track_caller]
     fn check(model: &str, style: ThinkingStyle, tokens: u64) {
@@ -60,5 +75,25 @@ mod tests {
         check("claude-opus-4-6", ThinkingStyle::Adaptive, 32_000);
         check("claude-opus-5-5", ThinkingStyle::Adaptive, 32_000);
         check("qwen3", ThinkingStyle::Adaptive, 4096);
+    }
+
+    #[test]
+    fn a_models_name_tells_whether_it_can_promise_a_schema() {
+        for old in [
+            "claude-3-7-sonnet-latest",
+            "claude-sonnet-4-20250514",
+            "claude-sonnet-4@20250514",
+            "anthropic.claude-opus-4-1-20250805-v1:0",
+        ] {
+            assert!(!knows_formats(old), "{old}");
+        }
+        for new in [
+            "claude-sonnet-4-5-20250929",
+            "us.anthropic.claude-haiku-4-5-20251001-v1:0",
+            "claude-opus-4-6",
+            "qwen3",
+        ] {
+            assert!(knows_formats(new), "{new}");
+        }
     }
 }
