@@ -11,9 +11,15 @@ use http::{HeaderMap, Method, Response};
 use hyper::body::Body as HttpBody;
 use protocol::openai::ErrorKind;
 
-pub(crate) use self::key::AdminKey;
+pub(crate) use self::key::{AdminKey, InvalidAdminKey};
 use self::request::{Head, Request};
-use crate::{authorize::bearer, encode::Body, fault::Fault, gateway::Gateway, people::Edit};
+use crate::{
+    authorize::bearer,
+    encode::Body,
+    fault::Fault,
+    gateway::Gateway,
+    people::{Edit, exchange},
+};
 
 /// What all paths of this API begin with.
 const PREFIX: &str = "/admin/v1/";
@@ -89,12 +95,22 @@ async fn edit<T: Send + 'static>(
     work: impl FnOnce(&mut Edit<'_>) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     let (people, actor) = (std::sync::Arc::clone(&gateway.people), actor.to_owned());
-    let done = tokio::task::spawn_blocking(move || people.edit(&actor, work)).await;
-    done.unwrap_or_else(|error| {
+    let work = move || {
+        let before = people.changes();
+        let done = people.edit(&actor, work);
+        (done, before < people.changes())
+    };
+    let worked = tokio::task::spawn_blocking(work).await;
+    let (done, has_changed) = worked.map_err(|error| {
         tracing::error!(%error, "a change of keys and teams broke off");
-        Err(Fault::new(
+        Fault::new(
             ErrorKind::Internal,
             "The change broke off. Look whether it is there before you try again.",
-        ))
-    })
+        )
+    })?;
+    if has_changed && gateway.fleet.is_shared() {
+        // Whoever hears that it is done can use it at once, whichever replica is asked.
+        exchange::announce(&gateway.fleet).await;
+    }
+    done
 }

@@ -8,7 +8,7 @@ use crate::{
     authorize::Caller,
     decode::Fields,
     fault::Fault,
-    limits::{Asker, Need, Reached, Reservation},
+    limits::{Asker, Need, Reached, Refused, Reservation},
     people::{Kind, Parties},
 };
 
@@ -77,7 +77,7 @@ impl Attribution {
     /// Reserves what a request may need of all who are accountable for it, besides its route.
     ///
     /// # Errors
-    /// A limit of one of them is reached.
+    /// A limit of one of them is reached, or other replicas must be asked first.
     pub(crate) fn reserve(
         &self,
         caller: &Caller,
@@ -85,7 +85,7 @@ impl Attribution {
         reservation: &mut Reservation,
         (asker, need, now): (&Asker<'_>, Need, Timestamp),
         over: &mut impl FnMut(&Reached),
-    ) -> Result<(), Reached> {
+    ) -> Result<(), Refused> {
         if let Some(terms) = caller.terms() {
             terms.reserve(reservation, asker, need, now, over)?;
         }

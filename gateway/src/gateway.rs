@@ -33,6 +33,7 @@ use crate::{
     decode::{Asked, Spill, decode, is_form, read_form},
     encode::Body,
     fault::Fault,
+    leases::Fleet,
     ledger::Ledger,
     limits::{Registry, Scope},
     mcp::Hub,
@@ -65,6 +66,8 @@ pub(crate) struct Limits {
 pub(crate) struct Governance {
     /// What outlives tables.
     pub(crate) lasting: Arc<Lasting>,
+    /// The replicas that share limits.
+    pub(crate) fleet: Arc<Fleet>,
     /// Keys, teams, users and tags that are made at run time.
     pub(crate) people: Arc<People>,
     /// The key of the admin API; without one there is none.
@@ -102,7 +105,10 @@ impl Storage {
 pub(crate) struct Gateway {
     /// `None` until the first snapshot came.
     table: RwLock<Option<Arc<Table>>>,
-    lasting: Arc<Lasting>,
+    /// What outlives tables.
+    pub(crate) lasting: Arc<Lasting>,
+    /// The replicas that share limits.
+    pub(crate) fleet: Arc<Fleet>,
     /// Keys, teams, users and tags that are made at run time.
     pub(crate) people: Arc<People>,
     /// The key of the admin API, if there is one.
@@ -148,6 +154,7 @@ impl Gateway {
         let Storage { spill, objects } = storage;
         let Governance {
             lasting,
+            fleet,
             people,
             admin,
         } = governance;
@@ -155,8 +162,8 @@ impl Gateway {
         let metrics: Arc<Metrics> = Arc::default();
         let tokens: Arc<Tokens> = Arc::default();
         let books = |prefix| {
-            let (ledger, lasting) = (Arc::clone(&ledger), Arc::clone(&lasting));
-            Books::new(ledger, Arc::clone(&metrics), lasting, prefix)
+            let shared = (Arc::clone(&lasting), Arc::clone(&fleet));
+            Books::new(Arc::clone(&ledger), Arc::clone(&metrics), shared, prefix)
         };
         Self {
             table: RwLock::new(None),
@@ -167,6 +174,7 @@ impl Gateway {
             )),
             a2a: Arc::new(Desk::new(upstream.clone(), tokens, books("gateway_a2a"))),
             lasting,
+            fleet,
             people,
             admin,
             upstream,
@@ -202,6 +210,10 @@ impl Gateway {
     /// [`InvalidSnapshot`]; the one in use stays.
     pub(crate) fn apply(&self, snapshot: &GatewaySnapshot) -> Result<(), InvalidSnapshot> {
         let table = Arc::new(Table::compile(snapshot, &self.lasting)?);
+        let followed = self.fleet.follow(snapshot.peers.as_ref());
+        followed.map_err(|error| InvalidSnapshot::Peers {
+            reason: error.to_string(),
+        })?;
         info!(
             version = table.version,
             routes = table.routes.len(),
@@ -468,12 +480,12 @@ impl Gateway {
 }
 
 impl Lasting {
-    /// What outlives tables, with limits that begin with what the ledger knows.
-    pub(crate) fn new(ledger: &Arc<Ledger>) -> Arc<Self> {
+    /// What outlives tables, with limits that begin with what the ledger knows and are shared with other replicas.
+    pub(crate) fn new(ledger: &Arc<Ledger>, fleet: &Arc<Fleet>) -> Arc<Self> {
         let spent = Arc::clone(ledger);
         let spent = move |scope: &Scope, per, since| spent.spent(scope, per, since);
         Arc::new(Self {
-            meters: Registry::new(Box::new(spent)),
+            meters: Registry::of(Box::new(spent), Arc::clone(fleet)),
             ..Self::default()
         })
     }

@@ -35,6 +35,7 @@ mod guard;
 mod hedging;
 mod jwt;
 mod kv_events;
+mod leases;
 mod ledger;
 mod limits;
 mod mcp;

@@ -14,18 +14,23 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use protocol::snapshot::{Mode, Per};
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use self::meter::{Capacity, Meter};
+use self::meter::{Meter, Missing};
 pub(crate) use self::{
-    reached::Reached,
-    registry::{Registry, Scope},
+    meter::{Capacity, Left},
+    reached::{Reached, Refused, Shortage},
+    registry::{MeterId, Registry, Scope},
     rule::{InvalidRules, Rule, allowed, rules},
 };
 use crate::cost::Cost;
 
 /// Names the soft limits of a key, a team, a user or a tag that the request is over.
 const OVER: HeaderName = HeaderName::from_static("x-quarterdeck-soft-limit");
+
+/// How often a request asks other replicas for what it lacks, where others are faster at what they give.
+pub(crate) const SHORTAGES_MAX: usize = 64;
 
 /// What a request may need, or what it needed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,7 +42,7 @@ pub(crate) struct Need {
 }
 
 /// What is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Resource {
     /// Requests in a time.
     Requests,
@@ -107,7 +112,8 @@ impl Reservation {
     /// reached, also of those that only watch.
     ///
     /// # Errors
-    /// A limit is reached; whoever drops the reservation then gives back what it held of others.
+    /// A limit is reached, or other replicas must be asked first; whoever drops the reservation then gives back what it
+    /// held of others.
     pub(crate) fn take(
         &mut self,
         rules: &[Rule],
@@ -115,7 +121,7 @@ impl Reservation {
         need: Need,
         now: Timestamp,
         over: &mut impl FnMut(&Reached),
-    ) -> Result<(), Reached> {
+    ) -> Result<(), Refused> {
         for rule in rules.iter().filter(|rule| rule.is_about(asker.model)) {
             match rule.per {
                 Per::Tag if !asker.tags.is_empty() => {
@@ -136,7 +142,7 @@ impl Reservation {
         need: Need,
         now: Timestamp,
         over: &mut impl FnMut(&Reached),
-    ) -> Result<(), Reached> {
+    ) -> Result<(), Refused> {
         let meter = rule.meters.of(account);
         let amount = rule.resource.of(need);
         match meter.reserve(rule.capacity, amount, now) {
@@ -151,11 +157,16 @@ impl Reservation {
                 });
                 Ok(())
             }
-            Err(retry_after) => {
+            Err(Missing::Slice(pool)) => Err(Refused::Short(Shortage {
+                pool,
+                capacity: rule.capacity,
+                amount,
+            })),
+            Err(Missing::Until(retry_after)) => {
                 let reached = Reached::new(rule, retry_after);
                 over(&reached);
                 match rule.mode {
-                    Mode::Enforce => Err(reached),
+                    Mode::Enforce => Err(Refused::Reached(reached)),
                     Mode::Shadow => {
                         warn!(limit = rule.name, %reached, "a limit that only watches is reached");
                         if let (Scope::Party { .. }, Ok(name)) =
@@ -196,7 +207,7 @@ impl Reservation {
         &self.headers
     }
 
-    fn tell(&mut self, rule: &Rule, left: meter::Left) {
+    fn tell(&mut self, rule: &Rule, left: Left) {
         const REQUESTS: [HeaderName; 3] = [
             HeaderName::from_static("x-ratelimit-limit-requests"),
             HeaderName::from_static("x-ratelimit-remaining-requests"),

@@ -3,28 +3,37 @@
 //! Who is made at run time lies in SQLite in the data folder; a change is acknowledged when it is on disk, and counts
 //! from then on. Of keys only SHA-256 hashes are kept. Requests look at memory alone.
 
+mod changes;
 mod edit;
+pub(crate) mod exchange;
 mod party;
 mod record;
 mod store;
 mod terms;
 
-use std::{collections::HashMap, fmt, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use protocol::key::parse_hash;
 use serde::{Deserialize, Serialize};
 
-use self::{edit::Digest, party::Party, store::Store};
 pub(crate) use self::{
+    changes::Page,
     edit::Edit,
     party::{InvalidAllowance, Parties},
     record::{Member, Record, Secret, Spec, check_grace, check_id, fresh_id, fresh_key},
     store::{AuditRow, Filter},
     terms::{Key, Said, Terms},
 };
+use self::{edit::Digest, party::Party, store::Store};
 use crate::{
+    fault::Fault,
     jwt::{Issuer, Rejected, is_token},
     table::Lasting,
 };
@@ -41,6 +50,10 @@ pub(crate) struct People {
     made: Mutex<HashMap<(Kind, String), Arc<Party>>>,
     /// What is on disk; `None` for a gateway that keeps nobody.
     store: Mutex<Option<Store>>,
+    /// Where that lies; `None` in tests that keep nothing.
+    path: Option<PathBuf>,
+    /// How far the changes of other replicas are taken, and of which files.
+    cursors: Mutex<HashMap<String, (String, i64)>>,
     lasting: Arc<Lasting>,
     /// Whose tokens are taken besides keys.
     pub(crate) issuer: Option<Arc<Issuer>>,
@@ -59,6 +72,7 @@ impl People {
         let path = data_dir.join(FILE);
         let people = Self {
             lasting,
+            path: Some(path.clone()),
             ..Self::default()
         };
         if !creates && !path.exists() {
@@ -81,6 +95,16 @@ impl People {
             .map_err(|fault| format!("{FILE}: {}", fault.message))?;
         *people.store.lock() = Some(store);
         Ok(people)
+    }
+
+    /// Opens the file if it is not; a replica keeps those whom another one has made.
+    fn open_store(&self) -> Result<(), Fault> {
+        let mut store = self.store.lock();
+        if let (None, Some(path)) = (&*store, &self.path) {
+            let opened = Store::open(path);
+            *store = Some(opened.map_err(|error| edit::storage(&error))?);
+        }
+        Ok(())
     }
 
     /// These, and the holders of an issuer's tokens.

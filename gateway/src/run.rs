@@ -20,9 +20,10 @@ use crate::{
     gateway::{Gateway, Governance, Limits, Storage},
     jwt::{Issuer, JwtArgs},
     kv_events,
+    leases::{self, Fleet, Http},
     ledger::{DatabaseUrl, Durability, Ledger},
     observe::{AccessLog, Exporter, LiteLlm, Observers, Written, collector},
-    people::People,
+    people::{People, exchange},
     server,
     source::{self, Source},
     table::Lasting,
@@ -127,7 +128,9 @@ pub async fn serve(
     let durability = Durability::synced_within(ledger_sync_millis);
     let ledger = open_ledger(&data_dir, durability, ledger_url_file.as_deref())?;
     let ledger = Arc::new(ledger);
-    let governance = governance(&ledger, &data_dir, admin_key_file.as_deref(), jwt)?;
+    let fleet = Arc::new(Fleet::new(node.clone(), Box::new(Http::default())));
+    let files = (data_dir.as_path(), admin_key_file.as_deref());
+    let governance = governance(&ledger, &fleet, files, jwt)?;
     let issuer = governance.people.issuer.clone();
     let storage = Storage::open(&data_dir, form_bytes_max, files_bytes_max);
     let storage = storage.map_err(|reason| storage_fault(&data_dir, reason))?;
@@ -154,7 +157,13 @@ pub async fn serve(
     following.spawn(adapters::follow(Arc::clone(&gateway), shutdown.clone()));
     let mut working = JoinSet::new();
     working.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
+    let served = CancellationToken::new();
+    let people = Arc::clone(&gateway.people);
+    working.spawn(exchange::keep(people, Arc::clone(&fleet), shutdown.clone()));
+    working.spawn(leases::keep(fleet, served.clone()));
     server::accept(listener, gateway, shutdown.clone()).await;
+    // What requests in progress held is given back once they have ended.
+    served.cancel();
     while working.join_next().await.is_some() {}
     let fed = feeding.join_next().await;
     end_export(exporting).await;
@@ -266,8 +275,8 @@ fn storage_fault(folder: &Path, reason: String) -> GatewayError {
 
 fn governance(
     ledger: &Arc<Ledger>,
-    data_dir: &Path,
-    admin_key_file: Option<&Path>,
+    fleet: &Arc<Fleet>,
+    (data_dir, admin_key_file): (&Path, Option<&Path>),
     jwt: JwtArgs,
 ) -> Result<Governance, GatewayError> {
     let admin = admin_key_file.map(|path| {
@@ -277,7 +286,7 @@ fn governance(
         })
     });
     let admin = admin.transpose()?;
-    let lasting = Lasting::new(ledger);
+    let lasting = Lasting::new(ledger, fleet);
     let people = People::open(data_dir, admin.is_some(), Arc::clone(&lasting));
     let people = people.map_err(|reason| GatewayError::People {
         folder: data_dir.to_owned(),
@@ -285,6 +294,7 @@ fn governance(
     })?;
     Ok(Governance {
         lasting,
+        fleet: Arc::clone(fleet),
         people: Arc::new(people.trusting(Issuer::of(jwt))),
         admin,
     })

@@ -25,7 +25,7 @@ use crate::{
     encode::{self, Body, REQUEST_ID},
     fault::Fault,
     gateway::Gateway,
-    mcp, ollama,
+    leases, mcp, ollama,
     paths::{Place, place},
     stored,
 };
@@ -138,6 +138,9 @@ where
             }
             Err(fault) => Err(fault),
         },
+        None if leases::owns(uri.path()) => {
+            leases::handle(gateway, (&method, &headers), body).await
+        }
         None if admin::owns(uri.path()) => {
             admin::handle(gateway, (&method, &uri, &headers), body).await
         }

@@ -243,6 +243,12 @@ pub(crate) enum InvalidSnapshot {
         /// Why.
         reason: InvalidStore,
     },
+    /// Replicas that cannot trust each other.
+    #[error("peers: token: {reason}")]
+    Peers {
+        /// Why.
+        reason: String,
+    },
     /// A time that is not RFC 3339.
     #[error("key {key}: `{expires}` is not an RFC 3339 time")]
     Expiry {

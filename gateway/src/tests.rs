@@ -26,6 +26,7 @@ mod prompts;
 mod providers;
 mod raw;
 mod realtime;
+mod replicas;
 mod robustness;
 mod smuggling;
 mod steering;

@@ -23,7 +23,7 @@ use crate::{
     probes::{self, Readiness},
     queue::{Key, Queue},
     requests::CountRequests,
-    snapshots::{self, Authenticator, Publisher, SnapshotServer, Snapshots},
+    snapshots::{self, Authenticator, Publisher, SnapshotServer, Snapshots, TokenPlace},
 };
 
 /// Why the operator ended.
@@ -109,6 +109,10 @@ pub async fn run(args: OperatorArgs, shutdown: CancellationToken) -> Result<(), 
         is_filled = system.caches.wait_until_ready() => if !is_filled { return Err(OperatorError::Caches) },
         () = shutdown.cancelled() => return Ok(()),
     }
+    let token = system.token_place();
+    if token.find(&system.caches).is_none() {
+        tasks.spawn(token.make(system.client.clone(), late.clone()));
+    }
     tasks.spawn(system.publisher(changed).run(late.clone()));
     readiness.set();
     tracing::info!("operator ready");
@@ -175,11 +179,20 @@ impl System {
         }
     }
 
+    /// Where the token lies that the gateway's replicas show to each other.
+    fn token_place(&self) -> TokenPlace {
+        TokenPlace {
+            namespace: self.args.system_namespace.clone(),
+            name: format!("{}-peers", self.args.gateway_service_account),
+        }
+    }
+
     fn publisher(&self, changed: Arc<Notify>) -> Publisher {
         Publisher {
             caches: self.caches.clone(),
             snapshots: Arc::clone(&self.snapshots),
             settings: self.settings(),
+            token: self.token_place(),
             signals: self.signals.clone(),
             changed,
             metrics: self.metrics.clone(),

@@ -3,6 +3,7 @@
 mod acks;
 mod authenticate;
 mod keys;
+mod peers;
 mod publisher;
 mod server;
 
@@ -27,6 +28,7 @@ pub(crate) use self::{
     acks::{Programmed, Replicas, SETTLING},
     authenticate::Authenticator,
     keys::{has_key_label, key_id},
+    peers::TokenPlace,
     publisher::Publisher,
     server::{SnapshotServer, router},
 };

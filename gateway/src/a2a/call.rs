@@ -114,7 +114,7 @@ pub(super) async fn call(asked: Asked, body: &Bytes) -> HttpResponse<Body> {
     };
     let mut account = None;
     if kind == Kind::Message {
-        match open(&asked) {
+        match open(&asked).await {
             Ok(opened) => account = Some(opened),
             Err(message) => {
                 return answer(&request.id, Err(failure::error(LIMIT_REACHED, &message)));
@@ -149,7 +149,7 @@ fn check(asked: &Asked, request: &Request) -> Result<Kind, String> {
     }
 }
 
-fn open(asked: &Asked) -> Result<CallAccount, String> {
+async fn open(asked: &Asked) -> Result<CallAccount, String> {
     let opening = Opening {
         id: &asked.request_id,
         route: &asked.route,
@@ -158,8 +158,8 @@ fn open(asked: &Asked) -> Result<CallAccount, String> {
         model: &asked.agent.name,
         operation: Operation::AgentCall,
     };
-    let opened = CallAccount::open(&asked.desk.books, &asked.caller, opening);
-    opened.map_err(|reached| reached.fault().message)
+    let opened = CallAccount::open(&asked.desk.books, &asked.caller, opening).await;
+    opened.map_err(|fault| fault.message)
 }
 
 fn answer(id: &str, outcome: Result<String, String>) -> HttpResponse<Body> {

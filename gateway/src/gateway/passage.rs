@@ -28,7 +28,7 @@ use crate::{
     fault::Fault,
     forward::{ANSWER_BYTES_MAX, Failed, Forward, forward},
     guard::{Session, Sessions},
-    limits::{Asker, Need, Reached, Reservation},
+    limits::{Asker, Need, Reached, Refused, Reservation, SHORTAGES_MAX},
     provider::Tokens,
     realtime::Invitation,
     route::{Wish, route},
@@ -115,7 +115,7 @@ impl Gateway {
         if let Some(prompts) = &route.prompts {
             prompts.put_in(&mut admitted.decoded)?;
         }
-        let mut accounting = self.open_account(&admitted, &route)?;
+        let mut accounting = self.open_account(&admitted, &route).await?;
         if !self.ledger.is_healthy() {
             // Asked before the upstream is: an answer that could not be accounted for would be wasted.
             accounting
@@ -236,7 +236,8 @@ impl Gateway {
                 Err(failed) => failed,
             };
             left.push(route);
-            match self.detour(&mut admitted, facts.as_ref(), &left, &failed, &mut held) {
+            let detour = self.detour(&mut admitted, facts.as_ref(), &left, &failed, &mut held);
+            match detour.await {
                 Some(next) => route = next,
                 None => return fail(&admitted.call, &left, failed, held.accounting).await,
             }
@@ -266,7 +267,7 @@ impl Gateway {
     }
 
     /// The route whose model is asked after a failure; the account moves there, and its limits are reserved.
-    fn detour(
+    async fn detour(
         &self,
         admitted: &mut Admitted,
         facts: Option<&Facts>,
@@ -279,19 +280,25 @@ impl Gateway {
         if DETOURS_MAX < left.len() || is_spent {
             return None;
         }
-        route.fallbacks.models(class).find_map(|model| {
-            let next = self.route(admitted, facts, model).ok()?;
+        for model in route.fallbacks.models(class) {
+            let Ok(next) = self.route(admitted, facts, model) else {
+                continue;
+            };
             let time = Duration::from_millis(next.timeouts.request_millis);
             let is_over = admitted.call.started + time <= Instant::now();
             if is_over || left.iter().any(|left| left.id == next.id) {
-                return None;
+                continue;
             }
             let (need, _) = admitted.need(&next);
             // What is held for the first route must not stand in the way of the second.
             held.accounting.release();
-            let reservation = self.reserve(admitted, &next, need).ok()?;
+            let Ok(reservation) = self.reserve(admitted, &next, need).await else {
+                continue;
+            };
             // What may not be said to a model is not said to it on a detour either.
-            self.guard(admitted, &next, held).ok()?;
+            if self.guard(admitted, &next, held).is_err() {
+                continue;
+            }
             held.accounting.reroute(&next, reservation);
             // What another model says is not kept for this one.
             held.lead = None;
@@ -302,15 +309,16 @@ impl Gateway {
                 request_id,
                 route, next_route, class, "another model is asked"
             );
-            Some(next)
-        })
+            return Some(next);
+        }
+        None
     }
 
     /// Reserves what the request may need of all limits, and opens its account.
-    fn open_account(&self, admitted: &Admitted, route: &Route) -> Result<Accounting, Fault> {
+    async fn open_account(&self, admitted: &Admitted, route: &Route) -> Result<Accounting, Fault> {
         let (need, guess) = admitted.need(route);
         // All or nothing: what is held of some limits is given back where one refuses.
-        let reservation = self.reserve(admitted, route, need)?;
+        let reservation = self.reserve(admitted, route, need).await?;
         let Admitted {
             call,
             caller,
@@ -328,24 +336,38 @@ impl Gateway {
     }
 
     /// Reserves what the request may need of the limits of the route, and of all whom it is counted for.
-    fn reserve(
+    async fn reserve(
         &self,
         admitted: &Admitted,
         route: &Route,
         need: Need,
     ) -> Result<Reservation, Fault> {
+        for _ in 0..SHORTAGES_MAX {
+            match self.try_reserve(admitted, route, need) {
+                Ok(reservation) => return Ok(reservation),
+                Err(Refused::Reached(reached)) => return Err(reached.fault()),
+                Err(Refused::Short(shortage)) => Box::pin(self.fleet.relieve(shortage)).await,
+            }
+        }
+        let message = "Other requests are faster at what is left of a limit. Try again later.";
+        Err(Fault::new(ErrorKind::RateLimited, message))
+    }
+
+    fn try_reserve(
+        &self,
+        admitted: &Admitted,
+        route: &Route,
+        need: Need,
+    ) -> Result<Reservation, Refused> {
         let mut over = |reached: &Reached| self.metrics.count_limit(&route.id, reached);
         let (asker, now) = (admitted.asker(), admitted.call.started_at);
         let mut reservation = Reservation::default();
-        reservation
-            .take(&route.rules, &asker, need, now, &mut over)
-            .map_err(|reached| reached.fault())?;
+        reservation.take(&route.rules, &asker, need, now, &mut over)?;
         let (caller, parties) = (&admitted.caller, &self.lasting.parties);
         let request = (&asker, need, now);
         admitted
             .attribution
-            .reserve(caller, parties, &mut reservation, request, &mut over)
-            .map_err(|reached| reached.fault())?;
+            .reserve(caller, parties, &mut reservation, request, &mut over)?;
         Ok(reservation)
     }
 

@@ -1,9 +1,15 @@
 //! A meter: what is used and reserved of one limit by one caller.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use jiff::{Timestamp, ToSpan, Zoned, tz::TimeZone};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::leases::{Begun, Pool, Refusal};
 
 /// How much there is, and when it comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +22,8 @@ pub(crate) struct Capacity {
 pub(super) const NEVER: Duration = Duration::MAX;
 
 /// When what was used comes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Renewal {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Renewal {
     /// Evenly, all of it within this time.
     Even(Duration),
     /// All at once, at the multiples of this time since 1970.
@@ -32,15 +38,29 @@ pub(super) enum Renewal {
 
 /// What is left of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Left {
-    pub(super) amount: u64,
+pub(crate) struct Left {
+    /// How much.
+    pub(crate) amount: u64,
     /// When all of it is back, if nothing more is used.
-    pub(super) full_after: Duration,
+    pub(crate) full_after: Duration,
+}
+
+/// What there is not.
+#[derive(Debug)]
+pub(super) enum Missing {
+    /// Enough of the limit, until it may be there.
+    Until(Duration),
+    /// Enough of what this replica holds of a shared limit; the others are to be asked.
+    Slice(Arc<Pool>),
 }
 
 /// What one caller uses of one limit.
 #[derive(Debug, Default)]
-pub(super) struct Meter(Mutex<State>);
+pub(super) struct Meter {
+    own: Mutex<State>,
+    /// What counts in its place since other replicas share the limit.
+    shared: OnceLock<Arc<Pool>>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct State {
@@ -62,7 +82,7 @@ impl Default for State {
 
 impl Capacity {
     /// So many in this time, which come back evenly: after a pause all of them at once.
-    pub(super) const fn refill(limit: u64, time: Duration) -> Self {
+    pub(crate) const fn refill(limit: u64, time: Duration) -> Self {
         Self {
             limit,
             renewal: Renewal::Even(time),
@@ -70,7 +90,7 @@ impl Capacity {
     }
 
     /// So many in each window; windows begin at the multiples of their length since 1970, UTC.
-    pub(super) const fn window(limit: u64, length: Duration) -> Self {
+    pub(crate) const fn window(limit: u64, length: Duration) -> Self {
         Self {
             limit,
             renewal: Renewal::Window(length),
@@ -78,7 +98,7 @@ impl Capacity {
     }
 
     /// So many in each calendar month, UTC.
-    pub(super) const fn month(limit: u64) -> Self {
+    pub(crate) const fn month(limit: u64) -> Self {
         Self {
             limit,
             renewal: Renewal::Month,
@@ -86,7 +106,7 @@ impl Capacity {
     }
 
     /// So many for ever.
-    pub(super) const fn once(limit: u64) -> Self {
+    pub(crate) const fn once(limit: u64) -> Self {
         Self {
             limit,
             renewal: Renewal::Never,
@@ -94,7 +114,7 @@ impl Capacity {
     }
 
     /// So many at once.
-    pub(super) const fn at_once(limit: u64) -> Self {
+    pub(crate) const fn at_once(limit: u64) -> Self {
         Self {
             limit,
             renewal: Renewal::None,
@@ -102,8 +122,42 @@ impl Capacity {
     }
 
     /// How much there is.
-    pub(super) const fn limit(self) -> u64 {
+    pub(crate) const fn limit(self) -> u64 {
         self.limit
+    }
+
+    /// So much, which comes back so.
+    pub(crate) const fn of(limit: u64, renewal: Renewal) -> Self {
+        Self { limit, renewal }
+    }
+
+    /// Whether it comes back when requests end.
+    pub(crate) const fn is_at_once(self) -> bool {
+        matches!(self.renewal, Renewal::None)
+    }
+
+    /// Whether it comes back evenly.
+    pub(crate) const fn is_rate(self) -> bool {
+        matches!(self.renewal, Renewal::Even(_))
+    }
+
+    /// What comes back in a second, of what comes back evenly.
+    pub(crate) fn per_second(self) -> Option<f64> {
+        match self.renewal {
+            Renewal::Even(time) => Some(self.limit as f64 / time.as_secs_f64()),
+            Renewal::Window(_) | Renewal::Month | Renewal::Never | Renewal::None => None,
+        }
+    }
+
+    /// A number of the window of this time, greater than those of windows before.
+    pub(crate) fn window_number(self, now: Timestamp) -> i64 {
+        match self.renewal {
+            Renewal::Window(_) | Renewal::Month => {
+                let start = self.window_start(now);
+                start.map_or(0, Timestamp::as_millisecond)
+            }
+            Renewal::Even(_) | Renewal::Never | Renewal::None => 0,
+        }
     }
 
     /// The time in words.
@@ -117,7 +171,7 @@ impl Capacity {
     }
 
     /// When it comes back.
-    pub(super) const fn renewal(self) -> Renewal {
+    pub(crate) const fn renewal(self) -> Renewal {
         self.renewal
     }
 
@@ -154,7 +208,7 @@ impl Capacity {
     }
 
     /// When so much more is there than now.
-    fn wait(self, missing: f64, now: Timestamp) -> Duration {
+    pub(crate) fn wait(self, missing: f64, now: Timestamp) -> Duration {
         match self.renewal {
             Renewal::Even(time) if 0 < self.limit => {
                 let share = (missing / self.limit as f64).clamp(0.0, 1.0);
@@ -180,30 +234,66 @@ impl Capacity {
 impl Meter {
     /// A meter of which so much is used at this time.
     pub(super) fn with(used: u64, at: Timestamp) -> Self {
-        Self(Mutex::new(State {
+        let state = State {
             used: used as f64,
             reserved: 0,
             at,
-        }))
+        };
+        Self {
+            own: Mutex::new(state),
+            shared: OnceLock::new(),
+        }
+    }
+
+    /// Shares the limit with other replicas from now on, if it is not yet.
+    pub(super) fn share(
+        &self,
+        capacity: Capacity,
+        now: Timestamp,
+        open: impl FnOnce(Begun) -> Arc<Pool>,
+    ) -> &Arc<Pool> {
+        let mut state = self.own.lock();
+        capacity.decay(&mut state, now);
+        self.shared.get_or_init(|| {
+            open(Begun {
+                spent: state.used as u64,
+                reserved: state.reserved,
+            })
+        })
+    }
+
+    /// Whether other replicas share the limit.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared.get().is_some()
     }
 
     /// Reserves an amount. A request alone may have the last piece of a limit, though it may need more.
     ///
     /// # Errors
-    /// There is not enough left; when there may be.
+    /// [`Missing`]
     pub(super) fn reserve(
         &self,
         capacity: Capacity,
         amount: u64,
         now: Timestamp,
-    ) -> Result<Left, Duration> {
-        let mut state = self.0.lock();
+    ) -> Result<Left, Missing> {
+        let mut state = self.own.lock();
+        // Looked at under the lock: what is reserved here after it was shared would be forgotten.
+        if let Some(pool) = self.shared.get() {
+            drop(state);
+            return pool
+                .reserve(capacity, amount, now)
+                .map_err(|refusal| match refusal {
+                    Refusal::Wait(wait) => Missing::Until(wait),
+                    Refusal::Short => Missing::Slice(Arc::clone(pool)),
+                });
+        }
         capacity.decay(&mut state, now);
         let limit = capacity.limit as f64;
         let wanted = state.used + state.reserved as f64 + amount as f64;
         let has_rest = state.reserved == 0 && state.used + 1.0 <= limit;
         if limit < wanted && !has_rest {
-            return Err(capacity.wait(wanted - limit, now));
+            return Err(Missing::Until(capacity.wait(wanted - limit, now)));
         }
         state.reserved = state.reserved.saturating_add(amount);
         Ok(Left {
@@ -214,7 +304,12 @@ impl Meter {
 
     /// Puts what was used in the place of what was reserved.
     pub(super) fn settle(&self, capacity: Capacity, reserved: u64, used: u64, now: Timestamp) {
-        let mut state = self.0.lock();
+        let mut state = self.own.lock();
+        if let Some(pool) = self.shared.get() {
+            drop(state);
+            pool.settle(capacity, reserved, used, now);
+            return;
+        }
         capacity.decay(&mut state, now);
         state.reserved = state.reserved.saturating_sub(reserved);
         state.used += used as f64;
@@ -222,15 +317,20 @@ impl Meter {
 
     /// Gives back what was reserved.
     pub(super) fn release(&self, reserved: u64) {
-        let mut state = self.0.lock();
+        let mut state = self.own.lock();
+        if let Some(pool) = self.shared.get() {
+            drop(state);
+            pool.release(reserved);
+            return;
+        }
         state.reserved = state.reserved.saturating_sub(reserved);
     }
 
-    /// Whether nothing is reserved and nothing that is used counts any more.
+    /// Whether nothing is reserved and nothing that is used counts any more; a limit that is shared counts elsewhere.
     pub(super) fn is_idle(&self, capacity: Capacity, now: Timestamp) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.own.lock();
         capacity.decay(&mut state, now);
-        state.reserved == 0 && state.used < 1.0
+        self.is_shared() || state.reserved == 0 && state.used < 1.0
     }
 }
 

@@ -8,7 +8,27 @@ use super::{
     Resource, Rule, Scope,
     meter::{Capacity, NEVER},
 };
-use crate::{cost::dollars, fault::Fault};
+use crate::{cost::dollars, fault::Fault, leases::Pool};
+
+/// Why a request gets nothing of a limit.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// It is reached.
+    Reached(Reached),
+    /// This replica holds too little of it; once the others were asked it can be tried again.
+    Short(Shortage),
+}
+
+/// What a replica holds too little of.
+#[derive(Debug)]
+pub(crate) struct Shortage {
+    /// The shared limit.
+    pub(crate) pool: Arc<Pool>,
+    /// How much there is in all.
+    pub(crate) capacity: Capacity,
+    /// What the request needs.
+    pub(crate) amount: u64,
+}
 
 /// A limit that is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]

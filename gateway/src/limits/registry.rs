@@ -8,12 +8,16 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use protocol::snapshot::Per;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Resource,
     meter::{Capacity, Meter, Renewal},
 };
-use crate::people::Kind;
+use crate::{
+    leases::{Fleet, Pool, PoolId},
+    people::Kind,
+};
 
 /// Meters of one limit from which on idle ones are forgotten.
 const METERS_KEPT: usize = 1024;
@@ -22,7 +26,7 @@ const METERS_KEPT: usize = 1024;
 pub(crate) type Spent = dyn Fn(&Scope, Per, Timestamp) -> HashMap<String, u64> + Send + Sync;
 
 /// Who has a limit.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Scope {
     /// The route `NAMESPACE/NAME`.
     Route(String),
@@ -41,6 +45,8 @@ pub(crate) enum Scope {
 pub(crate) struct Registry {
     meters: Mutex<Known>,
     spent: Box<Spent>,
+    /// The replicas that share limits.
+    fleet: Option<Arc<Fleet>>,
 }
 
 #[derive(Debug, Default)]
@@ -51,13 +57,18 @@ struct Known {
 }
 
 /// A limit: whose, its name, what it limits and when that comes back.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct MeterId {
-    pub(super) scope: Arc<Scope>,
-    pub(super) name: String,
-    pub(super) resource: Resource,
-    pub(super) per: Per,
-    pub(super) renewal: Renewal,
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct MeterId {
+    /// Whose it is.
+    pub(crate) scope: Arc<Scope>,
+    /// Its name there.
+    pub(crate) name: String,
+    /// What it limits.
+    pub(crate) resource: Resource,
+    /// Whose requests count together.
+    pub(crate) per: Per,
+    /// When it comes back.
+    pub(crate) renewal: Renewal,
 }
 
 /// The meters of one limit, by account.
@@ -65,6 +76,8 @@ pub(super) struct MeterId {
 pub(super) struct Meters {
     by_account: Mutex<HashMap<String, Arc<Meter>>>,
     capacity: Capacity,
+    /// Which limit it is, for other replicas.
+    shared: Option<(MeterId, Arc<Fleet>)>,
 }
 
 impl std::fmt::Debug for Registry {
@@ -85,7 +98,24 @@ impl Registry {
         Self {
             meters: Mutex::default(),
             spent,
+            fleet: None,
         }
+    }
+
+    /// The registry of a replica, which shares limits with others.
+    pub(crate) fn of(spent: Box<Spent>, fleet: Arc<Fleet>) -> Self {
+        Self {
+            fleet: Some(fleet),
+            ..Self::new(spent)
+        }
+    }
+
+    /// The pool that other replicas ask about, with what the ledger here knows of it; blocks.
+    pub(crate) fn open(&self, id: PoolId, capacity: Capacity) -> Option<Arc<Pool>> {
+        let PoolId { limit, account } = id;
+        let meters = self.meters(limit, capacity);
+        let meter = meters.of(&account);
+        meters.share(&meter, &account).cloned()
     }
 
     /// The meters of a limit: those that are there, as long as what is limited comes back alike.
@@ -110,6 +140,7 @@ impl Registry {
         let made = Arc::new(Meters {
             by_account: Mutex::new(spent.into_iter().map(meter).collect()),
             capacity,
+            shared: self.fleet.clone().map(|fleet| (id.clone(), fleet)),
         });
         known.by_id.insert(id, Arc::downgrade(&made));
         made
@@ -119,6 +150,26 @@ impl Registry {
 impl Meters {
     /// The meter of an account.
     pub(super) fn of(&self, account: &str) -> Arc<Meter> {
+        let meter = self.known(account);
+        if let Some((_, fleet)) = &self.shared
+            && fleet.is_shared()
+            && !meter.is_shared()
+        {
+            self.share(&meter, account);
+        }
+        meter
+    }
+
+    /// Shares the meter of an account with other replicas.
+    fn share<'a>(&self, meter: &'a Meter, account: &str) -> Option<&'a Arc<Pool>> {
+        let (limit, fleet) = self.shared.as_ref()?;
+        let (limit, account) = (limit.clone(), account.to_owned());
+        let id = PoolId { limit, account };
+        let open = |begun| fleet.pool(&id, self.capacity, || begun);
+        Some(meter.share(self.capacity, Timestamp::now(), open))
+    }
+
+    fn known(&self, account: &str) -> Arc<Meter> {
         let mut by_account = self.by_account.lock();
         if let Some(meter) = by_account.get(account) {
             return Arc::clone(meter);

@@ -9,13 +9,35 @@ use protocol::{
 };
 
 use super::{
-    Asker, InvalidRules, Need, Reached, Registry, Reservation, Resource, Rule, Scope, allowed,
-    meter::{Capacity, Meter, NEVER},
+    Asker, InvalidRules, Need, Reached, Refused, Registry, Reservation, Resource, Rule, Scope,
+    allowed,
+    meter::{Capacity, Left, Meter, Missing, NEVER},
     rules,
 };
 use crate::{cost::Cost, people::Kind};
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// Reserves of a limit that no other replica shares.
+fn reserve(
+    meter: &Meter,
+    capacity: Capacity,
+    amount: u64,
+    now: Timestamp,
+) -> Result<Left, Duration> {
+    let reserved = meter.reserve(capacity, amount, now);
+    reserved.map_err(|missing| match missing {
+        Missing::Until(wait) => wait,
+        Missing::Slice(pool) => panic!("{pool:?} is shared"),
+    })
+}
+
+fn reached(refused: Refused) -> Reached {
+    match refused {
+        Refused::Reached(reached) => reached,
+        Refused::Short(shortage) => panic!("{shortage:?}"),
+    }
+}
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -26,13 +48,13 @@ fn what_is_used_comes_back_evenly() {
     let capacity = Capacity::refill(10, Duration::from_secs(100));
     let meter = Meter::default();
     for _ in 0..10 {
-        meter.reserve(capacity, 1, at(0)).unwrap();
+        reserve(&meter, capacity, 1, at(0)).unwrap();
         meter.settle(capacity, 1, 1, at(0));
     }
-    let refused = meter.reserve(capacity, 1, at(0));
+    let refused = reserve(&meter, capacity, 1, at(0));
     assert_eq!(refused, Err(Duration::from_secs(10)));
-    assert!(meter.reserve(capacity, 1, at(9)).is_err());
-    assert!(meter.reserve(capacity, 1, at(10)).is_ok());
+    assert!(reserve(&meter, capacity, 1, at(9)).is_err());
+    assert!(reserve(&meter, capacity, 1, at(10)).is_ok());
 }
 
 #[test]
@@ -41,41 +63,41 @@ fn a_window_gives_all_of_it_at_once_at_its_beginning() {
     let start = capacity.window_start(at(0)).unwrap();
     let after = |seconds: i64| Timestamp::from_second(start.as_second() + seconds).unwrap();
     let meter = Meter::with(9, after(60));
-    meter.reserve(capacity, 1, after(600)).unwrap();
+    reserve(&meter, capacity, 1, after(600)).unwrap();
     meter.settle(capacity, 1, 1, after(601));
-    let refused = meter.reserve(capacity, 1, after(1800));
+    let refused = reserve(&meter, capacity, 1, after(1800));
     assert_eq!(refused, Err(Duration::from_secs(1800)));
-    assert_eq!(meter.reserve(capacity, 8, after(3600)).unwrap().amount, 2);
-    assert!(meter.reserve(capacity, 3, after(3601)).is_err());
+    assert_eq!(reserve(&meter, capacity, 8, after(3600)).unwrap().amount, 2);
+    assert!(reserve(&meter, capacity, 3, after(3601)).is_err());
 }
 
 #[test]
 fn what_runs_beside_each_other_cannot_go_over_together() {
     let capacity = Capacity::window(100, HOUR);
     let meter = Meter::default();
-    let admitted = (0..64).filter(|_| meter.reserve(capacity, 30, at(0)).is_ok());
+    let admitted = (0..64).filter(|_| reserve(&meter, capacity, 30, at(0)).is_ok());
     assert_eq!(admitted.count(), 3);
     meter.release(30);
-    assert!(meter.reserve(capacity, 30, at(0)).is_ok());
+    assert!(reserve(&meter, capacity, 30, at(0)).is_ok());
     for _ in 0..3 {
         meter.settle(capacity, 30, 30, at(0));
     }
     // The rest is less than a request may need: one alone may have it, a second one beside it may not.
-    assert!(meter.reserve(capacity, 30, at(0)).is_ok());
-    assert!(meter.reserve(capacity, 1, at(0)).is_err());
+    assert!(reserve(&meter, capacity, 30, at(0)).is_ok());
+    assert!(reserve(&meter, capacity, 1, at(0)).is_err());
     meter.settle(capacity, 30, 30, at(0));
-    assert!(meter.reserve(capacity, 0, at(0)).is_err());
+    assert!(reserve(&meter, capacity, 0, at(0)).is_err());
 }
 
 #[test]
 fn a_request_that_may_need_anything_gets_no_more_than_one_that_needs_much() {
     let capacity = Capacity::window(100, HOUR);
     let meter = Meter::default();
-    meter.reserve(capacity, u64::MAX, at(0)).unwrap();
-    assert!(meter.reserve(capacity, u64::MAX, at(0)).is_err());
-    assert!(meter.reserve(capacity, 1, at(0)).is_err());
+    reserve(&meter, capacity, u64::MAX, at(0)).unwrap();
+    assert!(reserve(&meter, capacity, u64::MAX, at(0)).is_err());
+    assert!(reserve(&meter, capacity, 1, at(0)).is_err());
     meter.settle(capacity, u64::MAX, 99, at(0));
-    assert!(meter.reserve(capacity, 1, at(0)).is_ok());
+    assert!(reserve(&meter, capacity, 1, at(0)).is_ok());
 }
 
 #[test]
@@ -85,7 +107,7 @@ fn nothing_is_no_limit_to_share() {
         Capacity::window(0, HOUR),
         Capacity::at_once(0),
     ] {
-        assert!(Meter::default().reserve(capacity, 1, at(0)).is_err());
+        assert!(reserve(&Meter::default(), capacity, 1, at(0)).is_err());
     }
 }
 
@@ -107,7 +129,8 @@ const NEED: Need = Need {
 
 fn take(rules: &[Rule]) -> Result<Reservation, Reached> {
     let mut reservation = Reservation::default();
-    reservation.take(rules, &Asker::default(), NEED, at(0), &mut |_| {})?;
+    let taken = reservation.take(rules, &Asker::default(), NEED, at(0), &mut |_| {});
+    taken.map_err(reached)?;
     Ok(reservation)
 }
 
@@ -179,7 +202,7 @@ fn a_budget_begins_with_what_was_spent() {
         taken.map(|()| reservation)
     };
     take().unwrap().settle(NEED, now);
-    let reached = take().unwrap_err();
+    let reached = reached(take().unwrap_err());
     let fault = reached.fault();
     assert!(
         fault.message.contains("0.0000001 US dollars in 86400s"),
@@ -194,12 +217,12 @@ fn a_month_begins_on_its_first_day_and_what_is_given_once_never_comes_back() {
     let day = |text: &str| format!("{text}T00:00:00Z").parse::<Timestamp>().unwrap();
     let month = Capacity::month(10);
     let meter = Meter::with(10, day("2026-02-03"));
-    let wait = meter.reserve(month, 1, day("2026-02-27")).unwrap_err();
+    let wait = reserve(&meter, month, 1, day("2026-02-27")).unwrap_err();
     assert_eq!(wait, Duration::from_secs(2 * 86_400));
-    assert!(meter.reserve(month, 1, day("2026-03-01")).is_ok());
+    assert!(reserve(&meter, month, 1, day("2026-03-01")).is_ok());
     let once = Capacity::once(10);
     let meter = Meter::with(10, day("2026-02-03"));
-    assert_eq!(meter.reserve(once, 1, day("2036-02-03")), Err(NEVER));
+    assert_eq!(reserve(&meter, once, 1, day("2036-02-03")), Err(NEVER));
     assert_eq!(once.window_start(at(0)), Some(Timestamp::UNIX_EPOCH));
 }
 
@@ -274,7 +297,8 @@ fn an_allowance_counts_the_models_that_it_names_and_no_two_alike() {
             ..Asker::default()
         };
         let mut held = Reservation::default();
-        held.take(&rules[..1], &asker, NEED, at(0), &mut |_| {})?;
+        let taken = held.take(&rules[..1], &asker, NEED, at(0), &mut |_| {});
+        taken.map_err(reached)?;
         held.settle(NEED, at(0));
         Ok::<_, Reached>(())
     };

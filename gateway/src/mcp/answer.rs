@@ -391,11 +391,10 @@ async fn ask(
             model: &tool,
             operation: Operation::ToolCall,
         };
-        match CallAccount::open(&context.hub.books, &context.caller, opening) {
+        match CallAccount::open(&context.hub.books, &context.caller, opening).await {
             Ok(opened) => account = Some(opened),
-            Err(reached) => {
-                let message = reached.fault().message;
-                return answer(Err(failure::error(LIMIT_REACHED, &message)));
+            Err(fault) => {
+                return answer(Err(failure::error(LIMIT_REACHED, &fault.message)));
             }
         }
     }

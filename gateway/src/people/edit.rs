@@ -22,13 +22,13 @@ pub(super) type Digest = [u8; 32];
 /// A look at what is kept, and changes of it that are not yet.
 pub(crate) struct Edit<'a> {
     people: &'a People,
-    transaction: Transaction<'a>,
+    pub(super) transaction: Transaction<'a>,
     actor: &'a str,
     staged: Vec<Staged>,
 }
 
 /// What memory learns once a change is on disk.
-enum Staged {
+pub(super) enum Staged {
     Key {
         before: Vec<Digest>,
         after: Vec<(Digest, Arc<Key>)>,
@@ -170,7 +170,34 @@ impl People {
     }
 }
 
+impl Staged {
+    /// A record that is there no more.
+    pub(super) fn gone(kind: Kind, id: &str) -> Self {
+        match kind {
+            Kind::Key => Self::Key {
+                before: Vec::new(),
+                after: Vec::new(),
+            },
+            Kind::Team | Kind::User | Kind::Tag => Self::Party {
+                kind,
+                id: id.to_owned(),
+                standing: None,
+            },
+        }
+    }
+}
+
 impl Edit<'_> {
+    /// What a record comes to.
+    pub(super) fn compile(&self, record: &Record) -> Result<Staged, Fault> {
+        self.people.compile(record)
+    }
+
+    /// Lets memory learn something once all is on disk.
+    pub(super) fn stage(&mut self, change: Staged) {
+        self.staged.push(change);
+    }
+
     /// A record, if there is one of this id.
     ///
     /// # Errors
@@ -241,7 +268,8 @@ impl Edit<'_> {
                 return Err(invalid(message));
             }
         }
-        record.updated_at = Timestamp::now();
+        let changed_at = self.next_change(kind, &record.id)?;
+        record.updated_at = Timestamp::from_microsecond(changed_at).unwrap_or(record.updated_at);
         let before = self.find(kind, &record.id)?;
         let mut change = self.people.compile(&record)?;
         if let (
@@ -261,6 +289,8 @@ impl Edit<'_> {
                 _ => storage(&error),
             }
         })?;
+        store::note_change(&self.transaction, kind, &record.id, changed_at)
+            .map_err(|error| storage(&error))?;
         self.note(action, kind, &record.id, changed)?;
         self.staged.push(change);
         Ok(record)
@@ -292,20 +322,26 @@ impl Edit<'_> {
             );
             return Err(Fault::new(ErrorKind::InvalidRequest, message));
         }
+        let changed_at = self.next_change(kind, id)?;
         store::delete(&self.transaction, kind, id).map_err(|error| storage(&error))?;
+        store::note_change(&self.transaction, kind, id, changed_at)
+            .map_err(|error| storage(&error))?;
         self.note("delete", kind, id, &Value::Null)?;
-        self.staged.push(match kind {
-            Kind::Key => Staged::Key {
-                before: digests_of(record),
-                after: Vec::new(),
-            },
-            Kind::Team | Kind::User | Kind::Tag => Staged::Party {
-                kind,
-                id: id.to_owned(),
-                standing: None,
-            },
-        });
+        let mut gone = Staged::gone(kind, id);
+        if let Staged::Key { before, .. } = &mut gone {
+            *before = digests_of(record);
+        }
+        self.staged.push(gone);
         Ok(())
+    }
+
+    /// The time of a change of this record, in microseconds since 1970: later than that of the one before, whatever the
+    /// clock says.
+    fn next_change(&self, kind: Kind, id: &str) -> Result<i64, Fault> {
+        let last = store::changed_at(&self.transaction, kind, id);
+        let last = last.map_err(|error| storage(&error))?;
+        let now = Timestamp::now().as_microsecond();
+        Ok(last.map_or(now, |last| now.max(last.saturating_add(1))))
     }
 
     fn note(&self, action: &str, kind: Kind, id: &str, changed: &Value) -> Result<(), Fault> {
@@ -315,7 +351,7 @@ impl Edit<'_> {
     }
 }
 
-fn digests_of(record: &Record) -> Vec<Digest> {
+pub(super) fn digests_of(record: &Record) -> Vec<Digest> {
     let secret = record.secret.as_ref();
     let previous = secret.and_then(|secret| secret.previous.as_ref());
     let hashes = secret.map(|secret| &secret.hash).into_iter();
@@ -325,7 +361,7 @@ fn digests_of(record: &Record) -> Vec<Digest> {
         .collect()
 }
 
-fn storage(error: &rusqlite::Error) -> Fault {
+pub(super) fn storage(error: &rusqlite::Error) -> Fault {
     error!(%error, "keys and teams cannot be read or written");
     Fault::new(
         ErrorKind::Unavailable,

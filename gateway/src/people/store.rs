@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::{Kind, record::Record};
 
 /// What makes the file of each version from that of the version before.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE records (
         kind TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -34,7 +35,29 @@ const MIGRATIONS: [&str; 1] = ["
         subject TEXT NOT NULL,
         changed TEXT NOT NULL
     ) STRICT;
-"];
+    ",
+    // What has happened to each record last, in order, for other replicas; also to those that are deleted.
+    "
+    CREATE TABLE identity (id TEXT NOT NULL) STRICT;
+    INSERT INTO identity VALUES (lower(hex(randomblob(16))));
+    CREATE TABLE changes (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        id TEXT NOT NULL,
+        at_micros INTEGER NOT NULL,
+        UNIQUE (kind, id)
+    ) STRICT;
+    INSERT INTO changes (kind, id, at_micros) SELECT kind, id, 0 FROM records;
+    ",
+];
+
+/// What was deleted so long ago is not remembered any more, in microseconds.
+const REMEMBERED_MICROS: i64 = 90 * 86_400 * 1_000_000;
+
+const FORGET: &str = "
+    DELETE FROM changes WHERE at_micros < ?1 AND NOT EXISTS (
+        SELECT 1 FROM records WHERE records.kind = changes.kind AND records.id = changes.id)
+";
 
 const PUT: &str = "
     INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (kind, id) DO UPDATE SET
@@ -105,7 +128,16 @@ impl Store {
             let mark = format!("PRAGMA user_version = {}", index + 1);
             connection.execute_batch(&format!("BEGIN IMMEDIATE; {migration} {mark}; COMMIT;"))?;
         }
+        let long_ago = Timestamp::now().as_microsecond() - REMEMBERED_MICROS;
+        connection.execute(FORGET, [long_ago])?;
         Ok(Self { connection })
+    }
+
+    /// The number of the last change.
+    pub(super) fn changes(&self) -> i64 {
+        let query = "SELECT coalesce(max(number), 0) FROM changes";
+        let read = self.connection.query_row(query, [], |row| row.get(0));
+        read.unwrap_or(0)
     }
 
     /// A transaction, in which everything is seen and changed together.
@@ -251,4 +283,98 @@ fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
 fn json(value: &impl Serialize) -> rusqlite::Result<String> {
     let convert = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
     serde_json::to_string(value).map_err(convert)
+}
+
+/// What the file is known by to other replicas.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn identity(connection: &Connection) -> rusqlite::Result<String> {
+    connection.query_row("SELECT id FROM identity", [], |row| row.get(0))
+}
+
+/// Notes that a record was changed then, in microseconds since 1970.
+///
+/// # Errors
+/// The file cannot be written.
+pub(super) fn note_change(
+    connection: &Connection,
+    kind: Kind,
+    id: &str,
+    at: i64,
+) -> rusqlite::Result<()> {
+    let statement = "INSERT OR REPLACE INTO changes (kind, id, at_micros) VALUES (?1, ?2, ?3)";
+    let mut statement = connection.prepare_cached(statement)?;
+    statement.execute(params![kind.word(), id, at]).map(drop)
+}
+
+/// When a record was changed last, if it ever was.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn changed_at(
+    connection: &Connection,
+    kind: Kind,
+    id: &str,
+) -> rusqlite::Result<Option<i64>> {
+    let query = "SELECT at_micros FROM changes WHERE kind = ?1 AND id = ?2";
+    let mut statement = connection.prepare_cached(query)?;
+    statement
+        .query_row(params![kind.word(), id], |row| row.get(0))
+        .optional()
+}
+
+/// Changes after a number, in order, at most so many: the number, what was changed, and when.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn changes_after(
+    connection: &Connection,
+    after: i64,
+    most: usize,
+) -> rusqlite::Result<Vec<(i64, Kind, String, i64)>> {
+    let query = "SELECT number, kind, id, at_micros FROM changes WHERE ?1 < number ORDER BY number LIMIT ?2";
+    let mut statement = connection.prepare_cached(query)?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![after, most], |row| {
+        let word: String = row.get(1)?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.word() == word);
+        let kind = kind.ok_or(rusqlite::Error::InvalidQuery)?;
+        Ok((row.get(0)?, kind, row.get(2)?, row.get(3)?))
+    })?;
+    rows.collect()
+}
+
+/// Another record of the kind that has the alias of this one.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn holder_of_alias(
+    connection: &Connection,
+    record: &Record,
+) -> rusqlite::Result<Option<String>> {
+    let query = "SELECT id FROM records WHERE kind = ?1 AND alias = ?2 AND id != ?3";
+    let mut statement = connection.prepare_cached(query)?;
+    statement
+        .query_row(
+            params![record.kind.word(), record.spec.alias, record.id],
+            |row| row.get(0),
+        )
+        .optional()
+}
+
+/// Another key that has the secret of this one.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn holder_of_secret(
+    connection: &Connection,
+    record: &Record,
+) -> rusqlite::Result<Option<String>> {
+    let hash = record.secret.as_ref().map(|secret| &secret.hash);
+    let query = "SELECT id FROM records WHERE hash = ?1 AND id != ?2";
+    let mut statement = connection.prepare_cached(query)?;
+    statement
+        .query_row(params![hash, record.id], |row| row.get(0))
+        .optional()
 }

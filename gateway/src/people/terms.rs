@@ -9,7 +9,7 @@ use super::{
     Kind,
     party::{InvalidAllowance, Parties, Party, Standing},
 };
-use crate::limits::{Asker, Need, Reached, Registry, Reservation};
+use crate::limits::{Asker, Need, Reached, Refused, Registry, Reservation};
 
 /// A key.
 #[derive(Debug, Default)]
@@ -102,7 +102,7 @@ impl Terms {
     /// Reserves what a request may need of all who are accountable.
     ///
     /// # Errors
-    /// A limit of one of them is reached.
+    /// A limit of one of them is reached, or other replicas must be asked first.
     pub(crate) fn reserve(
         &self,
         reservation: &mut Reservation,
@@ -110,7 +110,7 @@ impl Terms {
         need: Need,
         now: Timestamp,
         over: &mut impl FnMut(&Reached),
-    ) -> Result<(), Reached> {
+    ) -> Result<(), Refused> {
         reservation.take(&self.own.rules, asker, need, now, over)?;
         for party in &self.parties {
             reservation.take(&party.standing().rules, asker, need, now, over)?;

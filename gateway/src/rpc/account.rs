@@ -6,14 +6,17 @@ use std::{
 };
 
 use jiff::Timestamp;
+use protocol::openai::ErrorKind;
 
 use super::{failure::Failure, message::Object, metrics::CallMetrics};
 use crate::{
     attribution::Attribution,
     authorize::Caller,
     call::Operation,
+    fault::Fault,
+    leases::Fleet,
     ledger::{Entry, Ledger, LedgerError, Outcome},
-    limits::{Need, Reached, Reservation},
+    limits::{Need, Reached, Refused, Reservation, SHORTAGES_MAX},
     metrics::Metrics,
     table::{Lasting, Route},
 };
@@ -31,6 +34,7 @@ pub(crate) struct Books {
     metrics: Arc<Metrics>,
     series: Arc<CallMetrics>,
     lasting: Arc<Lasting>,
+    fleet: Arc<Fleet>,
 }
 
 /// What is called, by whom it is answered.
@@ -66,7 +70,7 @@ impl Books {
     pub(crate) fn new(
         ledger: Arc<Ledger>,
         metrics: Arc<Metrics>,
-        lasting: Arc<Lasting>,
+        (lasting, fleet): (Arc<Lasting>, Arc<Fleet>),
         prefix: &str,
     ) -> Self {
         let series = Arc::new(CallMetrics::default());
@@ -76,6 +80,7 @@ impl Books {
             metrics,
             series,
             lasting,
+            fleet,
         }
     }
 
@@ -90,11 +95,23 @@ impl CallAccount {
     ///
     /// # Errors
     /// A limit of the route or of somebody accountable is reached.
-    pub(crate) fn open(
+    pub(crate) async fn open(
         books: &Books,
         caller: &Caller,
         opening: Opening<'_>,
-    ) -> Result<Self, Reached> {
+    ) -> Result<Self, Fault> {
+        for _ in 0..SHORTAGES_MAX {
+            match Self::try_open(books, caller, opening) {
+                Ok(account) => return Ok(account),
+                Err(Refused::Reached(reached)) => return Err(reached.fault()),
+                Err(Refused::Short(shortage)) => Box::pin(books.fleet.relieve(shortage)).await,
+            }
+        }
+        let message = "Other calls are faster at what is left of a limit. Try again later.";
+        Err(Fault::new(ErrorKind::RateLimited, message))
+    }
+
+    fn try_open(books: &Books, caller: &Caller, opening: Opening<'_>) -> Result<Self, Refused> {
         let Opening {
             id,
             route,

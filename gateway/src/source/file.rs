@@ -69,7 +69,8 @@ pub(super) fn read(path: &Path) -> Result<GatewaySnapshot, InvalidFile> {
             fields,
         });
     }
-    Ok(GatewaySnapshot::new(read.routes, read.keys))
+    let snapshot = GatewaySnapshot::new(read.routes, read.keys);
+    Ok(snapshot.shared_by(read.peers))
 }
 
 /// A snapshot, and the fields that mean nothing.

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use protocol::{
     key::hash_key,
-    snapshot::{GatewaySnapshot, KeyEntry, Retries, RouteEntry, Strategy, Target},
+    snapshot::{GatewaySnapshot, KeyEntry, Peers, Retries, RouteEntry, Strategy, Target},
     sse::{Event, Parser},
 };
 use rusqlite::Connection;
@@ -32,9 +32,10 @@ use crate::{
     gateway::{Gateway, Governance, Limits, Storage},
     jwt::Issuer,
     kv_events,
+    leases::{self, Fleet, Http},
     ledger::{Durability, Ledger, disk::Disk},
     observe::Observers,
-    people::People,
+    people::{People, exchange},
     server,
     table::Lasting,
     upstream::{self, Upstream},
@@ -70,10 +71,15 @@ impl Harness {
         Self::in_folder(tempfile::tempdir().unwrap(), Observers::default()).await
     }
 
+    /// A replica of this name, without routes yet.
+    pub(super) async fn replica(name: &str, folder: TempDir) -> Self {
+        Self::start_in(folder, name, None, Observers::default()).await
+    }
+
     /// A gateway that takes the tokens of an issuer, without routes yet.
     pub(crate) async fn with_issuer(issuer: Option<Issuer>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self::start_in(folder, issuer, Observers::default()).await
+        Self::start_in(folder, "gateway", issuer, Observers::default()).await
     }
 
     /// A gateway with somebody who is told of requests.
@@ -88,10 +94,15 @@ impl Harness {
     }
 
     async fn in_folder(folder: TempDir, observers: Observers) -> Self {
-        Self::start_in(folder, None, observers).await
+        Self::start_in(folder, "gateway", None, observers).await
     }
 
-    async fn start_in(folder: TempDir, issuer: Option<Issuer>, observers: Observers) -> Self {
+    async fn start_in(
+        folder: TempDir,
+        name: &str,
+        issuer: Option<Issuer>,
+        observers: Observers,
+    ) -> Self {
         let (ledger, is_disk_full) = Disk::ledger(folder.path(), Durability::synced_within(10));
         let ledger = Arc::new(ledger);
         let limits = Limits {
@@ -100,10 +111,12 @@ impl Harness {
             keep_alive: std::time::Duration::from_millis(30),
         };
         let storage = Storage::open(folder.path(), 4 << 20, 4 << 20).unwrap();
-        let lasting = Lasting::new(&ledger);
+        let fleet = Arc::new(Fleet::new(name.to_owned(), Box::new(Http::default())));
+        let lasting = Lasting::new(&ledger, &fleet);
         let people = People::open(folder.path(), true, Arc::clone(&lasting)).unwrap();
         let governance = Governance {
             lasting,
+            fleet: Arc::clone(&fleet),
             people: Arc::new(people.trusting(issuer)),
             admin: Some(AdminKey::parse(ADMIN_KEY).unwrap()),
         };
@@ -120,6 +133,9 @@ impl Harness {
         ));
         server.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
         server.spawn(kv_events::follow(Arc::clone(&gateway), shutdown.clone()));
+        let people = Arc::clone(&gateway.people);
+        server.spawn(exchange::keep(people, Arc::clone(&fleet), shutdown.clone()));
+        server.spawn(leases::keep(fleet, shutdown.clone()));
         server.spawn(adapters::follow(Arc::clone(&gateway), shutdown.clone()));
         Self {
             gateway,
@@ -143,6 +159,12 @@ impl Harness {
         self.gateway
             .apply(&GatewaySnapshot::new(routes, keys))
             .unwrap();
+    }
+
+    /// Takes routes and keys into use, and a list of replicas.
+    pub(super) fn share(&self, routes: Vec<RouteEntry>, keys: Vec<KeyEntry>, peers: Peers) {
+        let snapshot = GatewaySnapshot::new(routes, keys).shared_by(Some(peers));
+        self.gateway.apply(&snapshot).unwrap();
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -188,6 +210,12 @@ impl Harness {
             .body(body)
             .unwrap();
         collect(upstream::client().request(request).await.unwrap()).await
+    }
+
+    /// Ends the gateway at once, whatever it does, and leaves its folder behind.
+    pub(super) async fn killed(mut self) -> TempDir {
+        self.server.abort_all();
+        self.ended().await
     }
 
     /// Another gateway in the folder of this one, whose work is cut off where it stands.
@@ -250,6 +278,12 @@ impl Harness {
             .body(Full::new(Bytes::from(body.to_owned())))
             .unwrap();
         self.client.request(request).await.unwrap()
+    }
+
+    /// The status of an answer whose body is left.
+    pub(super) async fn raw_status(&self, path: &str, key: &str, body: &str) -> u16 {
+        let response = self.send("POST", path, Some(key), body).await;
+        response.status().as_u16()
     }
 
     /// Sends a request as it is.

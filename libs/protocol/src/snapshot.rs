@@ -8,6 +8,7 @@ mod adapter;
 mod guard;
 mod kv_events;
 mod mirror;
+mod peers;
 mod prices;
 mod prompts;
 mod tools;
@@ -20,6 +21,7 @@ pub use self::{
     guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
     kv_events::KvEvents,
     mirror::{MIRROR_TIMEOUT_MILLIS, Mirror},
+    peers::{OnPartition, Peer, Peers},
     prices::{LongPrompts, Prices, Rates},
     prompts::{PROMPT_BYTES_MAX, PromptCache, PromptMessage, PromptRole, PromptTemplate, Prompts},
     tools::{
@@ -62,6 +64,9 @@ pub struct GatewaySnapshot {
     pub routes: Vec<RouteEntry>,
     /// The keys.
     pub keys: Vec<KeyEntry>,
+    /// The replicas of the gateway; one that knows of no others counts for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Peers>,
 }
 
 /// What an agent runtime runs.
@@ -98,6 +103,21 @@ impl GatewaySnapshot {
             version,
             routes,
             keys,
+            peers: None,
+        }
+    }
+
+    /// The same, for these replicas.
+    #[must_use]
+    pub fn shared_by(self, peers: Option<Peers>) -> Self {
+        let version = match &peers {
+            Some(peers) => content_hash(&(&self.version, peers)),
+            None => self.version,
+        };
+        Self {
+            version,
+            peers,
+            ..self
         }
     }
 }

@@ -183,10 +183,10 @@ impl Wakes for EndpointSlice {
     }
 }
 
-/// A Pod of a data plane comes or goes: what is programmed changes.
+/// A Pod of a data plane comes or goes: what is programmed changes, and gateways learn of each other.
 pub(super) fn of_plane(pod: &Pod) -> Vec<Wake> {
     match pod.labels().get(COMPONENT_LABEL).map(String::as_str) {
-        Some("gateway") => vec![Wake::AllRoutes],
+        Some("gateway") => vec![Wake::AllRoutes, Wake::Snapshots],
         Some("agents") => vec![Wake::AllAgents],
         Some(_) | None => Vec::new(),
     }
@@ -248,7 +248,7 @@ mod tests {
         );
         assert_eq!(
             of_plane(&pod(&json!({"app.kubernetes.io/component": "gateway"}))),
-            [Wake::AllRoutes]
+            [Wake::AllRoutes, Wake::Snapshots]
         );
         assert_eq!(
             of_plane(&pod(&json!({"app.kubernetes.io/component": "agents"}))),

@@ -7,7 +7,11 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Held, Snapshots, keys::key_entries};
+use super::{
+    Held, Snapshots,
+    keys::key_entries,
+    peers::{TokenPlace, peers},
+};
 use crate::{
     agent,
     caches::{Caches, Signals, Wake},
@@ -25,6 +29,7 @@ pub(crate) struct Publisher {
     pub(crate) caches: Caches,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) settings: Settings,
+    pub(crate) token: TokenPlace,
     pub(crate) signals: Signals,
     pub(crate) changed: Arc<Notify>,
     pub(crate) metrics: Metrics,
@@ -53,11 +58,11 @@ impl Publisher {
         let holds = held(&routes, |entry| {
             (Key::new(&entry.namespace, &entry.name), entry.generation)
         });
-        if self
-            .snapshots
-            .gateway
-            .publish(&GatewaySnapshot::new(routes, all_keys), holds)
-        {
+        let pods = self.caches.planes.state();
+        let token = self.token.find(&self.caches);
+        let replicas = peers(pods.iter().map(|pod| &**pod), token);
+        let snapshot = GatewaySnapshot::new(routes, all_keys).shared_by(replicas);
+        if self.snapshots.gateway.publish(&snapshot, holds) {
             self.published(self.snapshots.gateway.name, Wake::AllRoutes);
         }
         let agents = agent::entries(&self.caches, &self.snapshots, &self.settings);
