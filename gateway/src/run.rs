@@ -18,7 +18,7 @@ use crate::{
     admin::AdminKey,
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
-    jwt::{Issuer, JwtArgs},
+    jwt::{self, Issuer, JwtArgs},
     ledger::Ledger,
     observe::{AccessLog, Exporter, LiteLlm, Observers, collector},
     people::People,
@@ -147,6 +147,7 @@ pub async fn serve(
         let shutdown = shutdown.clone();
         following.spawn(async move { issuer.follow(shutdown).await });
     }
+    following.spawn(jwt::follow(Arc::clone(&gateway), shutdown.clone()));
     let mut feeding = JoinSet::new();
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
     let mut working = JoinSet::new();

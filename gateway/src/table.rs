@@ -21,10 +21,12 @@ use crate::{
     a2a::Agents,
     cache::{self, Cache},
     condition::{Condition, InvalidCondition},
+    demand,
     endpoint::Endpoints,
     fallback::Fallbacks,
     guard::Guards,
     hedging::Hedging,
+    jwt::{self, Issuer, Trust},
     limits::{self, Registry, Rule},
     mcp::{Directory, ToolServers},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
@@ -51,6 +53,10 @@ pub(crate) struct Lasting {
     pub(crate) caches: cache::Registry,
     /// Requests that wait.
     pub(crate) queues: queue::Registry,
+    /// Models that have replicas only while they are wanted.
+    pub(crate) demands: demand::Registry,
+    /// Whose tokens routes take.
+    pub(crate) issuers: jwt::Registry,
 }
 
 /// What requests are routed by.
@@ -74,6 +80,8 @@ pub(crate) struct Table {
     keys: HashMap<Digest, Arc<Key>>,
     /// The tool servers of all routes.
     pub(crate) tools: Directory,
+    /// Whose tokens routes take.
+    pub(crate) issuers: Vec<Arc<Issuer>>,
 }
 
 /// Who may use a route.
@@ -108,6 +116,8 @@ pub(crate) struct Route {
     pub(crate) timeouts: Timeouts,
     /// Who may use it.
     pub(crate) access: Access,
+    /// Whose tokens it takes besides.
+    pub(crate) jwt: Option<Trust>,
     /// What is left for retries.
     pub(crate) budget: Arc<Budget>,
     /// What names the session of a request.
@@ -120,6 +130,8 @@ pub(crate) struct Route {
     pub(crate) turns: Option<routing::Queue>,
     /// How long requests wait for a first replica.
     pub(crate) cold_start: Option<Duration>,
+    /// Whether a target has replicas only while it is wanted.
+    pub(crate) is_on_demand: bool,
     /// When a second replica is asked.
     pub(crate) hedging: Option<Arc<Hedging>>,
     /// What it gives its callers.
@@ -227,6 +239,14 @@ pub(crate) enum InvalidSnapshot {
         /// Why.
         reason: String,
     },
+    /// An issuer of tokens that cannot be asked.
+    #[error("route {route}: the issuer of tokens: {reason}")]
+    Issuer {
+        /// The route.
+        route: String,
+        /// Why.
+        reason: String,
+    },
     /// A time that is not RFC 3339.
     #[error("key {key}: `{expires}` is not an RFC 3339 time")]
     Expiry {
@@ -258,6 +278,8 @@ impl Table {
         let routes: Vec<Arc<Route>> = routes.collect::<Result<_, _>>()?;
         lasting.endpoints.sweep();
         lasting.queues.sweep();
+        lasting.demands.sweep();
+        lasting.issuers.sweep();
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut patterned = Vec::new();
         for (place, route) in routes.iter().enumerate() {
@@ -274,6 +296,7 @@ impl Table {
             version: snapshot.version.clone(),
             has_conditions: routes.iter().any(|route| route.has_conditions()),
             tools: Directory::of(&routes),
+            issuers: jwt::issuers(&routes),
             has_open_route: routes
                 .iter()
                 .any(|route| matches!(route.access, Access::Open)),
@@ -354,6 +377,7 @@ fn compile_key(
         id: entry.id.clone(),
         expires: expires.transpose()?,
         terms: terms.transpose()?.map(Box::new),
+        signed: None,
     });
     Ok(parse_hash(&entry.hash).map(|hash| (hash, key)))
 }
@@ -367,8 +391,10 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         .targets
         .iter()
         .map(|target| Target::compile(&id, target, entry.affinity, lasting));
+    let targets: Vec<Target> = targets.collect::<Result<_, _>>()?;
     Ok(Route {
-        targets: targets.collect::<Result<_, _>>()?,
+        is_on_demand: targets.iter().any(|target| target.wanted.is_some()),
+        targets,
         models,
         strategy: entry.strategy,
         retries_max: entry.retries.attempts,
@@ -380,6 +406,11 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             snapshot::Access::AnyKey => Access::AnyKey,
             snapshot::Access::Open => Access::Open,
         },
+        jwt: entry
+            .jwt
+            .as_ref()
+            .map(|jwt| Trust::compile(&id, jwt, lasting))
+            .transpose()?,
         session: entry.session.clone(),
         when: condition(&id, entry.when.as_deref())?,
         queue: entry
@@ -423,9 +454,7 @@ fn condition(of: &str, source: Option<&str>) -> Result<Option<Condition>, Invali
 impl Route {
     /// Whether a target has a replica.
     pub(crate) fn has_replica(&self) -> bool {
-        self.targets
-            .iter()
-            .any(|target| !target.endpoints.is_empty())
+        self.targets.iter().any(|target| !target.is_cold())
     }
 
     /// Whether it, or a target of it, has a condition.

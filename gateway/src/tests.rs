@@ -5,6 +5,7 @@ mod affinity;
 mod anthropic;
 mod batches;
 mod cache;
+mod demand;
 mod failures;
 mod fallbacks;
 mod faults;

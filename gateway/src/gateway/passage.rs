@@ -208,6 +208,9 @@ impl Gateway {
     ) -> Result<Response<Body>, Fault> {
         let mut left: Vec<Arc<Route>> = Vec::new();
         loop {
+            if route.is_on_demand {
+                route.ask_for_replicas(&self.barred(&route, facts.as_ref()));
+            }
             let turn = self.wait(&mut admitted, &mut route).await;
             let barred = self.barred(&route, facts.as_ref());
             let (caller, headers) = (&admitted.caller, &admitted.headers);

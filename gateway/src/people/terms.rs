@@ -9,7 +9,10 @@ use super::{
     Kind,
     party::{InvalidAllowance, Parties, Party, Standing},
 };
-use crate::limits::{Asker, Need, Reached, Registry, Reservation};
+use crate::{
+    jwt::Signed,
+    limits::{Asker, Need, Reached, Registry, Reservation},
+};
 
 /// A key.
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ pub(crate) struct Key {
     pub(crate) expires: Option<Timestamp>,
     /// What was said of it; nothing of most declared keys.
     pub(crate) terms: Option<Box<Terms>>,
+    /// Who has signed it, if it is a token.
+    pub(crate) signed: Option<Box<Signed>>,
 }
 
 /// What a key may do, and who else is accountable.

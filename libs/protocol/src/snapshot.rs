@@ -5,6 +5,7 @@
 //! A version is the hash of the content, so equal content has an equal version on every operator replica.
 
 mod guard;
+mod jwt;
 mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::{
     guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
+    jwt::{Jwt, TokenIssuer},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
     },
@@ -160,6 +162,9 @@ pub struct RouteEntry {
     /// Which keys may use it.
     #[serde(default)]
     pub access: Access,
+    /// Whose tokens it takes besides those keys; those only that the gateway takes anyway if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Jwt>,
     /// What it gives its callers in a time, and at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
@@ -360,6 +365,10 @@ pub struct Target {
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+    /// The Model, as `NAMESPACE/NAME`, if it has replicas only while it is wanted: the operator is told so
+    /// ([`crate::demand::Demand`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand: Option<String>,
 }
 
 const fn whole_share() -> u32 {

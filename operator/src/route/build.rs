@@ -107,6 +107,7 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
                 stream_idle_millis: millis(route.stream_idle),
             },
             access: route.access.clone(),
+            jwt: route.jwt.clone(),
             limits: route.limits.clone(),
             budgets: route.budgets.clone(),
             cache: route.cache,
@@ -132,6 +133,7 @@ fn target(backend: &ValidBackend) -> Target {
         priority: backend.priority,
         when: backend.when.clone(),
         prices: backend.prices,
+        on_demand: backend.on_demand.clone(),
         ..Target::default()
     };
     match &backend.provider {

@@ -1,5 +1,6 @@
 //! A Route's plans and statuses, without a client.
 
+mod jwt;
 mod tools;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -61,6 +62,7 @@ fn world() -> World {
             ("x".to_owned(), Some(external)),
         ]),
         claimed: BTreeMap::new(),
+        contradicted: None,
         secrets: BTreeMap::new(),
         keys: vec![
             key("n/a", "a", false),
@@ -497,4 +499,21 @@ fn a_route_without_a_live_backend_is_not_ready() {
             "Reconciling=True Progressing",
         ],
     );
+}
+
+#[test]
+fn a_backend_that_sleeps_names_its_model_to_the_gateway() {
+    let mut world = world();
+    let sleeper = found(
+        &json!({"source": {"uri": "file:///w"}, "scaling": {"min": 0}}),
+        &[],
+    );
+    world.models.insert("m".to_owned(), Some(sleeper));
+    let route = route("r", 1, &["chat"], &json!({}));
+    let entries = in_order(build(&validate(&route, &world).expect("valid")));
+    let named = entries[0]
+        .targets
+        .iter()
+        .map(|target| target.on_demand.as_deref());
+    assert_eq!(named.collect::<Vec<_>>(), [Some("n/m"), None]);
 }

@@ -10,14 +10,14 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
-    snapshot::{A2a, Access, Budget, Cache, Guard, Limit, Mcp, Prices},
+    snapshot::{A2a, Access, Budget, Cache, Guard, Jwt, Limit, Mcp, Prices},
 };
 use thiserror::Error;
 
 use super::{
     cache,
     dereference::{FoundModel, World},
-    guards, limits, resilience, tools,
+    guards, jwt, limits, resilience, tools,
 };
 use crate::{
     model::{self, ExternalEngine, ValidEngine},
@@ -50,6 +50,10 @@ pub(crate) enum InvalidRoute {
         "the Route `{route}` came first and answers `{pattern}`; remove the pattern from one of the two"
     )]
     Conflict { pattern: String, route: String },
+    #[error(
+        "the Route `{route}` came first and says something else of this issuer and audience; say the same in spec.auth.jwt but for teams"
+    )]
+    Contradicted { route: String },
 }
 
 impl InvalidRoute {
@@ -61,7 +65,7 @@ impl InvalidRoute {
             | Self::Condition { .. }
             | Self::Pattern { .. }
             | Self::Address { .. } => Reason::Invalid,
-            Self::Conflict { .. } => Reason::Conflict,
+            Self::Conflict { .. } | Self::Contradicted { .. } => Reason::Conflict,
         }
     }
 }
@@ -83,6 +87,7 @@ pub(crate) struct ValidRoute {
     pub(super) first_token: Duration,
     pub(super) stream_idle: Duration,
     pub(super) access: Access,
+    pub(super) jwt: Option<Jwt>,
     pub(super) limits: Vec<Limit>,
     pub(super) budgets: Vec<Budget>,
     pub(super) cache: Option<Cache>,
@@ -110,6 +115,8 @@ pub(super) struct ValidBackend {
     /// Who answers, if not our engine.
     pub(super) provider: Option<Box<ExternalEngine>>,
     pub(super) prices: Option<Prices>,
+    /// The Model, as `NAMESPACE/NAME`, if it has all its engines only while requests come.
+    pub(super) on_demand: Option<String>,
 }
 
 /// Checks a Route.
@@ -163,6 +170,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         first_token: parse("spec.timeouts.firstToken", &spec.timeouts.first_token)?,
         stream_idle: parse("spec.timeouts.streamIdle", &spec.timeouts.stream_idle)?,
         access: access(spec.auth.as_ref(), world),
+        jwt: jwt::jwt(spec.auth.as_ref(), world)?,
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
         cache: cache::cache(spec.cache.as_ref())?,
@@ -201,6 +209,13 @@ fn resolve(
         let message = format!("spec.targets.backends[{index}].modelRef names the Model `{name}`, which is not usable: {fault}");
         (Reason::RefNotFound, message)
     })?;
+    let Key { namespace, name } = &valid.key;
+    let on_demand = match &valid.engine {
+        ValidEngine::Native(engine) if engine.scaling.is_some() => {
+            Some(format!("{namespace}/{name}"))
+        }
+        ValidEngine::Native(_) | ValidEngine::External(_) => None,
+    };
     let (model, endpoints, provider) = match valid.engine {
         ValidEngine::Native(_) => (valid.served_name, found.endpoints.clone(), None),
         ValidEngine::External(engine) => (
@@ -218,6 +233,7 @@ fn resolve(
         when: backend.when.clone(),
         provider,
         prices,
+        on_demand,
     })
 }
 
