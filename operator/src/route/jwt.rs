@@ -59,18 +59,20 @@ fn issuer(jwt: &route::Jwt) -> TokenIssuer {
     }
 }
 
-/// An older Route that says something else of the same issuer and audience.
+/// The oldest Route that names the same issuer and audience, if it says something else of them.
 ///
-/// Who comes later must not be able to say where another's issuer publishes its keys.
+/// Who comes later must not be able to say where another's issuer publishes its keys, nor to get others refused.
 pub(super) fn contradicted(route: &Route, others: &[Arc<Route>]) -> Option<String> {
     let named = |route: &Route| route.spec.auth.as_ref()?.jwt.as_ref().map(issuer);
     let age = |route: &Route| (route.metadata.creation_timestamp.clone(), Key::of(route));
     let (ours, age_of_ours) = (named(route)?, age(route));
-    let is_other = |other: &TokenIssuer| {
-        (&other.issuer, &other.audience) == (&ours.issuer, &ours.audience) && *other != ours
-    };
-    let mut earlier = others.iter().filter(|other| age(other) < age_of_ours);
-    let found = earlier.find(|other| named(other).is_some_and(|other| is_other(&other)))?;
-    let Key { namespace, name } = Key::of(&**found);
-    Some(format!("{namespace}/{name}"))
+    let names_it =
+        |other: &TokenIssuer| (&other.issuer, &other.audience) == (&ours.issuer, &ours.audience);
+    let namesakes = others
+        .iter()
+        .filter(|other| named(other).is_some_and(|other| names_it(&other)));
+    let oldest = namesakes.min_by_key(|other| age(other))?;
+    let is_contradicted = age(oldest) < age_of_ours && named(oldest).as_ref() != Some(&ours);
+    let Key { namespace, name } = Key::of(&**oldest);
+    is_contradicted.then(|| format!("{namespace}/{name}"))
 }
