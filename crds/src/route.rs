@@ -17,7 +17,7 @@ pub use self::{
     cache::Cache,
     guard::{
         Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
-        RegexGuard, ToolsGuard,
+        RegexGuard, ToolsGuard, WebhookFailure, WebhookGuard,
     },
     jwt::Jwt,
     queue::{ColdStart, Fairness, Queue},

@@ -31,6 +31,7 @@ mod surfaces;
 mod swap;
 mod uploads;
 mod waiting;
+mod webhooks;
 
 use serde_json::json;
 use testkit::scripted_model::ScriptedModel;

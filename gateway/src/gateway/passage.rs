@@ -27,7 +27,7 @@ use crate::{
     fallback,
     fault::Fault,
     forward::{Failed, Forward, forward},
-    guard::{Session, Sessions},
+    guard::{self, Services, Session, Sessions},
     limits::{Asker, Need, Reached, Reservation},
     provider::Tokens,
     realtime::Invitation,
@@ -71,6 +71,16 @@ impl Admitted {
     fn asker(&self) -> Asker<'_> {
         self.attribution
             .asker(&self.caller, &self.decoded.fields.model)
+    }
+
+    /// Who asks for what, as the services of guards are told.
+    fn asks_as(&self) -> guard::Asker {
+        guard::Asker {
+            model: self.decoded.fields.model.clone(),
+            key: self.caller.account().to_owned(),
+            team: self.caller.team().map(str::to_owned),
+            user: self.caller.user().map(str::to_owned),
+        }
     }
 
     /// What the request may need: a guess of its tokens, at the dearest of the route's targets.
@@ -125,7 +135,7 @@ impl Gateway {
             lead: None,
             guards: Sessions::default(),
         };
-        if let Err(fault) = self.guard(&mut admitted, &route, &mut held) {
+        if let Err(fault) = self.guard(&mut admitted, &route, &mut held).await {
             return refuse(fault, held.accounting).await;
         }
         let Some(cache) = &route.cache else {
@@ -156,18 +166,29 @@ impl Gateway {
     }
 
     /// Passes the request through the guards of a route.
-    fn guard(&self, admitted: &mut Admitted, route: &Route, held: &mut Held) -> Result<(), Fault> {
+    async fn guard(
+        &self,
+        admitted: &mut Admitted,
+        route: &Route,
+        held: &mut Held,
+    ) -> Result<(), Fault> {
         let Some(guards) = &route.guards else {
             return Ok(());
         };
-        let mut session = Session::new(guards, &route.id, &admitted.call, &self.metrics);
+        let services = guards.ask_services().then(|| {
+            Box::new(Services {
+                asker: admitted.asks_as(),
+                client: self.upstream.clone(),
+            })
+        });
+        let mut session = Session::new(guards, &route.id, &admitted.call, &self.metrics, services);
         if admitted.invitation.is_some() {
             let message = "This model has guards, which cannot look into conversations.";
             return Err(Fault::new(ErrorKind::PermissionDenied, message));
         }
         // Of a form there is nothing to look at but its answer.
         if admitted.upload.is_none() {
-            let body = session.request(&admitted.decoded.body)?;
+            let body = session.request(&admitted.decoded.body).await?;
             if body != admitted.decoded.body {
                 admitted.decoded = admitted.decoded.with_body(body)?;
             }
@@ -244,7 +265,8 @@ impl Gateway {
                 Err(failed) => failed,
             };
             left.push(route);
-            match self.detour(&mut admitted, facts.as_ref(), &left, &failed, &mut held) {
+            let detour = self.detour(&mut admitted, facts.as_ref(), &left, &failed, &mut held);
+            match detour.await {
                 Some(next) => route = next,
                 None => return fail(&admitted.call, &left, failed, held.accounting).await,
             }
@@ -252,7 +274,7 @@ impl Gateway {
     }
 
     /// The route whose model is asked after a failure; the account moves there, and its limits are reserved.
-    fn detour(
+    async fn detour(
         &self,
         admitted: &mut Admitted,
         facts: Option<&Facts>,
@@ -265,19 +287,25 @@ impl Gateway {
         if DETOURS_MAX < left.len() || is_spent {
             return None;
         }
-        route.fallbacks.models(class).find_map(|model| {
-            let next = self.route(admitted, facts, model).ok()?;
+        for model in route.fallbacks.models(class) {
+            let Ok(next) = self.route(admitted, facts, model) else {
+                continue;
+            };
             let time = Duration::from_millis(next.timeouts.request_millis);
             let is_over = admitted.call.started + time <= Instant::now();
             if is_over || left.iter().any(|left| left.id == next.id) {
-                return None;
+                continue;
             }
             let (need, _) = admitted.need(&next);
             // What is held for the first route must not stand in the way of the second.
             held.accounting.release();
-            let reservation = self.reserve(admitted, &next, need).ok()?;
+            let Ok(reservation) = self.reserve(admitted, &next, need) else {
+                continue;
+            };
             // What may not be said to a model is not said to it on a detour either.
-            self.guard(admitted, &next, held).ok()?;
+            if self.guard(admitted, &next, held).await.is_err() {
+                continue;
+            }
             held.accounting.reroute(&next, reservation);
             // What another model says is not kept for this one.
             held.lead = None;
@@ -288,8 +316,9 @@ impl Gateway {
                 request_id,
                 route, next_route, class, "another model is asked"
             );
-            Some(next)
-        })
+            return Some(next);
+        }
+        None
     }
 
     /// Reserves what the request may need of all limits, and opens its account.

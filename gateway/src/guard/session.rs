@@ -22,6 +22,7 @@ use crate::{
     decode::{Edit, splice},
     fault::Fault,
     metrics::Metrics,
+    upstream::Upstream,
 };
 
 /// What is looked at.
@@ -36,9 +37,33 @@ pub(super) enum Phase {
 pub(crate) struct Session {
     pub(super) guards: Arc<Guards>,
     pub(super) placeholders: Placeholders,
-    route: String,
-    request_id: String,
+    pub(super) route: String,
+    pub(super) request_id: String,
     metrics: Arc<Metrics>,
+    /// How services are asked, if there are any.
+    pub(super) services: Option<Box<Services>>,
+}
+
+/// How the services of guards are asked.
+#[derive(Debug)]
+pub(crate) struct Services {
+    /// Who asks for what.
+    pub(crate) asker: Asker,
+    /// The client.
+    pub(crate) client: Upstream,
+}
+
+/// Who asks for what, as services are told.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    /// The model's name.
+    pub(crate) model: String,
+    /// The key's account.
+    pub(crate) key: String,
+    /// The key's team.
+    pub(crate) team: Option<String>,
+    /// The key's user.
+    pub(crate) user: Option<String>,
 }
 
 /// A guard of texts at its work.
@@ -71,6 +96,17 @@ impl Phase {
         Fault::new(ErrorKind::ContentPolicy, message)
     }
 
+    pub(super) fn unjudged(self, guard: &str) -> Fault {
+        let what = match self {
+            Self::Request => "request",
+            Self::Answer => "answer",
+        };
+        let message = format!(
+            "The guard `{guard}` of this route cannot judge the {what} now. Try again later."
+        );
+        Fault::new(ErrorKind::Unavailable, message)
+    }
+
     pub(super) fn unreadable(self) -> Fault {
         match self {
             Self::Request => Fault::new(
@@ -92,6 +128,7 @@ impl Session {
         route: &str,
         call: &Call,
         metrics: &Arc<Metrics>,
+        services: Option<Box<Services>>,
     ) -> Self {
         Self {
             guards: Arc::clone(guards),
@@ -99,6 +136,7 @@ impl Session {
             route: route.to_owned(),
             request_id: call.id.clone(),
             metrics: Arc::clone(metrics),
+            services,
         }
     }
 
@@ -106,7 +144,7 @@ impl Session {
     ///
     /// # Errors
     /// It is blocked.
-    pub(crate) fn request(&mut self, body: &Bytes) -> Result<Bytes, Fault> {
+    pub(crate) async fn request(&mut self, body: &Bytes) -> Result<Bytes, Fault> {
         let guards = Arc::clone(&self.guards);
         let mut body = body.clone();
         for guard in guards.guards.iter().filter(|guard| guard.on.has_requests()) {
@@ -116,10 +154,10 @@ impl Session {
                     let outside = |text: &Text| text.origin == Origin::Outside;
                     found.texts.into_iter().filter(outside).collect()
                 }
-                Rule::Screen { .. } | Rule::Tools(_) => found.texts,
+                Rule::Screen { .. } | Rule::Tools(_) | Rule::Webhook(_) => found.texts,
             };
             let found = Found { texts, ..found };
-            body = self.apply(guard, Phase::Request, &body, &found)?;
+            body = self.pass(guard, Phase::Request, &body, &found).await?;
         }
         Ok(body)
     }
@@ -138,7 +176,11 @@ impl Session {
     ///
     /// # Errors
     /// It is withheld.
-    pub(super) fn answer(&mut self, operation: Operation, body: Bytes) -> Result<Bytes, Fault> {
+    pub(super) async fn answer(
+        &mut self,
+        operation: Operation,
+        body: Bytes,
+    ) -> Result<Bytes, Fault> {
         if !self.looks_at(operation) {
             return Ok(body);
         }
@@ -147,7 +189,7 @@ impl Session {
         let mut body = body;
         for guard in guards.guards.iter().filter(|guard| guard.on.has_answers()) {
             let found = find(&body)?;
-            body = self.apply(guard, Phase::Answer, &body, &found)?;
+            body = self.pass(guard, Phase::Answer, &body, &found).await?;
         }
         if self.placeholders.is_empty() {
             return Ok(body);
@@ -165,6 +207,32 @@ impl Session {
     /// Looks at the answer's events.
     pub(super) fn into_stream(self, operation: Operation) -> StreamGuard {
         StreamGuard::new(self, operation)
+    }
+
+    /// One guard on one body; a service is waited for.
+    async fn pass(
+        &mut self,
+        guard: &Guard,
+        phase: Phase,
+        body: &Bytes,
+        found: &Found,
+    ) -> Result<Bytes, Fault> {
+        let Rule::Webhook(webhook) = &guard.rule else {
+            return self.apply(guard, phase, body, found);
+        };
+        let decode = |text: &Text| texts::decode(&body[text.range.clone()]);
+        let shown: Result<Vec<_>, _> = found.texts.iter().map(decode).collect();
+        let shown = shown.map_err(|_| phase.unreadable())?;
+        let Some(changed) = self.consult((guard, webhook), phase, &shown).await? else {
+            return Ok(body.clone());
+        };
+        let changed = found.texts.iter().zip(shown).zip(changed);
+        let changed = changed.filter(|((_, old), new)| old != new);
+        let edits = changed.map(|((text, _), new)| Edit {
+            range: text.range.clone(),
+            replacement: quote(&new),
+        });
+        Ok(splice(body, edits.collect()))
     }
 
     /// One guard on one body.
@@ -215,6 +283,8 @@ impl Session {
                 }
                 Ok(body.clone())
             }
+            // It is waited for elsewhere.
+            Rule::Webhook(_) => Ok(body.clone()),
         }
     }
 
@@ -310,7 +380,7 @@ impl Session {
         }
     }
 
-    fn tell(&self, guard: &Guard, phase: Phase, kind: &str, effect: &'static str) {
+    pub(super) fn tell(&self, guard: &Guard, phase: Phase, kind: &str, effect: &'static str) {
         self.metrics
             .count_guard(&self.route, &guard.name, phase.word(), effect);
         info!(

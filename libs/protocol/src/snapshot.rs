@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 pub use self::{
-    guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
+    guard::{
+        Action, Guard, GuardRule, OnFailure, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind,
+    },
     jwt::{Jwt, TokenIssuer},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,

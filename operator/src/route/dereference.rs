@@ -12,7 +12,7 @@ use crds::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
-use super::{jwt, tools};
+use super::{guards, jwt, tools};
 use crate::{
     caches::{Caches, SERVICE_NAME_LABEL},
     model::{self, ENGINE_PORT},
@@ -69,6 +69,7 @@ pub(super) fn dereference(route: &Route, caches: &Caches) -> World {
         (name, found)
     });
     let secrets = tools::secret_names(&route.spec).into_iter();
+    let secrets = secrets.chain(guards::secret_names(&route.spec.guards));
     let secrets = secrets.map(|name| {
         let data = caches.secret_data(&namespace, &name);
         (name, data)

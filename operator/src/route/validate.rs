@@ -20,7 +20,7 @@ use super::{
     guards, jwt, limits, resilience, tools,
 };
 use crate::{
-    model::{self, ExternalEngine, ValidEngine},
+    model::{self, BadCredential, ExternalEngine, ValidEngine},
     quantities::duration,
     queue::Key,
 };
@@ -44,6 +44,12 @@ pub(crate) enum InvalidRoute {
     Window { path: String, value: String },
     #[error("{path} cannot be used: {reason}")]
     Pattern { path: String, reason: String },
+    #[error("{path} is missing; it says whom the guard asks")]
+    NoWebhook { path: String },
+    #[error("{path} is `{value}`; write a duration of at least 1ms and at most 30s, as 2s")]
+    WebhookTimeout { path: String, value: String },
+    #[error(transparent)]
+    Credential(#[from] BadCredential),
     #[error("{path} is `{url}`; no request may go to metadata services and link-local addresses")]
     Address { path: String, url: String },
     #[error(
@@ -64,8 +70,11 @@ impl InvalidRoute {
             | Self::Window { .. }
             | Self::Condition { .. }
             | Self::Pattern { .. }
+            | Self::NoWebhook { .. }
+            | Self::WebhookTimeout { .. }
             | Self::Address { .. } => Reason::Invalid,
             Self::Conflict { .. } | Self::Contradicted { .. } => Reason::Conflict,
+            Self::Credential(bad) => bad.reason(),
         }
     }
 }
@@ -174,7 +183,7 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
         cache: cache::cache(spec.cache.as_ref())?,
-        guards: guards::guards(&spec.guards)?,
+        guards: guards::guards(&spec.guards, world)?,
         fallbacks: resilience::fallbacks(&spec.fallbacks),
         queue: resilience::queue(spec.queue.as_ref())?,
         cold_start_millis: resilience::cold_start(spec.cold_start.as_ref())?,
