@@ -1,5 +1,6 @@
 //! Decode: reads a request's body up to the limit and finds the few fields that the gateway acts on.
 
+mod fallbacks;
 mod fields;
 mod members;
 pub(crate) mod multipart;
@@ -14,6 +15,7 @@ use hyper::body::Body;
 use protocol::openai::ErrorKind;
 
 pub(crate) use self::{
+    fallbacks::of_headers,
     fields::{Fields, StreamOptions},
     splice::{Edit, splice},
     upload::{Spill, Upload, UploadBody, is_form, read as read_form},
@@ -32,6 +34,8 @@ pub(crate) struct Decoded {
     pub(crate) fields: Fields,
     /// What is asked for.
     pub(crate) operation: Operation,
+    /// Models that the body wants to be asked when the first one gives no answer.
+    pub(crate) fallbacks: Vec<String>,
 }
 
 /// Bytes of a body for each token that its prompt is guessed to have.
@@ -52,9 +56,11 @@ impl Decoded {
                 output_max: None,
                 user: None,
                 tags: Vec::new(),
+                fallbacks: None,
                 first_field: 0,
             },
             operation,
+            fallbacks: Vec::new(),
         }
     }
 
@@ -67,6 +73,7 @@ impl Decoded {
             body,
             fields,
             operation,
+            fallbacks: Vec::new(),
         }
     }
 
@@ -81,6 +88,7 @@ impl Decoded {
             body,
             fields: Fields { stream, ..fields },
             operation: self.operation,
+            fallbacks: self.fallbacks.clone(),
         })
     }
 
@@ -136,6 +144,14 @@ where
         (model, default) => fields::name_model(&body, model, default)?,
     };
     let mut fields = fields::find(&body)?;
+    let mut body = body;
+    let mut models = Vec::new();
+    if let Some(value) = fields.fallbacks.clone()
+        && let Some((taken, rest)) = fallbacks::take(&body, value)
+    {
+        fields = fields::find(&rest)?;
+        (models, body) = (taken, rest);
+    }
     if fields.stream && !operation.can_stream() {
         fields.stream = false;
     }
@@ -143,6 +159,7 @@ where
         body,
         fields,
         operation,
+        fallbacks: models,
     })
 }
 

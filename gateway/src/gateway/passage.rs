@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Response};
-use protocol::openai::ErrorKind;
+use protocol::{openai::ErrorKind, routing::FailureClass};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
@@ -22,7 +22,7 @@ use crate::{
     call::{Call, Operation},
     condition::{Condition, Facts},
     cost::cost,
-    decode::{Decoded, Upload},
+    decode::{Decoded, Upload, of_headers},
     encode::{Body, CACHE, patiently},
     fallback,
     fault::Fault,
@@ -71,6 +71,16 @@ impl Admitted {
     fn asker(&self) -> Asker<'_> {
         self.attribution
             .asker(&self.caller, &self.decoded.fields.model)
+    }
+
+    /// The models that are asked when a route gives no answer: those of the request, of the route, of the key.
+    fn wanted_after(&self, route: &Route, class: FailureClass) -> Vec<String> {
+        let said = of_headers(&self.headers);
+        let said = self.decoded.fallbacks.iter().cloned().chain(said);
+        let of_route = route.fallbacks.models(class).map(str::to_owned);
+        let terms = self.caller.terms();
+        let of_key = terms.map_or(&[][..], |terms| &terms.fallbacks);
+        said.chain(of_route).chain(of_key.iter().cloned()).collect()
     }
 
     /// Who asks for what, as the services of guards are told.
@@ -287,7 +297,7 @@ impl Gateway {
         if DETOURS_MAX < left.len() || is_spent {
             return None;
         }
-        for model in route.fallbacks.models(class) {
+        for model in &admitted.wanted_after(route, class) {
             let Ok(next) = self.route(admitted, facts, model) else {
                 continue;
             };

@@ -38,6 +38,8 @@ pub(crate) struct Terms {
     pub(crate) tags: Vec<String>,
     /// Routes that it may use though they ask for other keys, as `NAMESPACE/NAME`.
     routes: Vec<String>,
+    /// Models that are asked when the one that a request names gives no answer.
+    pub(crate) fallbacks: Vec<String>,
     own: Standing,
     /// The team, the user and the tags.
     parties: Vec<Arc<Party>>,
@@ -82,6 +84,7 @@ impl Terms {
             user: said.user.unwrap_or_default().to_owned(),
             tags: said.tags.to_vec(),
             routes: said.routes.to_vec(),
+            fallbacks: said.allowance.fallbacks.clone(),
             own,
             parties: team.into_iter().chain(user).chain(tags).collect(),
         })

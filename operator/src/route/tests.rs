@@ -2,6 +2,7 @@
 
 mod jwt;
 mod tools;
+mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
 
