@@ -26,7 +26,7 @@ use crate::{
     encode::{Body, CACHE, patiently},
     fallback,
     fault::Fault,
-    forward::{Failed, Forward, forward},
+    forward::{ANSWER_BYTES_MAX, Failed, Forward, forward},
     guard::{Session, Sessions},
     limits::{Asker, Need, Reached, Reservation},
     provider::Tokens,
@@ -200,7 +200,7 @@ impl Gateway {
 
     /// Asks the route's targets, and other routes' where they fall back to them.
     async fn ask_now(
-        &self,
+        self: &Arc<Self>,
         mut admitted: Admitted,
         facts: Option<Facts>,
         mut route: Arc<Route>,
@@ -220,18 +220,7 @@ impl Gateway {
                 barred: &barred,
                 guess: admitted.decoded.guess(),
             };
-            let request = Forward {
-                upstream: &self.upstream,
-                metrics: &self.metrics,
-                route: &route,
-                call: &admitted.call,
-                decoded: &admitted.decoded,
-                wish,
-                headers: &admitted.headers,
-                uploads: &self.uploads,
-                upload: admitted.upload.as_ref(),
-                sockets: &self.socket_upstream,
-            };
+            let request = self.forward(&admitted, &route, wish);
             let outcome = match turn {
                 Ok(turn) => {
                     held.accounting.hold_turn(turn);
@@ -240,7 +229,10 @@ impl Gateway {
                 Err(failed) => Err(failed),
             };
             let failed = match outcome {
-                Ok(answered) => return answer(admitted, &route, answered, held).await,
+                Ok(answered) => {
+                    self.copy(&route, &admitted);
+                    return answer(admitted, &route, answered, held).await;
+                }
                 Err(failed) => failed,
             };
             left.push(route);
@@ -248,6 +240,28 @@ impl Gateway {
                 Some(next) => route = next,
                 None => return fail(&admitted.call, &left, failed, held.accounting).await,
             }
+        }
+    }
+
+    /// What a request is forwarded with.
+    pub(super) fn forward<'a>(
+        &'a self,
+        admitted: &'a Admitted,
+        route: &'a Route,
+        wish: Wish<'a>,
+    ) -> Forward<'a> {
+        Forward {
+            upstream: &self.upstream,
+            metrics: &self.metrics,
+            route,
+            call: &admitted.call,
+            decoded: &admitted.decoded,
+            wish,
+            headers: &admitted.headers,
+            uploads: &self.uploads,
+            upload: admitted.upload.as_ref(),
+            sockets: &self.socket_upstream,
+            answer_bytes_max: ANSWER_BYTES_MAX,
         }
     }
 
