@@ -3,6 +3,7 @@
 mod cache;
 mod guard;
 mod jwt;
+mod mirror;
 mod queue;
 mod resilience;
 mod tools;
@@ -20,6 +21,7 @@ pub use self::{
         RegexGuard, ToolsGuard, WebhookFailure, WebhookGuard,
     },
     jwt::Jwt,
+    mirror::Mirror,
     queue::{ColdStart, Fairness, Queue},
     resilience::{FailureClass, Fallback, Hedging, Session, SessionSource},
     tools::{A2a, A2aAgent, KeyToolFilter, Mcp, McpServer, OauthClient, ToolFilter},
@@ -76,6 +78,9 @@ pub struct RouteSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub fallbacks: Vec<Fallback>,
+    /// Where copies of a share of its requests go, whose answers nobody gets; nowhere if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,

@@ -21,8 +21,8 @@ use protocol::{openai::ErrorKind, routing::FailureClass};
 use rand::Rng;
 use tracing::{debug, warn};
 
-pub(crate) use self::failure::UpstreamError;
 use self::{candidates::Candidates, failure::Failure};
+pub(crate) use self::{failure::UpstreamError, race::is_repeatable};
 use crate::{
     call::Call,
     decode::{Decoded, Upload},
@@ -38,6 +38,8 @@ use crate::{
     wire::Translation,
 };
 
+/// Bytes of a complete answer that are accepted.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long an endpoint is left out that refused the gateway's credential.
 const UNAUTHORIZED_PAUSE: Duration = Duration::from_secs(30);
 
@@ -64,6 +66,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// The form that goes in the place of the request's body, if it is one.
     pub(crate) upload: Option<&'a Upload>,
+    /// Bytes of a complete answer that are accepted.
+    pub(crate) answer_bytes_max: usize,
 }
 
 /// An answer, and which of the route's targets gave it.

@@ -1,6 +1,7 @@
 //! The gateway's state, and who is let in.
 
 mod answer;
+mod copy;
 mod passage;
 mod talk;
 mod waiting;
@@ -38,6 +39,7 @@ use crate::{
     limits::{Registry, Scope},
     mcp::Hub,
     metrics::Metrics,
+    mirror::Copies,
     models,
     objects::Objects,
     observe::Observers,
@@ -125,6 +127,8 @@ pub(crate) struct Gateway {
     changes: watch::Sender<()>,
     /// Where requests wait.
     room: Room,
+    /// The copies of requests that are on their way.
+    pub(crate) copies: Copies,
     /// What requests for tools share.
     pub(crate) mcp: Arc<Hub>,
     /// What requests for agents share.
@@ -178,6 +182,7 @@ impl Gateway {
             permits: Arc::new(Semaphore::new(limits.requests_max)),
             changes: watch::Sender::new(()),
             room: Room::default(),
+            copies: Copies::default(),
             limits,
             observers: Arc::default(),
         }

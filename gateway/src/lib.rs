@@ -31,6 +31,7 @@ mod ledger;
 mod limits;
 mod mcp;
 mod metrics;
+mod mirror;
 mod models;
 mod objects;
 mod observe;

@@ -71,6 +71,7 @@ pub(crate) async fn accept(
     let drained = async {
         gateway.talks.end().await;
         while connections.join_next().await.is_some() {}
+        gateway.copies.end().await;
     };
     if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
         tracing::warn!(

@@ -29,6 +29,7 @@ use crate::{
     jwt::{self, Issuer, Trust},
     limits::{self, Registry, Rule},
     mcp::{Directory, ToolServers},
+    mirror::{self, Mirror},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
     provider::{InvalidProvider, ServiceAccounts},
     queue::{self, Queue},
@@ -132,6 +133,8 @@ pub(crate) struct Route {
     pub(crate) cold_start: Option<Duration>,
     /// Whether a target has replicas only while it is wanted.
     pub(crate) is_on_demand: bool,
+    /// Where copies of a share of its requests go.
+    pub(crate) mirror: Option<Arc<Mirror>>,
     /// When a second replica is asked.
     pub(crate) hedging: Option<Arc<Hedging>>,
     /// What it gives its callers.
@@ -399,6 +402,7 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         strategy: entry.strategy,
         retries_max: entry.retries.attempts,
         fallbacks: Fallbacks::new(&entry.fallbacks),
+        mirror: mirror(entry, lasting)?,
         backoff: Duration::from_millis(entry.retries.backoff_millis),
         timeouts: entry.timeouts,
         access: match &entry.access {
@@ -440,6 +444,16 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             .transpose()?,
         id,
     })
+}
+
+/// The mirror of a route, which is a route of its own.
+fn mirror(entry: &RouteEntry, lasting: &Lasting) -> Result<Option<Arc<Mirror>>, InvalidSnapshot> {
+    let Some(settings) = &entry.mirror else {
+        return Ok(None);
+    };
+    let route = compile_route(&mirror::entry(entry, settings), lasting)?;
+    let mirror = Mirror::new(route, settings.percent);
+    Ok(Some(Arc::new(mirror)))
 }
 
 /// The condition of a route, or of a target.

@@ -16,6 +16,7 @@ mod keys;
 mod limits;
 mod litellm;
 mod mcp;
+mod mirror;
 mod observing;
 mod openapi;
 mod outage;

@@ -30,8 +30,6 @@ use crate::{
     wire::{self, Exchange, InvalidReply, Translation},
 };
 
-/// Bytes of a complete answer that are accepted.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Bytes of an error's body that are passed on.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 /// How long the body of an error may take.
@@ -111,7 +109,8 @@ async fn converse(
         return begin_raw(response, (first_byte_by, limit), lease).await;
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
-    let body = read_whole(response.into_body(), deadline, limit.max(idle)).await?;
+    let bytes_max = forward.answer_bytes_max;
+    let body = read_whole(response.into_body(), bytes_max, deadline, limit.max(idle)).await?;
     if is_json(&content_type) && !is_whole_json(&body) {
         let message = "the answer is not the JSON that it says it is";
         return Err(Failure::Broken(message.to_owned()));
@@ -357,6 +356,7 @@ fn is_whole_json(body: &[u8]) -> bool {
 
 async fn read_whole(
     mut body: Incoming,
+    bytes_max: usize,
     deadline: Instant,
     idle: Duration,
 ) -> Result<Bytes, Failure> {
@@ -371,7 +371,7 @@ async fn read_whole(
         };
         let frame = frame.map_err(|error| Failure::Broken(chain(&error)))?;
         if let Ok(data) = frame.into_data() {
-            if ANSWER_BYTES_MAX < collected.len() + data.len() {
+            if bytes_max < collected.len() + data.len() {
                 return Err(Failure::TooLong);
             }
             collected.extend_from_slice(&data);

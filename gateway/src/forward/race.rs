@@ -96,7 +96,7 @@ fn learn(forward: &Forward<'_>, endpoint: &crate::endpoint::Endpoint, took: Dura
 }
 
 /// Whether asking twice does nothing but compute twice.
-const fn is_repeatable(operation: Operation) -> bool {
+pub(crate) const fn is_repeatable(operation: Operation) -> bool {
     matches!(
         operation,
         Operation::Chat

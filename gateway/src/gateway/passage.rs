@@ -26,7 +26,7 @@ use crate::{
     encode::{Body, CACHE, patiently},
     fallback,
     fault::Fault,
-    forward::{Failed, Forward, forward},
+    forward::{ANSWER_BYTES_MAX, Failed, Forward, forward},
     guard::{self, Services, Session, Sessions},
     limits::{Asker, Need, Reached, Reservation},
     provider::Tokens,
@@ -231,7 +231,7 @@ impl Gateway {
 
     /// Asks the route's targets, and other routes' where they fall back to them.
     async fn ask_now(
-        &self,
+        self: &Arc<Self>,
         mut admitted: Admitted,
         facts: Option<Facts>,
         mut route: Arc<Route>,
@@ -251,18 +251,7 @@ impl Gateway {
                 barred: &barred,
                 guess: admitted.decoded.guess(),
             };
-            let request = Forward {
-                upstream: &self.upstream,
-                metrics: &self.metrics,
-                route: &route,
-                call: &admitted.call,
-                decoded: &admitted.decoded,
-                wish,
-                headers: &admitted.headers,
-                uploads: &self.uploads,
-                upload: admitted.upload.as_ref(),
-                sockets: &self.socket_upstream,
-            };
+            let request = self.forward(&admitted, &route, wish);
             let outcome = match turn {
                 Ok(turn) => {
                     held.accounting.hold_turn(turn);
@@ -271,7 +260,10 @@ impl Gateway {
                 Err(failed) => Err(failed),
             };
             let failed = match outcome {
-                Ok(answered) => return answer(admitted, &route, answered, held).await,
+                Ok(answered) => {
+                    self.copy(&route, &admitted);
+                    return answer(admitted, &route, answered, held).await;
+                }
                 Err(failed) => failed,
             };
             left.push(route);
@@ -280,6 +272,28 @@ impl Gateway {
                 Some(next) => route = next,
                 None => return fail(&admitted.call, &left, failed, held.accounting).await,
             }
+        }
+    }
+
+    /// What a request is forwarded with.
+    pub(super) fn forward<'a>(
+        &'a self,
+        admitted: &'a Admitted,
+        route: &'a Route,
+        wish: Wish<'a>,
+    ) -> Forward<'a> {
+        Forward {
+            upstream: &self.upstream,
+            metrics: &self.metrics,
+            route,
+            call: &admitted.call,
+            decoded: &admitted.decoded,
+            wish,
+            headers: &admitted.headers,
+            uploads: &self.uploads,
+            upload: admitted.upload.as_ref(),
+            sockets: &self.socket_upstream,
+            answer_bytes_max: ANSWER_BYTES_MAX,
         }
     }
 

@@ -45,6 +45,12 @@ struct HedgeLabels {
     won: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CopyLabels {
+    route: String,
+    result: &'static str,
+}
+
 /// The series.
 #[derive(Debug, Default)]
 pub(crate) struct RoutingSeries {
@@ -52,6 +58,7 @@ pub(crate) struct RoutingSeries {
     asides: Family<AsideLabels, Counter>,
     endpoints: Family<EndpointLabels, Gauge>,
     hedges: Family<HedgeLabels, Counter>,
+    copies: Family<CopyLabels, Counter>,
     conditions: Counter,
     waits: WaitSeries,
 }
@@ -79,6 +86,11 @@ impl RoutingSeries {
             self.hedges.clone(),
         );
         registry.register(
+            "gateway_mirror_copies",
+            "Requests that were drawn to be copied to a mirror, by what became of the copy",
+            self.copies.clone(),
+        );
+        registry.register(
             "gateway_conditions_failed",
             "Conditions that failed on a request and were taken for false",
             self.conditions.clone(),
@@ -98,6 +110,13 @@ impl RoutingSeries {
         let route = route.to_owned();
         let won = if is_second { "second" } else { "first" };
         self.hedges.get_or_create(&HedgeLabels { route, won }).inc();
+    }
+
+    /// Counts a request that was drawn to be copied.
+    pub(crate) fn count_copy(&self, route: &str, result: &'static str) {
+        let route = route.to_owned();
+        let labels = CopyLabels { route, result };
+        self.copies.get_or_create(&labels).inc();
     }
 
     /// Counts a condition that failed.

@@ -6,6 +6,7 @@
 
 mod guard;
 mod jwt;
+mod mirror;
 mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -16,6 +17,7 @@ pub use self::{
         Action, Guard, GuardRule, OnFailure, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind,
     },
     jwt::{Jwt, TokenIssuer},
+    mirror::{MIRROR_TIMEOUT_MILLIS, Mirror},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
     },
@@ -152,6 +154,9 @@ pub struct RouteEntry {
     /// What takes over for a target that gave no answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<Fallback>,
+    /// Where copies of a share of its requests go; nowhere if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Box<Mirror>>,
     /// How long to wait.
     #[serde(default)]
     pub timeouts: Timeouts,

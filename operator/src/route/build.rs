@@ -4,11 +4,11 @@ use std::{cmp::Reverse, time::Duration};
 
 use crds::route::Strategy as Picked;
 use jiff::Timestamp;
-use protocol::snapshot::{Affinity, Retries, RouteEntry, Strategy, Target, Timeouts};
+use protocol::snapshot::{Affinity, Mirror, Retries, RouteEntry, Strategy, Target, Timeouts};
 
 use super::{
     patterns::rank,
-    validate::{ValidBackend, ValidRoute},
+    validate::{ValidBackend, ValidMirror, ValidRoute},
 };
 
 /// An entry with what decides its place.
@@ -45,6 +45,7 @@ fn others(route: &ValidRoute) -> Placed {
     Placed {
         entry: RouteEntry {
             targets: Vec::new(),
+            mirror: None,
             mcp: route.mcp.clone(),
             a2a: route.a2a.clone(),
             ..placed.entry
@@ -113,6 +114,7 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             cache: route.cache,
             guards: route.guards.clone(),
             fallbacks: route.fallbacks.clone(),
+            mirror: route.mirror.as_ref().map(mirror),
             hedging: route.hedging,
             queue: route.queue.clone(),
             cold_start_millis: route.cold_start_millis,
@@ -122,6 +124,14 @@ fn place(route: &ValidRoute, models: Vec<String>) -> Placed {
             a2a: None,
         },
     }
+}
+
+fn mirror(mirror: &ValidMirror) -> Box<Mirror> {
+    Box::new(Mirror {
+        target: target(&mirror.backend),
+        percent: mirror.percent,
+        timeout_millis: millis(mirror.timeout),
+    })
 }
 
 fn target(backend: &ValidBackend) -> Target {

@@ -53,12 +53,10 @@ pub(super) struct FoundKey {
 
 pub(super) fn dereference(route: &Route, caches: &Caches) -> World {
     let namespace = route.namespace().unwrap_or_default();
-    let names = route
-        .spec
-        .targets
-        .backends
-        .iter()
-        .map(|backend| backend.model_ref.name.clone());
+    let backends = route.spec.targets.backends.iter();
+    let mirror = route.spec.mirror.iter().map(|mirror| &mirror.model_ref);
+    let references = backends.map(|backend| &backend.model_ref).chain(mirror);
+    let names = references.map(|reference| reference.name.clone());
     let models = names.collect::<BTreeSet<_>>().into_iter().map(|name| {
         let model = Caches::get(&caches.models, &namespace, &name);
         let found = model.map(|model| FoundModel {

@@ -64,17 +64,15 @@ pub(super) fn budgets(budgets: &[route::Budget]) -> Result<Vec<Budget>, InvalidR
         .collect()
 }
 
+/// The prices at a path.
 pub(super) fn prices(
-    index: usize,
+    at: &str,
     prices: Option<&route::Prices>,
 ) -> Result<Option<Prices>, InvalidRoute> {
     let Some(prices) = prices else {
         return Ok(None);
     };
-    let price = |name: &str, value: &str| {
-        let path = || format!("spec.targets.backends[{index}].prices.{name}");
-        dollars(path, value)
-    };
+    let price = |name: &str, value: &str| dollars(|| format!("{at}.{name}"), value);
     let cached = prices.cached_input_per_million.as_deref();
     Ok(Some(Prices {
         input_nanos: price("inputPerMillion", &prices.input_per_million)?,

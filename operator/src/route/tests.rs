@@ -1,6 +1,7 @@
 //! A Route's plans and statuses, without a client.
 
 mod jwt;
+mod mirror;
 mod tools;
 mod webhook;
 
@@ -126,6 +127,7 @@ fn check_example(page: &str) {
 fn the_examples_in_the_documentation_are_valid() {
     check_example(include_str!("../../../docs/concepts/gateway-cache.md"));
     check_example(include_str!("../../../docs/concepts/gateway-guards.md"));
+    check_example(include_str!("../../../docs/concepts/gateway-mirror.md"));
 }
 
 #[track_caller]

@@ -5,12 +5,12 @@ use std::time::Duration;
 use crds::{
     Route,
     condition::Reason,
-    route::{Affinity, Auth, Backend, Strategy},
+    route::{Affinity, Auth, Backend, Mirror, Strategy},
 };
 use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
-    snapshot::{A2a, Access, Budget, Cache, Guard, Jwt, Limit, Mcp, Prices},
+    snapshot::{A2a, Access, Budget, Cache, Guard, Jwt, Limit, MIRROR_TIMEOUT_MILLIS, Mcp, Prices},
 };
 use thiserror::Error;
 
@@ -24,6 +24,9 @@ use crate::{
     quantities::duration,
     queue::Key,
 };
+
+/// The name of the mirror's target.
+const MIRROR: &str = "mirror";
 
 /// Why a Route is not used at all.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -102,6 +105,7 @@ pub(crate) struct ValidRoute {
     pub(super) cache: Option<Cache>,
     pub(super) guards: Vec<Guard>,
     pub(super) fallbacks: Vec<Fallback>,
+    pub(super) mirror: Option<ValidMirror>,
     pub(super) hedging: Option<Hedging>,
     pub(super) queue: Option<Queue>,
     pub(super) cold_start_millis: Option<u64>,
@@ -128,6 +132,14 @@ pub(super) struct ValidBackend {
     pub(super) on_demand: Option<String>,
 }
 
+/// Where copies of a share of the requests go.
+#[derive(Debug, Clone)]
+pub(super) struct ValidMirror {
+    pub(super) backend: ValidBackend,
+    pub(super) percent: u32,
+    pub(super) timeout: Duration,
+}
+
 /// Checks a Route.
 pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, InvalidRoute> {
     let spec = &route.spec;
@@ -140,25 +152,22 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
     let mut unresolved = Vec::new();
     let mut backends = Vec::new();
     for (index, backend) in spec.targets.backends.iter().enumerate() {
-        let prices = limits::prices(index, backend.prices.as_ref())?;
+        let prices = limits::prices(
+            &format!("spec.targets.backends[{index}].prices"),
+            backend.prices.as_ref(),
+        )?;
         let path = || format!("spec.targets.backends[{index}].when");
         resilience::condition(path, backend.when.as_ref())?;
-        match resolve(
-            index,
-            backend,
-            prices,
-            world
-                .models
-                .get(&backend.model_ref.name)
-                .and_then(Option::as_ref),
-        ) {
+        match resolve(index, backend, prices, world) {
             Ok(backend) => backends.push(backend),
             Err(fault) => unresolved.push(fault),
         }
     }
+    let mirror = mirror(spec.mirror.as_ref(), world, &mut unresolved)?;
     let mcp = tools::mcp(spec.mcp.as_ref(), world, &mut unresolved)?;
     let a2a = tools::a2a(spec.a2a.as_ref(), world, &mut unresolved)?;
     Ok(ValidRoute {
+        mirror,
         mcp,
         a2a,
         key: Key::of(route),
@@ -201,21 +210,67 @@ fn parse(path: &'static str, value: &str) -> Result<Duration, InvalidRoute> {
     })
 }
 
+/// A backend whose Model can be used.
 fn resolve(
     index: usize,
     backend: &Backend,
     prices: Option<Prices>,
-    found: Option<&FoundModel>,
+    world: &World,
 ) -> Result<ValidBackend, (Reason, String)> {
-    let name = &backend.model_ref.name;
+    let path = format!("spec.targets.backends[{index}].modelRef");
+    let engine = engine(&path, &backend.model_ref.name, world)?;
+    Ok(ValidBackend {
+        name: backend.name.clone(),
+        model: backend.model_override.clone().unwrap_or(engine.model),
+        weight: backend.weight.unwrap_or(1),
+        priority: backend.priority.unwrap_or(0),
+        when: backend.when.clone(),
+        prices,
+        ..engine
+    })
+}
+
+/// The mirror, unless its Model cannot be used, which is noted.
+fn mirror(
+    wanted: Option<&Mirror>,
+    world: &World,
+    unresolved: &mut Vec<(Reason, String)>,
+) -> Result<Option<ValidMirror>, InvalidRoute> {
+    let Some(wanted) = wanted else {
+        return Ok(None);
+    };
+    let prices = limits::prices("spec.mirror.prices", wanted.prices.as_ref())?;
+    let timeout = wanted.timeout.as_deref();
+    let timeout = timeout.map(|timeout| parse("spec.mirror.timeout", timeout));
+    let timeout = timeout.transpose()?;
+    match engine("spec.mirror.modelRef", &wanted.model_ref.name, world) {
+        Ok(engine) => Ok(Some(ValidMirror {
+            backend: ValidBackend {
+                name: MIRROR.to_owned(),
+                model: wanted.model_override.clone().unwrap_or(engine.model),
+                prices,
+                ..engine
+            },
+            percent: wanted.percent,
+            timeout: timeout.unwrap_or(Duration::from_millis(MIRROR_TIMEOUT_MILLIS)),
+        })),
+        Err(fault) => {
+            unresolved.push(fault);
+            Ok(None)
+        }
+    }
+}
+
+/// A Model that a path of the Route names, as a backend that nothing was said of.
+fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason, String)> {
+    let found: Option<&FoundModel> = world.models.get(name).and_then(Option::as_ref);
     let Some(found) = found else {
-        let message = format!(
-            "spec.targets.backends[{index}].modelRef names the Model `{name}`, which does not exist in this namespace"
-        );
+        let message =
+            format!("{path} names the Model `{name}`, which does not exist in this namespace");
         return Err((Reason::RefNotFound, message));
     };
     let valid = model::validate(&found.model, &found.secrets).map_err(|fault| {
-        let message = format!("spec.targets.backends[{index}].modelRef names the Model `{name}`, which is not usable: {fault}");
+        let message = format!("{path} names the Model `{name}`, which is not usable: {fault}");
         (Reason::RefNotFound, message)
     })?;
     let Key { namespace, name } = &valid.key;
@@ -234,14 +289,14 @@ fn resolve(
         ),
     };
     Ok(ValidBackend {
-        name: backend.name.clone(),
-        model: backend.model_override.clone().unwrap_or(model),
+        name: String::new(),
+        model,
         endpoints,
-        weight: backend.weight.unwrap_or(1),
-        priority: backend.priority.unwrap_or(0),
-        when: backend.when.clone(),
+        weight: 1,
+        priority: 0,
+        when: None,
         provider,
-        prices,
+        prices: None,
         on_demand,
     })
 }
