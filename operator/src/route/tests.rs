@@ -519,4 +519,19 @@ fn a_backend_that_sleeps_names_its_model_to_the_gateway() {
         .iter()
         .map(|target| target.on_demand.as_deref());
     assert_eq!(named.collect::<Vec<_>>(), [Some("n/m"), None]);
+    // It can answer, since the next request starts it.
+    let mut alone = route;
+    alone.spec.targets.backends.truncate(1);
+    check_status(
+        &alone,
+        &world,
+        Verdict::holds(Reason::Programmed, ""),
+        &[
+            "Accepted=True Accepted",
+            "ResolvedRefs=True ResolvedRefs",
+            "Programmed=True Programmed",
+            "Available=True MinimumReplicasAvailable",
+            "Ready=True Ready",
+        ],
+    );
 }
