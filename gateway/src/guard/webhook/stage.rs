@@ -218,9 +218,10 @@ impl Stage {
     async fn ask(&mut self, session: &Session) -> Result<(), Fault> {
         let due = self.channels.iter().filter(|(_, window)| window.is_due());
         let due: Vec<Channel> = due.map(|(channel, _)| channel.clone()).collect();
-        let shown = due.iter().filter_map(|channel| self.channels.get(channel));
-        let shown = shown.map(|window| Cow::Owned(format!("{}{}", window.passed, window.held)));
-        let changed = self.consult(session, &shown.collect::<Vec<_>>()).await?;
+        let windows = due.iter().filter_map(|channel| self.channels.get(channel));
+        let whole = |window: &Window| Cow::Owned([&*window.passed, &window.held].concat());
+        let shown: Vec<Cow<'_, str>> = windows.map(whole).collect();
+        let changed = self.consult(session, &shown).await?;
         let only_tells = self.only_tells(session);
         let name = self.guard_name(session);
         for (place, channel) in due.iter().enumerate() {
