@@ -225,6 +225,11 @@ impl Gateway {
         &self.lasting.demands
     }
 
+    /// The client for upstreams.
+    pub(crate) const fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// Whether there is something to route by.
     ///
     /// A ledger that takes no rows does not make the gateway unready: clients are better off with an honest 503 than

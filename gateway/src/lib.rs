@@ -5,6 +5,7 @@
 
 mod a2a;
 mod account;
+mod adapters;
 mod admin;
 mod args;
 mod attribution;
