@@ -32,6 +32,8 @@ pub(crate) struct Decoded {
     pub(crate) fields: Fields,
     /// What is asked for.
     pub(crate) operation: Operation,
+    /// The request in the client's own API, where the body is a translation of it.
+    pub(crate) original: Option<Bytes>,
 }
 
 /// Bytes of a body for each token that its prompt is guessed to have.
@@ -55,6 +57,7 @@ impl Decoded {
                 first_field: 0,
             },
             operation,
+            original: None,
         }
     }
 
@@ -67,6 +70,7 @@ impl Decoded {
             body,
             fields,
             operation,
+            original: None,
         }
     }
 
@@ -81,6 +85,7 @@ impl Decoded {
             body,
             fields: Fields { stream, ..fields },
             operation: self.operation,
+            original: None,
         })
     }
 
@@ -105,6 +110,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) operation: Operation,
     /// The model, where the path names it; it goes before the body's.
     pub(crate) model: Option<&'a str>,
+    /// The request in the client's own API, where the body is a translation of it.
+    pub(crate) original: Option<&'a Bytes>,
 }
 
 impl From<Operation> for Asked<'_> {
@@ -112,6 +119,7 @@ impl From<Operation> for Asked<'_> {
         Self {
             operation,
             model: None,
+            original: None,
         }
     }
 }
@@ -130,7 +138,11 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let body = read_body(body, body_bytes_max).await?;
-    let Asked { operation, model } = asked.into();
+    let Asked {
+        operation,
+        model,
+        original,
+    } = asked.into();
     let body = match (model, operation.default_model()) {
         (None, None) => body,
         (model, default) => fields::name_model(&body, model, default)?,
@@ -143,6 +155,7 @@ where
         body,
         fields,
         operation,
+        original: original.cloned(),
     })
 }
 
