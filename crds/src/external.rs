@@ -23,6 +23,11 @@ use serde::{Deserialize, Serialize};
         "fieldPath": ".apis"
     },
     {
+        "rule": "!has(self.adapters) || self.provider == 'OpenAI'",
+        "message": "only engines that speak OpenAI's API, as vLLM, have adapters; remove adapters",
+        "fieldPath": ".adapters"
+    },
+    {
         "rule": "!has(self.azure) || self.provider == 'AzureOpenAI'",
         "message": "belongs to provider AzureOpenAI, and only to it",
         "fieldPath": ".azure"
@@ -80,6 +85,10 @@ pub struct External {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 6), extend("x-kubernetes-list-type" = "set"))]
     pub apis: Vec<Api>,
+    /// LoRA adapters that the engine has or can load, as vLLM does; requests name them as MODEL:ADAPTER.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub adapters: Vec<ExternalAdapter>,
     /// Headers that every request carries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -93,6 +102,23 @@ pub struct External {
     /// Where Vertex AI answers; only with provider VertexAI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vertex: Option<Vertex>,
+}
+
+/// A LoRA adapter of an engine elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExternalAdapter {
+    /// Its name there, and in requests after the model's name and a colon.
+    #[schemars(
+        length(min = 1, max = 64),
+        regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    )]
+    pub name: String,
+    /// Where the engine finds it, a folder of its machine or what it knows as a name. With it the gateway has a replica
+    /// load the adapter that lacks it, by POST /v1/load_lora_adapter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: Option<String>,
 }
 
 /// Whose API is spoken.

@@ -84,6 +84,8 @@ pub(crate) enum Surface {
     OpenAi,
     /// Anthropic's.
     Anthropic,
+    /// Ollama's, whose errors are a text.
+    Ollama,
 }
 
 impl Operation {

@@ -34,6 +34,8 @@ pub(crate) struct Decoded {
     pub(crate) fields: Fields,
     /// What is asked for.
     pub(crate) operation: Operation,
+    /// The request in the client's own API, where the body is a translation of it.
+    pub(crate) original: Option<Bytes>,
     /// Models that the body wants to be asked when the first one gives no answer.
     pub(crate) fallbacks: Vec<String>,
 }
@@ -60,6 +62,7 @@ impl Decoded {
                 first_field: 0,
             },
             operation,
+            original: None,
             fallbacks: Vec::new(),
         }
     }
@@ -73,6 +76,7 @@ impl Decoded {
             body,
             fields,
             operation,
+            original: None,
             fallbacks: Vec::new(),
         }
     }
@@ -88,6 +92,7 @@ impl Decoded {
             body,
             fields: Fields { stream, ..fields },
             operation: self.operation,
+            original: None,
             fallbacks: self.fallbacks.clone(),
         })
     }
@@ -113,6 +118,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) operation: Operation,
     /// The model, where the path names it; it goes before the body's.
     pub(crate) model: Option<&'a str>,
+    /// The request in the client's own API, where the body is a translation of it.
+    pub(crate) original: Option<&'a Bytes>,
 }
 
 impl From<Operation> for Asked<'_> {
@@ -120,6 +127,7 @@ impl From<Operation> for Asked<'_> {
         Self {
             operation,
             model: None,
+            original: None,
         }
     }
 }
@@ -138,7 +146,11 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let body = read_body(body, body_bytes_max).await?;
-    let Asked { operation, model } = asked.into();
+    let Asked {
+        operation,
+        model,
+        original,
+    } = asked.into();
     let body = match (model, operation.default_model()) {
         (None, None) => body,
         (model, default) => fields::name_model(&body, model, default)?,
@@ -159,6 +171,7 @@ where
         body,
         fields,
         operation,
+        original: original.cloned(),
         fallbacks: models,
     })
 }

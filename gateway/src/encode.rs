@@ -81,6 +81,7 @@ pub(crate) fn fault(fault: &Fault, surface: Surface) -> Response<Body> {
     let mut response = match surface {
         Surface::OpenAi => json(status, &fault.body()),
         Surface::Anthropic => json(status, &fault.anthropic_body()),
+        Surface::Ollama => json(status, &fault.ollama_body()),
     };
     if let Some(allow) = fault.allow {
         response

@@ -23,6 +23,7 @@ pub(crate) use self::{
     pace::Pace,
 };
 use crate::{
+    adapters::Held,
     call::Operation,
     hedging::Hedging,
     prefix::{ENTRIES_DEFAULT, Picker, Seat},
@@ -38,6 +39,8 @@ pub(crate) struct Endpoint {
     health: Mutex<Health>,
     /// What was learned of how it answers.
     pub(crate) pace: Pace,
+    /// The adapters that it holds.
+    pub(crate) adapters: Held,
 }
 
 impl fmt::Debug for Endpoint {
@@ -78,6 +81,7 @@ impl Endpoint {
             in_flight: AtomicUsize::new(0),
             health: Mutex::default(),
             pace: Pace::default(),
+            adapters: Held::default(),
         })
     }
 

@@ -53,6 +53,11 @@ impl Fault {
         anthropic::ErrorBody::new(self.kind, &self.message)
     }
 
+    /// The error object of Ollama's API.
+    pub(crate) fn ollama_body(&self) -> serde_json::Value {
+        serde_json::json!({"error": self.message})
+    }
+
     /// The error object.
     pub(crate) fn body(&self) -> ErrorBody {
         match self.param {

@@ -250,7 +250,10 @@ fn may_retry(forward: &Forward<'_>) -> bool {
 }
 
 fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {
-    if matches!(failure, Failure::Unsendable(_) | Failure::Client(_)) {
+    if matches!(
+        failure,
+        Failure::Unsendable(_) | Failure::Client(_) | Failure::Adapter(_)
+    ) {
         // Nobody was asked, or not to the end: that says nothing of the endpoint.
         return;
     }
@@ -358,6 +361,10 @@ fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
         Failure::Broken(_) => Refusal::Fault(Fault::new(
             ErrorKind::UpstreamFailed,
             format!("The target `{name}` could not be reached."),
+        )),
+        Failure::Adapter(reason) => Refusal::Fault(Fault::new(
+            ErrorKind::UpstreamFailed,
+            format!("The target `{name}` cannot use the adapter now: {reason}."),
         )),
         Failure::Timeout(what, limit) => {
             let message = format!("The target `{name}` sent no {what} within {limit:?}.");

@@ -225,6 +225,11 @@ impl Gateway {
         &self.lasting.demands
     }
 
+    /// The client for upstreams.
+    pub(crate) const fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// Whether there is something to route by.
     ///
     /// A ledger that takes no rows does not make the gateway unready: clients are better off with an honest 503 than
@@ -326,13 +331,7 @@ impl Gateway {
         call.trace = self.observers.trace(&headers);
         let permit = self.admit()?;
         let table = self.table()?;
-        let caller = self.authenticate(&table, &headers).await;
-        if let Caller::Nobody(why) = &caller
-            && !table.has_open_route
-        {
-            // Nothing is open: the body of somebody unknown is not even read.
-            return Err(why.fault());
-        }
+        let caller = self.welcome(&table, &headers).await?;
         let content_type = headers.get(header::CONTENT_TYPE);
         let (decoded, upload) = if asked.operation.takes_form() && is_form(content_type) {
             let (decoded, upload) = read_form(asked, content_type, body, &self.spill).await?;
@@ -354,6 +353,22 @@ impl Gateway {
             permit,
         };
         Box::pin(Arc::clone(self).pass(admitted)).await
+    }
+
+    /// Who calls a model.
+    ///
+    /// # Errors
+    /// Somebody unknown, while nothing is open: such a request's body is not even read.
+    pub(crate) async fn welcome(
+        &self,
+        table: &Table,
+        headers: &HeaderMap,
+    ) -> Result<Caller, Fault> {
+        let caller = self.authenticate(table, headers).await;
+        match &caller {
+            Caller::Nobody(why) if !table.has_open_route => Err(why.fault()),
+            Caller::Nobody(_) | Caller::Key(_) => Ok(caller),
+        }
     }
 
     /// Who calls, outside of a call of a model.

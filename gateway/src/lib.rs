@@ -5,6 +5,7 @@
 
 mod a2a;
 mod account;
+mod adapters;
 mod admin;
 mod args;
 mod attribution;
@@ -35,6 +36,7 @@ mod mirror;
 mod models;
 mod objects;
 mod observe;
+mod ollama;
 mod paths;
 mod people;
 mod policy;
@@ -54,10 +56,6 @@ mod stored;
 mod table;
 mod upstream;
 mod usage;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "nobody asks in Ollama's API yet")
-)]
 mod wire;
 
 pub use args::GatewayArgs;

@@ -14,6 +14,7 @@ use crate::{
     call::Surface,
     encode::{self, Body},
     fault::Fault,
+    ollama,
     table::{Pattern, Table},
 };
 
@@ -39,6 +40,7 @@ pub(crate) fn list(
             let list = anthropic::ModelList::new(models.map(|model| anthropic_model(&model)));
             encode::json(StatusCode::OK, &list)
         }
+        Surface::Ollama => encode::json(StatusCode::OK, &ollama::tags(models)),
     })
 }
 
@@ -61,6 +63,7 @@ pub(crate) fn get(
         (Some(model), _) => Ok(match surface {
             Surface::OpenAi => encode::json(StatusCode::OK, &model),
             Surface::Anthropic => encode::json(StatusCode::OK, &anthropic_model(&model)),
+            Surface::Ollama => encode::json(StatusCode::OK, &ollama::show(table, caller, &model)),
         }),
         (None, Caller::Nobody(why)) => Err(why.fault()),
         (None, Caller::Key(_)) => Err(Fault::model_not_found(name)),

@@ -1,4 +1,4 @@
-//! Paths: what a path asks for, in the spellings of OpenAI's, Azure's, Anthropic's and vLLM's clients. Pure.
+//! Paths: what a path asks for, in the spellings of OpenAI's, Azure's, Anthropic's, vLLM's and Ollama's clients. Pure.
 
 use std::borrow::Cow;
 
@@ -8,6 +8,8 @@ use crate::call::{Operation, Surface};
 const DEPLOYMENTS: &str = "/openai/deployments/";
 /// What may stand before the path of an operation. Cohere's clients call only its reranking by the second version.
 const PREFIXES: [&str; 2] = ["/v1", "/openai/v1"];
+/// What stands before the paths of Ollama's API.
+const OLLAMA: &str = "/api";
 /// Cohere's reranking.
 const RERANK_V2: &str = "/v2/rerank";
 
@@ -26,12 +28,56 @@ pub(crate) enum Place<'a> {
     Usage,
     /// Files and batches.
     Stored(Stored<'a>),
+    /// What a client of Ollama's API asks for.
+    Ollama(Ollama),
     /// What Prometheus reads.
     Metrics,
     /// Whether the gateway lives.
     Health,
     /// Whether the gateway has something to route by.
     Readiness,
+}
+
+/// What a path asks for in Ollama's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ollama {
+    /// A chat.
+    Chat,
+    /// An answer to one prompt.
+    Generate,
+    /// Embeddings of texts.
+    Embed,
+    /// The embedding of one prompt, as it was asked for before.
+    Embeddings,
+    /// The list of models.
+    Tags,
+    /// One model.
+    Show,
+    /// The API's version.
+    Version,
+}
+
+impl Ollama {
+    const fn methods(self) -> &'static str {
+        match self {
+            Self::Chat | Self::Generate | Self::Embed | Self::Embeddings | Self::Show => "POST",
+            Self::Tags | Self::Version => "GET",
+        }
+    }
+
+    /// What a path below `/api` asks for.
+    fn of(below: &str) -> Option<Self> {
+        Some(match below {
+            "/chat" => Self::Chat,
+            "/generate" => Self::Generate,
+            "/embed" => Self::Embed,
+            "/embeddings" => Self::Embeddings,
+            "/tags" => Self::Tags,
+            "/show" => Self::Show,
+            "/version" => Self::Version,
+            _ => return None,
+        })
+    }
 }
 
 /// What a path asks for of what the gateway keeps.
@@ -68,6 +114,7 @@ impl Place<'_> {
         match self {
             Self::Call(..) => "POST",
             Self::Stored(stored) => stored.methods(),
+            Self::Ollama(ollama) => ollama.methods(),
             Self::Realtime
             | Self::Models
             | Self::Model(_)
@@ -82,6 +129,7 @@ impl Place<'_> {
     pub(crate) const fn surface(&self) -> Surface {
         match self {
             Self::Call(operation, _) => operation.surface(),
+            Self::Ollama(_) => Surface::Ollama,
             _ => Surface::OpenAi,
         }
     }
@@ -101,6 +149,9 @@ pub(crate) fn place(path: &str) -> Option<Place<'_>> {
         "/v1/usage" => return Some(Place::Usage),
         RERANK_V2 => return Some(Place::Call(Operation::Rerank, None)),
         _ => {}
+    }
+    if let Some(below) = path.strip_prefix(OLLAMA) {
+        return Ollama::of(below).map(Place::Ollama);
     }
     if let Some(rest) = path.strip_prefix(DEPLOYMENTS) {
         let (name, below) = rest.split_at(rest.find('/')?);
@@ -172,7 +223,7 @@ pub(crate) fn decode_percent(text: &str) -> Option<Cow<'_, str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Place, Stored, place};
+    use super::{Ollama, Place, Stored, place};
     use crate::call::Operation;
 
     #[track_caller]
@@ -202,6 +253,8 @@ mod tests {
         check("/v1/models/a/b", Some(Place::Model("a/b".into())));
         check("/v1/models/a%2Fb%3a", Some(Place::Model("a/b:".into())));
         check("/v1/usage", Some(Place::Usage));
+        check("/api/tags", Some(Place::Ollama(Ollama::Tags)));
+        check("/api/chat", Some(Place::Ollama(Ollama::Chat)));
         check("/healthz", Some(Place::Health));
     }
 
@@ -236,6 +289,9 @@ mod tests {
             "/v1/models/%f",
             "/v1/models/%ff",
             "/v1/modelsa",
+            "/api",
+            "/api/pull",
+            "/api/chat/completions",
             "/openai/deployments//chat/completions",
             "/openai/deployments/a",
             "/openai/deployments/a/nothing",

@@ -10,7 +10,7 @@ use protocol::snapshot::Strategy;
 use rand::Rng;
 
 pub(crate) use self::{
-    least_busy::{by_load, by_pace, pick},
+    least_busy::{by_load, by_pace, cheapest, pick},
     session::{Session, pick as pick_for_session},
 };
 

@@ -38,7 +38,7 @@ use crate::{
     endpoint::Endpoint,
     fault::Fault,
     upstream::Upstream,
-    wire::{self, Exchange},
+    wire::{self, Back, EmbeddingsApi, EmbeddingsExchange, Exchange, InvalidRequest, UpstreamApi},
 };
 
 /// A target's provider.
@@ -83,7 +83,7 @@ pub(crate) struct Outgoing {
     /// The body.
     pub(crate) body: Bytes,
     /// What has to be translated back; `None` if the upstream speaks the client's API.
-    pub(crate) exchange: Option<Box<Exchange>>,
+    pub(crate) back: Option<Box<Back>>,
 }
 
 /// Why a request cannot be sent to a target.
@@ -132,7 +132,7 @@ impl Provider {
             headers.push(kind::header(&extra.name, extra.value.expose())?);
         }
         Ok(Self {
-            ways: Operation::ALL.map(|operation| kind.way(operation, &apis)),
+            ways: Operation::ALL.map(|operation| kind.way(operation, &apis, &target.model)),
             quirks: vendor
                 .map(|vendor| &vendor.quirks)
                 .filter(|quirks| !quirks.is_empty()),
@@ -158,9 +158,10 @@ impl Provider {
                 let body = openai::encode_request(decoded, model);
                 return Ok(Outgoing {
                     body: self.shape(body),
-                    exchange: None,
+                    back: None,
                 });
             }
+            Way::Embedded(api) => return self.encode_embeddings(api, decoded, model),
             Way::Translated { client, upstream } => (client, upstream),
             Way::Unspoken => return Err(Unsendable::Unspoken),
         };
@@ -174,17 +175,44 @@ impl Provider {
             created: call.started_at.as_second(),
             request: decoded.body.clone(),
         };
-        let body = wire::translate_request(&exchange, &decoded.body).map_err(|invalid| {
-            let fault = Fault::new(
-                ErrorKind::InvalidRequest,
-                format!("The request cannot be put into the words of the model's API: {invalid}."),
-            );
-            Unsendable::Untranslatable(fault)
-        })?;
+        let own = decoded.original.as_ref();
+        let body = match own.filter(|_| upstream == UpstreamApi::Ollama) {
+            // What came in the upstream's own API goes out so, with all that only this API knows.
+            Some(original) => wire::with_model(original, model),
+            None => wire::translate_request(&exchange, &decoded.body),
+        };
         Ok(Outgoing {
-            body: self.shape(body),
-            exchange: Some(Box::new(exchange)),
+            body: self.shape(body.map_err(|invalid| untranslatable(&invalid))?),
+            back: Some(Box::new(Back::Conversation(exchange))),
         })
+    }
+
+    fn encode_embeddings(
+        &self,
+        api: EmbeddingsApi,
+        decoded: &Decoded,
+        model: &str,
+    ) -> Result<Outgoing, Unsendable> {
+        let exchange = EmbeddingsExchange {
+            api,
+            model: decoded.fields.model.clone(),
+            upstream_model: model.to_owned(),
+            request: decoded.body.clone(),
+        };
+        let own = decoded.original.as_ref();
+        let body = match own.filter(|_| api == EmbeddingsApi::Ollama) {
+            Some(original) => wire::with_model(original, model),
+            None => wire::translate_embeddings_request(&exchange),
+        };
+        Ok(Outgoing {
+            body: self.shape(body.map_err(|invalid| untranslatable(&invalid))?),
+            back: Some(Box::new(Back::Embeddings(exchange))),
+        })
+    }
+
+    /// Whether it has an API that answers an operation, as far as is known.
+    pub(crate) const fn answers(&self, operation: Operation) -> bool {
+        !matches!(self.ways[operation as usize], Way::Unspoken)
     }
 
     fn shape(&self, body: Bytes) -> Bytes {
@@ -269,11 +297,21 @@ impl Provider {
     }
 }
 
+fn untranslatable(invalid: &InvalidRequest) -> Unsendable {
+    let fault = Fault::new(
+        ErrorKind::InvalidRequest,
+        format!("The request cannot be put into the words of the model's API: {invalid}."),
+    );
+    Unsendable::Untranslatable(fault)
+}
+
 impl Outgoing {
     /// What the upstream is asked for, in its API.
     pub(crate) fn operation(&self, call: &Call) -> Operation {
-        let exchange = self.exchange.as_ref();
-        exchange.map_or(call.operation, |exchange| way::asked(exchange.upstream))
+        match self.back.as_deref().and_then(Back::conversation) {
+            Some(exchange) => way::asked(exchange.upstream),
+            None => call.operation,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    GatewayArgs,
+    GatewayArgs, adapters,
     admin::AdminKey,
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
@@ -150,6 +150,7 @@ pub async fn serve(
     following.spawn(jwt::follow(Arc::clone(&gateway), shutdown.clone()));
     let mut feeding = JoinSet::new();
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
+    following.spawn(adapters::follow(Arc::clone(&gateway), shutdown.clone()));
     let mut working = JoinSet::new();
     working.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
     server::accept(listener, gateway, shutdown.clone()).await;

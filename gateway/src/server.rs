@@ -25,7 +25,7 @@ use crate::{
     encode::{self, Body, REQUEST_ID},
     fault::Fault,
     gateway::Gateway,
-    mcp,
+    mcp, ollama,
     paths::{Place, place},
     stored,
 };
@@ -200,11 +200,13 @@ where
     let surface = surface_of(Some(&place), &headers);
     match place {
         Place::Call(operation, model) => {
-            let model = model.as_deref();
-            gateway
-                .call(id, Asked { operation, model }, headers, body)
-                .await
+            let asked = Asked {
+                model: model.as_deref(),
+                ..Asked::from(operation)
+            };
+            gateway.call(id, asked, headers, body).await
         }
+        Place::Ollama(place) => ollama::handle(gateway, id, place, (headers, body)).await,
         // Its socket is taken over before, where it is asked for rightly.
         Place::Realtime => Err(Fault::new(ErrorKind::InvalidRequest, "Use GET here.")),
         Place::Models => gateway.list_models(&headers, surface),

@@ -1,6 +1,7 @@
 //! Whole requests against scripted upstreams: what clients see, what upstreams get, what the ledger holds.
 
 mod a2a;
+mod adapters;
 mod affinity;
 mod anthropic;
 mod batches;

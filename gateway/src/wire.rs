@@ -8,12 +8,9 @@ mod base64;
 mod bedrock;
 mod calls;
 mod chat;
+mod completions;
 mod conversation;
 mod delta;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "embeddings are asked for in OpenAI's API only")
-)]
 mod embeddings;
 mod error;
 mod fields;
@@ -32,7 +29,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use thiserror::Error;
 
-pub(crate) use self::{error::translate_error, stream::Translation};
+pub(crate) use self::{
+    embeddings::{EmbeddingsApi, EmbeddingsExchange, translate_embeddings_request},
+    error::translate_error,
+    ollama::{EmbedForm, answer_embeddings, ask_embeddings, generation_as_chat, with_model},
+    stream::Translation,
+};
 use crate::provider::Tokens;
 
 /// An API that requests come in by.
@@ -44,8 +46,12 @@ pub(crate) enum ClientApi {
     Messages,
     /// OpenAI's responses.
     Responses,
+    /// OpenAI's completions, from before there were chats.
+    Completions,
     /// Ollama's chats.
     Ollama,
+    /// Ollama's answers to one prompt.
+    Generate,
 }
 
 /// An API that upstreams answer by.
@@ -88,9 +94,55 @@ impl Exchange {
     /// The id of an answer, with the prefix that the client's API has.
     fn answer_id(&self, prefix: &str, upstream_id: Option<&str>) -> String {
         let id = upstream_id.unwrap_or(&self.request_id);
-        let known = ["chatcmpl-", "msg_", "resp_", "req_"];
+        let known = ["chatcmpl-", "cmpl-", "msg_", "resp_", "req_"];
         let bare = known.iter().find_map(|prefix| id.strip_prefix(prefix));
         format!("{prefix}{}", bare.unwrap_or(id))
+    }
+}
+
+/// What an upstream's answer is translated back by.
+#[derive(Debug)]
+pub(crate) enum Back {
+    /// A conversation.
+    Conversation(Exchange),
+    /// Embeddings.
+    Embeddings(EmbeddingsExchange),
+}
+
+impl Back {
+    /// The conversation, if it is one.
+    pub(crate) const fn conversation(&self) -> Option<&Exchange> {
+        match self {
+            Self::Conversation(exchange) => Some(exchange),
+            Self::Embeddings(_) => None,
+        }
+    }
+
+    /// The client's answer, from the upstream's, whose head counts so many tokens of the prompt.
+    ///
+    /// # Errors
+    /// [`InvalidReply`] if it is not an answer of the upstream's API.
+    pub(crate) fn translate(
+        &self,
+        counted: Option<u64>,
+        body: &[u8],
+    ) -> Result<TranslatedReply, InvalidReply> {
+        match self {
+            Self::Conversation(exchange) => translate_reply(exchange, body),
+            Self::Embeddings(exchange) => {
+                embeddings::translate_embeddings_reply(exchange, counted, body)
+            }
+        }
+    }
+
+    /// The body of an error in the client's shape.
+    pub(crate) fn translate_error(&self, status: u16, body: &[u8]) -> Bytes {
+        let client = match self {
+            Self::Conversation(exchange) => exchange.client,
+            // OpenAI's errors look alike everywhere.
+            Self::Embeddings(_) => ClientApi::Chat,
+        };
+        translate_error(client, status, body)
     }
 }
 
@@ -170,7 +222,9 @@ pub(crate) fn translate_request(exchange: &Exchange, body: &[u8]) -> Result<Byte
         ClientApi::Chat => chat::decode_request(body),
         ClientApi::Messages => messages::decode_request(body),
         ClientApi::Responses => responses::decode_request(body),
+        ClientApi::Completions => completions::decode_request(body),
         ClientApi::Ollama => ollama::decode_request(body),
+        ClientApi::Generate => ollama::decode_generation(body),
     }?;
     let encoded = match exchange.upstream {
         UpstreamApi::Chat => chat::encode_request(exchange, conversation),
@@ -202,7 +256,8 @@ pub(crate) fn translate_reply(
         ClientApi::Chat => chat::encode_reply(exchange, reply),
         ClientApi::Messages => messages::encode_reply(exchange, reply)?,
         ClientApi::Responses => responses::encode_reply(exchange, reply),
-        ClientApi::Ollama => ollama::encode_reply(exchange, reply)?,
+        ClientApi::Completions => completions::encode_reply(exchange, reply)?,
+        ClientApi::Ollama | ClientApi::Generate => ollama::encode_reply(exchange, reply)?,
     };
     Ok(TranslatedReply { body, tokens })
 }

@@ -87,7 +87,8 @@ async fn begin(answer: Result<Response<Body>, Fault>, surface: Surface) -> Resul
         .unwrap_or_default();
     let event = Event::data(String::from_utf8_lossy(&body));
     let event = match surface {
-        Surface::OpenAi => event,
+        // Who asks in Ollama's API is answered by translating a stream of OpenAI's.
+        Surface::OpenAi | Surface::Ollama => event,
         Surface::Anthropic => Event {
             event: "error".to_owned(),
             ..event

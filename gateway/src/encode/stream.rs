@@ -279,7 +279,7 @@ async fn broken(state: &mut State, cut: Break) -> Bytes {
     end(state, Ending::Failed(kind.status())).await;
     let fault = Fault::new(kind, message);
     let event = match state.streaming.operation.surface() {
-        Surface::OpenAi => Event::data(text(&fault.body())).encode(),
+        Surface::OpenAi | Surface::Ollama => Event::data(text(&fault.body())).encode(),
         Surface::Anthropic => Event {
             event: "error".to_owned(),
             ..Event::data(text(&fault.anthropic_body()))

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::ResponseFuture;
@@ -27,7 +27,7 @@ use crate::{
     provider::{NoToken, Outgoing},
     table::Target,
     upstream::{connecting_within, is_connect_timeout},
-    wire::{self, Exchange, InvalidReply, Translation},
+    wire::{Back, InvalidReply, Translation},
 };
 
 /// Bytes of an error's body that are passed on.
@@ -36,6 +36,9 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
 /// The content type of answers that name none.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The header in which Amazon counts the tokens of a prompt.
+const INPUT_TOKENS: &str = "x-amzn-bedrock-input-token-count";
 
 /// The content types of streams that are translated only: Amazon's, and Ollama's.
 const FOREIGN_STREAMS: [&str; 2] = ["application/vnd.amazon.eventstream", "application/x-ndjson"];
@@ -73,7 +76,7 @@ async fn converse(
         wanted.note_use();
     }
     let operation = outgoing.operation(forward.call);
-    let Outgoing { body, exchange } = outgoing;
+    let Outgoing { body, back } = outgoing;
     if operation == Operation::Realtime {
         let opening = socket::open(forward, target, endpoint)?;
         return socket::agree(forward, opening, (first_byte_by, limit), lease).await;
@@ -89,11 +92,12 @@ async fn converse(
         if status == StatusCode::UNAUTHORIZED {
             target.provider.note_unauthorized();
         }
-        return Err(read_error(response, exchange.as_deref()).await);
+        return Err(read_error(response, back.as_deref()).await);
     }
     let content_type = content_type_of(&response);
-    if is_stream(&content_type, exchange.as_deref()) {
-        let mut translation = exchange.map(|exchange| Box::new(Translation::new(&exchange)));
+    if is_stream(&content_type, back.as_deref()) {
+        let exchange = back.as_deref().and_then(Back::conversation);
+        let mut translation = exchange.map(|exchange| Box::new(Translation::new(exchange)));
         let head = Head::new(forward.call.operation);
         let first_token = (first_byte_by, limit);
         let translated = translation.as_deref_mut();
@@ -110,12 +114,13 @@ async fn converse(
     }
     let idle = Duration::from_millis(forward.route.timeouts.stream_idle_millis);
     let bytes_max = forward.answer_bytes_max;
+    let counted = back.as_ref().and_then(|_| counted(response.headers()));
     let body = read_whole(response.into_body(), bytes_max, deadline, limit.max(idle)).await?;
     if is_json(&content_type) && !is_whole_json(&body) {
         let message = "the answer is not the JSON that it says it is";
         return Err(Failure::Broken(message.to_owned()));
     }
-    let Some(exchange) = exchange else {
+    let Some(back) = back else {
         return Ok(Answer::Whole {
             status,
             content_type,
@@ -123,7 +128,8 @@ async fn converse(
             tokens: None,
         });
     };
-    let reply = wire::translate_reply(&exchange, &body)
+    let reply = back
+        .translate(counted, &body)
         .map_err(|invalid| Failure::Broken(invalid.to_string()))?;
     Ok(Answer::Whole {
         status,
@@ -271,6 +277,12 @@ fn no_token(why: NoToken) -> Failure {
     }
 }
 
+/// Tokens of the prompt, where an upstream counts them in the head of its answer.
+fn counted(headers: &HeaderMap) -> Option<u64> {
+    let count = headers.get(INPUT_TOKENS)?.to_str().ok()?;
+    count.parse().ok()
+}
+
 fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
     response
         .headers()
@@ -280,9 +292,9 @@ fn content_type_of(response: &Response<Incoming>) -> HeaderValue {
 }
 
 /// Whether an answer comes in events that can be passed on: the client's API's own, or what is translated to them.
-fn is_stream(content_type: &HeaderValue, exchange: Option<&Exchange>) -> bool {
+fn is_stream(content_type: &HeaderValue, back: Option<&Back>) -> bool {
     let is = |kind: &str| content_type.as_bytes().starts_with(kind.as_bytes());
-    is(protocol::sse::CONTENT_TYPE) || (exchange.is_some() && FOREIGN_STREAMS.into_iter().any(is))
+    is(protocol::sse::CONTENT_TYPE) || (back.is_some() && FOREIGN_STREAMS.into_iter().any(is))
 }
 
 fn is_json(content_type: &HeaderValue) -> bool {
@@ -379,10 +391,7 @@ async fn read_whole(
     }
 }
 
-pub(super) async fn read_error(
-    response: Response<Incoming>,
-    exchange: Option<&Exchange>,
-) -> Failure {
+pub(super) async fn read_error(response: Response<Incoming>, back: Option<&Back>) -> Failure {
     let status = response.status();
     let content_type = content_type_of(&response);
     let retry_in = retry_after(response.headers(), Timestamp::now());
@@ -398,12 +407,9 @@ pub(super) async fn read_error(
     } else {
         status
     };
-    let (content_type, body) = match exchange {
+    let (content_type, body) = match back {
         None => (content_type, body),
-        Some(exchange) => {
-            let body = wire::translate_error(exchange, status.as_u16(), &body);
-            (JSON, body)
-        }
+        Some(back) => (JSON, back.translate_error(status.as_u16(), &body)),
     };
     Failure::Status(Box::new(UpstreamError {
         status,

@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, sync::Arc, time::Instant};
 
-use protocol::snapshot::Strategy;
+use protocol::snapshot::{Adapter, Strategy};
 use rand::Rng;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     policy::{self, Session},
     prefix::{CHAT, COMPLETION, Chain, Load, MESSAGE, Prediction, RESPONSE, Seed, chain},
     route::{self, Wish},
-    table::Route,
+    table::{Route, Target},
 };
 
 /// Whom to try, in order.
@@ -32,6 +32,8 @@ pub(super) struct Candidates<'a> {
 #[derive(Debug)]
 struct Prompt<'a> {
     decoded: &'a Decoded,
+    /// The adapter that reads it, whose cache is not the model's.
+    adapter: Option<&'a str>,
     chain: OnceCell<Chain>,
 }
 
@@ -45,7 +47,13 @@ impl Prompt<'_> {
             Operation::Message => MESSAGE,
             _ => return None,
         };
-        let hash = || chain(&self.decoded.body, fields, Seed::new(route, None, ""));
+        let hash = || {
+            chain(
+                &self.decoded.body,
+                fields,
+                Seed::new(route, self.adapter, ""),
+            )
+        };
         Some(self.chain.get_or_init(hash))
     }
 }
@@ -72,6 +80,9 @@ impl<'a> Candidates<'a> {
         random: &mut impl Rng,
     ) -> Self {
         let order = route::order(route, wish, Instant::now(), random);
+        let model = &decoded.fields.model;
+        let mut adapters = route.targets.iter().map(|target| target.adapter(model));
+        let adapter = adapters.find_map(|adapter| Some(&*adapter?.name));
         Self {
             route,
             targets: order.clone(),
@@ -80,6 +91,7 @@ impl<'a> Candidates<'a> {
             tried: Vec::new(),
             prompt: Prompt {
                 decoded,
+                adapter,
                 chain: OnceCell::new(),
             },
             has_begun: false,
@@ -135,9 +147,8 @@ impl<'a> Candidates<'a> {
     fn pick(&mut self, now: Instant, random: &mut impl Rng) -> Option<Next> {
         while let Some(target) = self.targets.first().copied() {
             let picked = self.pick_by_prefix(target, now, random);
-            let endpoints = &self.route.targets[target].endpoints;
             let picked = picked.or_else(|| {
-                let endpoint = self.pick_plainly(endpoints, now, random)?;
+                let endpoint = self.pick_plainly(target, now, random)?;
                 Some((endpoint, None))
             });
             if let Some((endpoint, prediction)) = picked {
@@ -157,15 +168,23 @@ impl<'a> Candidates<'a> {
     /// The session's replica, or one that is not busy.
     fn pick_plainly(
         &self,
-        endpoints: &[Arc<Endpoint>],
+        target: usize,
         now: Instant,
         random: &mut impl Rng,
     ) -> Option<Arc<Endpoint>> {
-        let tried = &self.tried;
+        let target = &self.route.targets[target];
+        let (endpoints, tried) = (&target.endpoints, &self.tried);
         if let Some(session) = self.session
             && let Some(endpoint) = policy::pick_for_session(session, endpoints, tried, now)
         {
             return Some(endpoint);
+        }
+        if let Some(adapter) = self.adapter_at(target) {
+            let cost = |endpoint: &Endpoint| {
+                let seconds = endpoint.adapters.seconds(adapter, now)?;
+                Some(seconds + policy::by_pace(endpoint, now))
+            };
+            return policy::cheapest(endpoints, tried, now, cost, random);
         }
         match self.route.strategy {
             Strategy::LeastBusy | Strategy::Latency => {
@@ -176,6 +195,12 @@ impl<'a> Candidates<'a> {
                 policy::pick(endpoints, tried, now, policy::by_load, random)
             }
         }
+    }
+
+    /// The adapter that the request needs of a target.
+    fn adapter_at<'t>(&self, target: &'t Target) -> Option<&'t Adapter> {
+        self.prompt.adapter?;
+        target.adapter(&self.prompt.decoded.fields.model)
     }
 
     /// The replica that has most of the prompt in its cache, if the route asks for it.
@@ -191,15 +216,22 @@ impl<'a> Candidates<'a> {
         // Each target has an index of its own, so that one seed does for all of a request's.
         let chain = self.prompt.chain(&self.route.id)?;
         let replicas = target.endpoints.iter().zip(&caches.seats);
+        let adapter = self.adapter_at(target);
+        let seconds = |endpoint: &Endpoint| match adapter {
+            None => Some(0.0),
+            Some(adapter) => endpoint.adapters.seconds(adapter, now),
+        };
         let is_tried = |endpoint| self.tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint));
         let (endpoints, loads): (Vec<_>, Vec<_>) = replicas
             .filter(|(endpoint, _)| !is_tried(endpoint))
             .filter(|(endpoint, _)| !matches!(endpoint.standing(now), Standing::RateLimited { .. }))
             .map(|(endpoint, seat)| {
+                let waits = seconds(endpoint);
                 let load = Load {
                     seat,
                     in_flight: endpoint.in_flight(),
-                    is_usable: endpoint.is_usable(now),
+                    is_usable: waits.is_some() && endpoint.is_usable(now),
+                    seconds: waits.unwrap_or_default(),
                 };
                 (endpoint, load)
             })

@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     TooLong,
     /// An error of the upstream's.
     Status(Box<UpstreamError>),
+    /// The replica has not the adapter that the request needs, or could not load it.
+    Adapter(String),
     /// The upstream was not asked, since it does not speak of this.
     Unsendable(Unsendable),
     /// The client's form broke off, or went on as it must not.
@@ -69,7 +71,9 @@ impl Failure {
     /// Its class; `None` for what nobody else would answer better either.
     pub(super) fn class(&self) -> Option<FailureClass> {
         match self {
-            Self::Broken(_) | Self::Unsendable(Unsendable::Unspoken) => Some(FailureClass::Error),
+            Self::Broken(_) | Self::Adapter(_) | Self::Unsendable(Unsendable::Unspoken) => {
+                Some(FailureClass::Error)
+            }
             Self::Timeout(..) => Some(FailureClass::Timeout),
             Self::TooLong | Self::Client(_) | Self::Unsendable(Unsendable::Untranslatable(_)) => {
                 None
@@ -90,7 +94,11 @@ impl Failure {
                     )
             }
             Self::Unsendable(_) => true,
-            Self::Broken(_) | Self::Timeout(..) | Self::TooLong | Self::Client(_) => false,
+            Self::Broken(_)
+            | Self::Timeout(..)
+            | Self::TooLong
+            | Self::Adapter(_)
+            | Self::Client(_) => false,
         }
     }
 
@@ -104,7 +112,7 @@ impl Failure {
     pub(super) fn is_harmful(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Timeout(..) => true,
-            Self::TooLong | Self::Unsendable(_) | Self::Client(_) => false,
+            Self::TooLong | Self::Adapter(_) | Self::Unsendable(_) | Self::Client(_) => false,
             Self::Status(error) => error.status.is_server_error(),
         }
     }
@@ -112,7 +120,7 @@ impl Failure {
     /// What happened, for the log.
     pub(super) fn describe(&self) -> String {
         match self {
-            Self::Broken(reason) => reason.clone(),
+            Self::Broken(reason) | Self::Adapter(reason) => reason.clone(),
             Self::Timeout(what, limit) => format!("no {what} within {limit:?}"),
             Self::TooLong => "the answer is over the limit".to_owned(),
             Self::Status(error) => format!("status {}", error.status),

@@ -1,15 +1,20 @@
 //! One try, or two beside each other where the route hedges: the first answer wins, the other one is dropped at once.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::{Either, select};
+use http::StatusCode;
+use protocol::snapshot::Adapter;
 
 use super::{
     Answer, Failure, Forward, attempt,
     candidates::{Candidates, Next},
     note,
 };
-use crate::call::Operation;
+use crate::{adapters, call::Operation, endpoint::Endpoint, table::Target};
 
 /// What came of a try, and of whom.
 pub(super) struct Tried {
@@ -66,14 +71,14 @@ pub(super) async fn ask(
 
 async fn alone(forward: &Forward<'_>, candidate: Next, deadline: Instant) -> Tried {
     let target = &forward.route.targets[candidate.target];
-    let sent = Instant::now();
-    let encoded = target
-        .provider
-        .encode_request(forward.call, forward.decoded, &target.model);
     let endpoint = &candidate.endpoint;
-    let outcome = match encoded {
-        Ok(body) => attempt::attempt(forward, target, endpoint, body, deadline).await,
-        Err(unsendable) => Err(Failure::Unsendable(unsendable)),
+    let adapter = target.adapter(&forward.decoded.fields.model);
+    let (sent, outcome) = match adapter {
+        None => {
+            let sent = Instant::now();
+            (sent, send(forward, target, endpoint, deadline).await)
+        }
+        Some(adapter) => with_adapter(forward, target, endpoint, adapter, deadline).await,
     };
     if outcome.is_ok() {
         learn(forward, endpoint, sent.elapsed());
@@ -85,8 +90,51 @@ async fn alone(forward: &Forward<'_>, candidate: Next, deadline: Instant) -> Tri
     }
 }
 
+async fn send(
+    forward: &Forward<'_>,
+    target: &Target,
+    endpoint: &Arc<Endpoint>,
+    deadline: Instant,
+) -> Result<Answer, Failure> {
+    let adapter = target.adapter(&forward.decoded.fields.model);
+    let model = adapter.map_or(&target.model, |adapter| &adapter.model);
+    let encoded = target
+        .provider
+        .encode_request(forward.call, forward.decoded, model);
+    match encoded {
+        Ok(body) => attempt::attempt(forward, target, endpoint, body, deadline).await,
+        Err(unsendable) => Err(Failure::Unsendable(unsendable)),
+    }
+}
+
+/// Asks a replica with an adapter, once it has it; when it was asked, and what came of it.
+async fn with_adapter(
+    forward: &Forward<'_>,
+    target: &Target,
+    endpoint: &Arc<Endpoint>,
+    adapter: &Adapter,
+    deadline: Instant,
+) -> (Instant, Result<Answer, Failure>) {
+    let (upstream, provider) = (forward.upstream, &target.provider);
+    let ready = adapters::ensure(upstream, provider, endpoint, adapter, deadline).await;
+    let sent = Instant::now();
+    if let Err(reason) = ready {
+        return (sent, Err(Failure::Adapter(reason)));
+    }
+    let outcome = send(forward, target, endpoint, deadline).await;
+    let outcome = outcome.map_err(|failure| match failure {
+        // It was there when the replica was asked last.
+        Failure::Status(error) if error.status == StatusCode::NOT_FOUND => {
+            endpoint.adapters.note_absent(&adapter.name);
+            Failure::Adapter("the replica does not know it".to_owned())
+        }
+        failure => failure,
+    });
+    (sent, outcome)
+}
+
 /// Notes how long an answer took, where the route decides by it.
-fn learn(forward: &Forward<'_>, endpoint: &crate::endpoint::Endpoint, took: Duration) {
+fn learn(forward: &Forward<'_>, endpoint: &Endpoint, took: Duration) {
     if forward.route.strategy.is_measured() {
         endpoint.pace.note(took, Instant::now());
     }

@@ -19,6 +19,37 @@ pub(crate) fn pick(
     busy: impl Fn(&Endpoint) -> f64,
     random: &mut impl Rng,
 ) -> Option<Arc<Endpoint>> {
+    let pool = pool(endpoints, tried, now);
+    let two = pool.choose_multiple(random, 2);
+    two.min_by(|left, right| busy(left).total_cmp(&busy(right)))
+        .map(|endpoint| Arc::clone(endpoint))
+}
+
+/// Picks the replica whose cost is least of all that [`pick`] may pick from, of several at random; those of no cost are
+/// the last resort.
+pub(crate) fn cheapest(
+    endpoints: &[Arc<Endpoint>],
+    tried: &[Arc<Endpoint>],
+    now: Instant,
+    cost: impl Fn(&Endpoint) -> Option<f64>,
+    random: &mut impl Rng,
+) -> Option<Arc<Endpoint>> {
+    let pool = pool(endpoints, tried, now).into_iter();
+    let costs = pool.map(|endpoint| (cost(endpoint).unwrap_or(f64::MAX), endpoint));
+    let mut costs: Vec<(f64, &Arc<Endpoint>)> = costs.collect();
+    let least = costs.iter().map(|(cost, _)| *cost).min_by(f64::total_cmp)?;
+    costs.retain(|(cost, _)| *cost <= least);
+    costs
+        .choose(random)
+        .map(|(_, endpoint)| Arc::clone(endpoint))
+}
+
+/// The replicas that may be picked.
+fn pool<'a>(
+    endpoints: &'a [Arc<Endpoint>],
+    tried: &[Arc<Endpoint>],
+    now: Instant,
+) -> Vec<&'a Arc<Endpoint>> {
     let is_tried = |endpoint| tried.iter().any(|other| Arc::ptr_eq(other, endpoint));
     let untried = endpoints.iter().filter(|endpoint| !is_tried(endpoint));
     let (mut usable, mut others) = (Vec::new(), Vec::new());
@@ -29,10 +60,7 @@ pub(crate) fn pick(
             Standing::Probing | Standing::Ejected | Standing::Unauthorized => others.push(endpoint),
         }
     }
-    let pool = if usable.is_empty() { others } else { usable };
-    let two = pool.choose_multiple(random, 2);
-    two.min_by(|left, right| busy(left).total_cmp(&busy(right)))
-        .map(|endpoint| Arc::clone(endpoint))
+    if usable.is_empty() { others } else { usable }
 }
 
 /// How busy a replica is: requests in progress.

@@ -64,6 +64,7 @@ impl Measured {
             seat,
             in_flight: 0,
             is_usable: true,
+            seconds: 0.0,
         };
         let loads: Vec<Load<'_>> = seats.iter().map(load).collect();
         let started = Instant::now();

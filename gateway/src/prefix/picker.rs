@@ -43,6 +43,8 @@ pub(crate) struct Load<'a> {
     pub(crate) in_flight: usize,
     /// Whether a request can be sent there now.
     pub(crate) is_usable: bool,
+    /// Seconds that the request waits there for something else than reading, as for an adapter.
+    pub(crate) seconds: f64,
 }
 
 impl Picker {
@@ -93,6 +95,7 @@ impl Picker {
             let matched_tokens = depths[seat.place()] as f64 * block_tokens;
             Standing {
                 is_usable: load.is_usable,
+                seconds: load.seconds,
                 matched_tokens: matched_tokens.min(work.prompt_tokens) * seat.trust.get(),
                 queued_tokens: seat.queued_tokens() as f64 + unknown_tokens,
                 load_tokens: seat.load_tokens() as f64 + unknown_tokens,

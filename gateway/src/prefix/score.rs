@@ -22,6 +22,8 @@ pub(super) struct Standing {
     pub(super) queued_tokens: f64,
     /// Tokens of all prompts in progress there.
     pub(super) load_tokens: f64,
+    /// Seconds that the request waits for something else than reading.
+    pub(super) seconds: f64,
 }
 
 /// The request, and what its tokens cost.
@@ -38,7 +40,8 @@ impl Standing {
     /// on either side: it shortens this wait, and that of whoever comes next.
     fn score(&self, work: Work) -> f64 {
         let missed_tokens = work.prompt_tokens - self.matched_tokens;
-        (self.matched_tokens - missed_tokens - self.queued_tokens) * work.seconds_per_token
+        let read = self.matched_tokens - missed_tokens - self.queued_tokens;
+        read * work.seconds_per_token - self.seconds
     }
 }
 
@@ -79,6 +82,7 @@ mod tests {
             matched_tokens: *matched,
             queued_tokens: *queued,
             load_tokens: *load,
+            seconds: 0.0,
         });
         check_standings(&standings.collect::<Vec<_>>(), expected);
     }
@@ -127,12 +131,27 @@ mod tests {
     }
 
     #[test]
+    fn waiting_for_an_adapter_is_weighed_against_reading() {
+        // Reading 900 tokens again takes 0.09 s, and counts twice.
+        let replica = |matched_tokens, seconds| Standing {
+            is_usable: true,
+            matched_tokens,
+            queued_tokens: 0.0,
+            load_tokens: 0.0,
+            seconds,
+        };
+        check_standings(&[replica(900.0, 0.15), replica(0.0, 0.0)], &[0]);
+        check_standings(&[replica(900.0, 2.0), replica(0.0, 0.0)], &[1]);
+    }
+
+    #[test]
     fn unusable_replicas_are_the_last_resort() {
         let [mut best, mut other] = [900.0, 0.0].map(|matched_tokens| Standing {
             is_usable: false,
             matched_tokens,
             queued_tokens: 0.0,
             load_tokens: 0.0,
+            seconds: 0.0,
         });
         check_standings(&[best, other], &[0]);
         other.is_usable = true;

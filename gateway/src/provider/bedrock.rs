@@ -1,8 +1,10 @@
-//! The Converse API of Amazon Bedrock: a model in the path, and signatures or an API key.
+//! The Converse API of Amazon Bedrock, and its way to ask a model in the model's own words: a model in the path, and
+//! signatures or an API key.
 
 use http::Uri;
 
 use super::{Ask, path::segment};
+use crate::call::Operation;
 
 /// The service that signatures are for.
 pub(super) const SERVICE: &str = "bedrock";
@@ -10,9 +12,10 @@ pub(super) const SERVICE: &str = "bedrock";
 /// Where a request goes.
 pub(super) fn uri(base: &str, ask: Ask<'_>) -> Option<Uri> {
     let base = base.trim_end_matches('/');
-    let method = match ask.is_stream {
-        false => "converse",
-        true => "converse-stream",
+    let method = match (ask.operation, ask.is_stream) {
+        (Operation::Embedding, _) => "invoke",
+        (_, false) => "converse",
+        (_, true) => "converse-stream",
     };
     let url = format!("{base}/model/{}/{method}", segment(ask.model));
     url.parse().ok()

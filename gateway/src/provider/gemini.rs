@@ -3,6 +3,7 @@
 use http::Uri;
 
 use super::{Ask, path::segment};
+use crate::call::Operation;
 
 /// The header that carries the API key.
 pub(super) const KEY_HEADER: &str = "x-goog-api-key";
@@ -13,7 +14,11 @@ const PREFIX: &str = "models/";
 pub(super) fn uri(base: &str, ask: Ask<'_>) -> Option<Uri> {
     let base = base.trim_end_matches('/');
     let model = ask.model.strip_prefix(PREFIX).unwrap_or(ask.model);
-    let url = format!("{base}/models/{}{}", segment(model), method(ask.is_stream));
+    let method = match ask.operation {
+        Operation::Embedding => ":batchEmbedContents",
+        _ => method(ask.is_stream),
+    };
+    let url = format!("{base}/models/{}{method}", segment(model));
     url.parse().ok()
 }
 

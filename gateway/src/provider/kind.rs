@@ -20,7 +20,11 @@ use super::{
     vertex::{self, Vertex},
     way::Way,
 };
-use crate::{call::Operation, endpoint::Endpoint, wire::UpstreamApi};
+use crate::{
+    call::Operation,
+    endpoint::Endpoint,
+    wire::{EmbeddingsApi, UpstreamApi},
+};
 
 /// A header that every request carries.
 pub(super) type Header = (HeaderName, HeaderValue);
@@ -67,7 +71,12 @@ impl Kind {
     }
 
     /// How an operation gets there. A server of OpenAI's API may answer more than is known of it, and says so if not.
-    pub(super) fn way(&self, operation: Operation, apis: &[Api]) -> Way {
+    pub(super) fn way(&self, operation: Operation, apis: &[Api], model: &str) -> Way {
+        if operation == Operation::Embedding
+            && let Some(api) = self.embeddings(model)
+        {
+            return Way::Embedded(api);
+        }
         match self {
             Self::OpenAi | Self::Azure(_) => match Way::of(operation, apis) {
                 Way::Unspoken => Way::Native,
@@ -81,6 +90,17 @@ impl Kind {
                 Way::Native => Way::Native,
                 _ => Way::to(operation, UpstreamApi::Ollama),
             },
+        }
+    }
+
+    /// By which API of its own it makes embeddings with a model.
+    fn embeddings(&self, model: &str) -> Option<EmbeddingsApi> {
+        match self {
+            Self::Gemini => Some(EmbeddingsApi::Gemini),
+            Self::Vertex(_) => Some(EmbeddingsApi::Vertex),
+            Self::Bedrock => EmbeddingsApi::at_bedrock(model),
+            Self::Ollama => Some(EmbeddingsApi::Ollama),
+            Self::OpenAi | Self::Azure(_) | Self::Anthropic | Self::VertexAnthropic(_) => None,
         }
     }
 

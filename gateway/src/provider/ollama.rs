@@ -1,4 +1,4 @@
-//! Ollama: chats by its own API, completions and embeddings by the part of OpenAI's that it answers too.
+//! Ollama: chats and embeddings by its own API, completions by the part of OpenAI's that it answers too.
 
 use http::Uri;
 use protocol::provider::Api;
@@ -7,7 +7,7 @@ use super::Ask;
 use crate::call::Operation;
 
 /// What it answers of OpenAI's API as well as by its own.
-pub(super) const APIS: [Api; 2] = [Api::Completions, Api::Embeddings];
+pub(super) const APIS: [Api; 1] = [Api::Completions];
 /// Where it answers OpenAI's API.
 const OPENAI: &str = "/v1";
 
@@ -17,6 +17,7 @@ pub(super) fn uri(base: &str, ask: Ask<'_>) -> Option<Uri> {
     let server = base.strip_suffix(OPENAI).unwrap_or(base);
     let url = match ask.operation {
         Operation::Chat => format!("{server}/api/chat"),
+        Operation::Embedding => format!("{server}/api/embed"),
         operation => format!("{server}{OPENAI}{}", operation.path()),
     };
     url.parse().ok()
@@ -48,7 +49,12 @@ mod tests {
         check(
             "http://o:11434",
             Operation::Embedding,
-            "http://o:11434/v1/embeddings",
+            "http://o:11434/api/embed",
+        );
+        check(
+            "http://o:11434",
+            Operation::Completion,
+            "http://o:11434/v1/completions",
         );
     }
 }

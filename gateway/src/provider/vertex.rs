@@ -33,6 +33,7 @@ impl Vertex {
         let (publisher, method) = match (ask.operation, ask.is_stream) {
             (Operation::Message, false) => ("anthropic", ":rawPredict"),
             (Operation::Message, true) => ("anthropic", ":streamRawPredict"),
+            (Operation::Embedding, _) => ("google", ":predict"),
             (_, is_stream) => ("google", gemini::method(is_stream)),
         };
         let (project, location, model) = (&self.project, &self.location, segment(ask.model));

@@ -4,7 +4,7 @@ use protocol::provider::Api;
 
 use crate::{
     call::Operation,
-    wire::{ClientApi, UpstreamApi},
+    wire::{ClientApi, EmbeddingsApi, UpstreamApi},
 };
 
 /// How an operation reaches a target.
@@ -19,6 +19,8 @@ pub(super) enum Way {
         /// The target's API.
         upstream: UpstreamApi,
     },
+    /// As embeddings of another API.
+    Embedded(EmbeddingsApi),
     /// Not at all.
     Unspoken,
 }
@@ -56,6 +58,7 @@ const fn client(operation: Operation) -> Option<ClientApi> {
         Operation::Chat => Some(ClientApi::Chat),
         Operation::Message => Some(ClientApi::Messages),
         Operation::Response => Some(ClientApi::Responses),
+        Operation::Completion => Some(ClientApi::Completions),
         _ => None,
     }
 }

@@ -6,11 +6,12 @@ use http::{HeaderValue, Uri};
 use protocol::{
     address::{host_of, is_forbidden_host},
     key::digest,
-    snapshot::{self, Affinity, Prices},
+    snapshot::{self, Adapter, Affinity, Prices},
 };
 
 use super::{InvalidSnapshot, Lasting, condition};
 use crate::{
+    adapters,
     condition::Condition,
     demand::Wanted,
     endpoint::{Caches, Digest, Endpoint},
@@ -29,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// What is known of their caches, if replicas are picked by it.
     pub(crate) caches: Option<Caches>,
+    /// The adapters that its engines have, or can load.
+    pub(crate) adapters: Vec<Adapter>,
     /// Its share of the traffic.
     pub(crate) weight: u32,
     /// Its place in the order of failover.
@@ -77,6 +80,7 @@ impl Target {
             model: target.model.clone(),
             endpoints,
             caches,
+            adapters: target.adapters.clone(),
             weight: target.weight,
             priority: target.priority,
             when: condition(&name, target.when.as_deref())?,
@@ -95,6 +99,16 @@ impl Target {
     /// Whether it has no replica.
     pub(crate) const fn is_cold(&self) -> bool {
         self.endpoints.is_empty()
+    }
+}
+
+impl Target {
+    /// The adapter that a model's name asks for.
+    pub(crate) fn adapter(&self, model: &str) -> Option<&Adapter> {
+        if self.adapters.is_empty() {
+            return None;
+        }
+        adapters::find(&self.adapters, model)
     }
 }
 

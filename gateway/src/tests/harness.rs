@@ -26,6 +26,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    adapters,
     admin::AdminKey,
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
@@ -117,6 +118,7 @@ impl Harness {
             shutdown.clone(),
         ));
         server.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
+        server.spawn(adapters::follow(Arc::clone(&gateway), shutdown.clone()));
         Self {
             gateway,
             shutdown,

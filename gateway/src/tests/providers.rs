@@ -1,7 +1,9 @@
 //! Providers: each is asked at its own address with its own credential, and nobody else sees that.
 
 mod clouds;
+mod embeddings;
 mod native;
+mod ollama;
 mod secrets;
 mod translated;
 

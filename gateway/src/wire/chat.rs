@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::reply::{Finish, Usage};
 
 /// What OpenAI calls a reason to end.
-const fn finish_reason(finish: &Finish) -> &'static str {
+pub(super) const fn finish_reason(finish: &Finish) -> &'static str {
     match finish {
         Finish::Stop | Finish::StopSequence(_) | Finish::Paused => "stop",
         Finish::Length | Finish::ContextFull => "length",
@@ -40,7 +40,7 @@ fn finish_of(reason: &str, stop: Option<String>) -> Finish {
 }
 
 /// The usage in OpenAI's words.
-fn usage(usage: Usage) -> protocol::openai::Usage {
+pub(super) fn usage(usage: Usage) -> protocol::openai::Usage {
     let mut words = protocol::openai::Usage::new(usage.input, usage.output);
     words.total_tokens = usage.input.saturating_add(usage.output);
     words.prompt_tokens_details = Some(protocol::openai::PromptTokensDetails {

@@ -20,6 +20,8 @@ use crate::provider::Tokens;
 pub(crate) enum EmbeddingsApi {
     /// Gemini's `batchEmbedContents`.
     Gemini,
+    /// Vertex AI's `predict`.
+    Vertex,
     /// Amazon's Titan by `InvokeModel`: one text a request.
     Titan,
     /// Cohere's models at Amazon by `InvokeModel`.
@@ -27,6 +29,36 @@ pub(crate) enum EmbeddingsApi {
     /// Ollama's `/api/embed`.
     Ollama,
 }
+
+/// A request for embeddings on its way to an upstream's API, and its answer on the way back.
+#[derive(Debug, Clone)]
+pub(crate) struct EmbeddingsExchange {
+    /// The API that it goes out by.
+    pub(crate) api: EmbeddingsApi,
+    /// The model as the client named it; answers show this name.
+    pub(crate) model: String,
+    /// The model as the upstream names it.
+    pub(crate) upstream_model: String,
+    /// The client's body: it says how vectors are written.
+    pub(crate) request: Bytes,
+}
+
+impl EmbeddingsApi {
+    /// The API of a model at Amazon, told by its name; `None` if it is none that is known to make embeddings.
+    pub(crate) fn at_bedrock(model: &str) -> Option<Self> {
+        match model {
+            _ if model.contains("titan-embed") => Some(Self::Titan),
+            _ if model.contains("cohere.embed") => Some(Self::Cohere),
+            _ => None,
+        }
+    }
+}
+
+/// Bytes of a text for each of its tokens, where the upstream counts none.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// Fields of single texts at Vertex, where all others are of the whole request.
+const OF_INSTANCES: [&str; 2] = ["task_type", "title"];
 
 /// What a client asks for.
 struct Wanted {
@@ -63,6 +95,29 @@ struct GeminiText {
     text: String,
 }
 
+/// A request to Vertex.
+#[derive(Serialize)]
+struct VertexRequest {
+    instances: Vec<VertexInstance>,
+    parameters: VertexParameters,
+}
+
+#[derive(Serialize)]
+struct VertexInstance {
+    content: String,
+    #[serde(flatten)]
+    extra: Extra,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct VertexParameters {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_dimensionality: Option<u32>,
+    #[serde(flatten)]
+    extra: Extra,
+}
+
 /// A request to Titan.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -96,16 +151,15 @@ struct OllamaRequest<'a> {
     extra: Extra,
 }
 
-/// The body for the upstream, which knows the model by this name.
+/// The body for the upstream.
 ///
 /// # Errors
 /// [`InvalidRequest`] if the body is malformed or asks for what the upstream's API has no words for.
 pub(crate) fn translate_embeddings_request(
-    api: EmbeddingsApi,
-    model: &str,
-    body: &[u8],
+    exchange: &EmbeddingsExchange,
 ) -> Result<Bytes, InvalidRequest> {
-    let mut fields = Fields::of_body(body)?;
+    let model = &*exchange.upstream_model;
+    let mut fields = Fields::of_body(&exchange.request)?;
     // What texts are for: Cohere must be told, and most texts are documents.
     let purpose = fields.json("input_type");
     let wanted = Wanted::read(fields)?;
@@ -115,10 +169,11 @@ pub(crate) fn translate_embeddings_request(
         extra,
         ..
     } = wanted;
-    match api {
+    match exchange.api {
         EmbeddingsApi::Gemini => {
+            let name = model.strip_prefix("models/").unwrap_or(model);
             let one = |text| GeminiOne {
-                model: format!("models/{model}"),
+                model: format!("models/{name}"),
                 content: GeminiContent {
                     parts: [GeminiText { text }],
                 },
@@ -127,6 +182,19 @@ pub(crate) fn translate_embeddings_request(
             };
             let requests = texts.into_iter().map(one).collect();
             Ok(to_body(&GeminiRequest { requests }))
+        }
+        EmbeddingsApi::Vertex => {
+            let one = |content| VertexInstance {
+                content,
+                extra: extra.only(&OF_INSTANCES),
+            };
+            Ok(to_body(&VertexRequest {
+                instances: texts.into_iter().map(one).collect(),
+                parameters: VertexParameters {
+                    output_dimensionality: dimensions,
+                    extra: extra.without(&["outputDimensionality", "task_type", "title"]),
+                },
+            }))
         }
         EmbeddingsApi::Titan => {
             let message = "must be one text with this model";
@@ -193,6 +261,27 @@ struct AnyAnswer {
     prompt_eval_count: Option<u64>,
     #[serde(default)]
     usage_metadata: Option<GeminiUsage>,
+    /// Vertex's vectors.
+    #[serde(default)]
+    predictions: Option<Vec<VertexPrediction>>,
+}
+
+#[derive(Deserialize)]
+struct VertexPrediction {
+    embeddings: VertexVector,
+}
+
+#[derive(Deserialize)]
+struct VertexVector {
+    values: Vec<f32>,
+    #[serde(default)]
+    statistics: VertexStatistics,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct VertexStatistics {
+    token_count: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -218,33 +307,61 @@ struct GeminiUsage {
     prompt_token_count: u64,
 }
 
-/// The client's answer, from the upstream's. The client named the model so, and asked by this body, which says how
-/// vectors are written.
+impl AnyAnswer {
+    /// Tokens of the prompt, if it tells.
+    fn tokens(&self) -> Option<u64> {
+        let of_vertex = |predictions: &Vec<VertexPrediction>| {
+            let counts = predictions
+                .iter()
+                .map(|one| one.embeddings.statistics.token_count);
+            let sum: Option<f64> = counts.sum();
+            sum.map(|sum| sum as u64)
+        };
+        self.input_text_token_count
+            .or(self.prompt_eval_count)
+            .or(self
+                .usage_metadata
+                .as_ref()
+                .map(|usage| usage.prompt_token_count))
+            .or(self.predictions.as_ref().and_then(of_vertex))
+    }
+
+    fn vectors(self) -> Option<Vec<Vec<f32>>> {
+        if let Some(predictions) = self.predictions {
+            let vectors = predictions.into_iter().map(|one| one.embeddings.values);
+            return Some(vectors.collect());
+        }
+        match (self.embeddings, self.embedding) {
+            (Some(AnyVectors::Bare(vectors) | AnyVectors::Typed { float: vectors }), _) => {
+                Some(vectors)
+            }
+            (Some(AnyVectors::Named(vectors)), _) => {
+                Some(vectors.into_iter().map(|vector| vector.values).collect())
+            }
+            (None, vector) => vector.map(|vector| vec![vector]),
+        }
+    }
+}
+
+/// The client's answer, from the upstream's, whose head counts so many tokens. Where nobody counts them they are
+/// guessed by the length of the texts.
 ///
 /// # Errors
 /// [`InvalidReply`] if it is not an answer of the upstream's API.
-pub(crate) fn translate_embeddings_reply(
-    model: &str,
-    request: &[u8],
+pub(super) fn translate_embeddings_reply(
+    exchange: &EmbeddingsExchange,
+    counted: Option<u64>,
     body: &[u8],
 ) -> Result<TranslatedReply, InvalidReply> {
-    let format = Fields::of_body(request)
-        .and_then(Wanted::read)
-        .map_or(EmbeddingFormat::Float, |wanted| wanted.format);
-    let answer: AnyAnswer = serde_json::from_slice(body)?;
-    let tokens = answer
-        .input_text_token_count
-        .or(answer.prompt_eval_count)
-        .or(answer.usage_metadata.map(|usage| usage.prompt_token_count))
-        .unwrap_or(0);
-    let vectors = match (answer.embeddings, answer.embedding) {
-        (Some(AnyVectors::Bare(vectors) | AnyVectors::Typed { float: vectors }), _) => vectors,
-        (Some(AnyVectors::Named(vectors)), _) => {
-            vectors.into_iter().map(|vector| vector.values).collect()
-        }
-        (None, Some(vector)) => vec![vector],
-        (None, None) => return Err(InvalidReply::Incomplete("embeddings")),
+    let wanted = Fields::of_body(&exchange.request).and_then(Wanted::read);
+    let (format, guessed) = match wanted {
+        Ok(wanted) => (wanted.format, guess(&wanted.texts)),
+        Err(_) => (EmbeddingFormat::Float, 0),
     };
+    let answer: AnyAnswer = serde_json::from_slice(body)?;
+    let tokens = counted.or(answer.tokens()).unwrap_or(guessed);
+    let vectors = answer.vectors();
+    let vectors = vectors.ok_or(InvalidReply::Incomplete("embeddings"))?;
     let data = vectors
         .into_iter()
         .zip(0..)
@@ -256,7 +373,7 @@ pub(crate) fn translate_embeddings_reply(
     let list = EmbeddingList {
         object: "list".to_owned(),
         data: data.collect(),
-        model: model.to_owned(),
+        model: exchange.model.clone(),
         usage: EmbeddingUsage {
             prompt_tokens: tokens,
             total_tokens: tokens,
@@ -270,6 +387,15 @@ pub(crate) fn translate_embeddings_reply(
             cached: None,
         },
     })
+}
+
+/// Tokens that texts are guessed to have.
+fn guess(texts: &[String]) -> u64 {
+    let bytes = texts
+        .iter()
+        .map(|text| u64::try_from(text.len()).unwrap_or(u64::MAX));
+    let tokens = bytes.map(|bytes| bytes.div_ceil(BYTES_PER_TOKEN));
+    tokens.fold(0, u64::saturating_add)
 }
 
 fn write(vector: Vec<f32>, format: EmbeddingFormat) -> EmbeddingVector {

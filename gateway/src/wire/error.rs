@@ -8,7 +8,7 @@ use protocol::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ClientApi, Exchange, json::Json, to_body};
+use super::{ClientApi, json::Json, to_body};
 
 /// What an upstream says went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,11 +53,13 @@ impl UpstreamFault {
 }
 
 /// The body of an error in the client's shape: the upstream's words, and the type that the status has there.
-pub(crate) fn translate_error(exchange: &Exchange, status: u16, body: &[u8]) -> Bytes {
+pub(crate) fn translate_error(client: ClientApi, status: u16, body: &[u8]) -> Bytes {
     let fault = read_error(status, body);
-    match exchange.client {
-        ClientApi::Chat | ClientApi::Responses => to_body(&fault.openai_body()),
-        ClientApi::Ollama => to_body(&json!({"error": fault.message})),
+    match client {
+        ClientApi::Chat | ClientApi::Responses | ClientApi::Completions => {
+            to_body(&fault.openai_body())
+        }
+        ClientApi::Ollama | ClientApi::Generate => to_body(&json!({"error": fault.message})),
         ClientApi::Messages => to_body(&fault.anthropic_body()),
     }
 }

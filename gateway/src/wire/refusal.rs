@@ -84,11 +84,14 @@ pub(super) fn in_words_of(client: ClientApi, invalid: InvalidRequest) -> Invalid
         (ClientApi::Messages, "parallel_tool_calls") => "tool_choice.disable_parallel_tool_use",
         (ClientApi::Responses, "response_format.type") => "text.format.type",
         (ClientApi::Responses, "logprobs") => "include",
-        (ClientApi::Ollama, "response_format.type") => "format",
-        (ClientApi::Ollama, "presence_penalty") => "options.presence_penalty",
-        (ClientApi::Ollama, "frequency_penalty") => "options.frequency_penalty",
-        (ClientApi::Ollama, "repetition_penalty") => "options.repeat_penalty",
-        (ClientApi::Ollama, "min_p") => "options.min_p",
+        (ClientApi::Ollama | ClientApi::Generate, name) => match name {
+            "response_format.type" => "format",
+            "presence_penalty" => "options.presence_penalty",
+            "frequency_penalty" => "options.frequency_penalty",
+            "repetition_penalty" => "options.repeat_penalty",
+            "min_p" => "options.min_p",
+            _ => return invalid,
+        },
         _ => return invalid,
     };
     InvalidRequest {

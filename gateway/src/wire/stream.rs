@@ -4,8 +4,8 @@ use bytes::Bytes;
 use protocol::sse::{Event, Parser};
 
 use super::{
-    ClientApi, Exchange, InvalidReply, UpstreamApi, bedrock, chat, delta::Delta, gemini, messages,
-    ollama, reply::Usage, responses,
+    ClientApi, Exchange, InvalidReply, UpstreamApi, bedrock, chat, completions, delta::Delta,
+    gemini, messages, ollama, reply::Usage, responses,
 };
 use crate::encode::Tally;
 
@@ -56,6 +56,7 @@ enum Encoder {
     Chat(chat::Encoder),
     Messages(messages::Encoder),
     Responses(Box<responses::Encoder>),
+    Completions(completions::Encoder),
     Ollama(ollama::Encoder),
 }
 
@@ -80,7 +81,10 @@ impl Translation {
             ClientApi::Chat => Encoder::Chat(chat::Encoder::new(exchange)),
             ClientApi::Messages => Encoder::Messages(messages::Encoder::new(exchange)),
             ClientApi::Responses => Encoder::Responses(Box::new(responses::Encoder::new(exchange))),
-            ClientApi::Ollama => Encoder::Ollama(ollama::Encoder::new(exchange)),
+            ClientApi::Completions => Encoder::Completions(completions::Encoder::new(exchange)),
+            ClientApi::Ollama | ClientApi::Generate => {
+                Encoder::Ollama(ollama::Encoder::new(exchange))
+            }
         };
         Self {
             framing,
@@ -171,6 +175,7 @@ impl Translation {
             Encoder::Chat(encoder) => encoder.encode_event(delta, out),
             Encoder::Messages(encoder) => encoder.encode_event(delta, out),
             Encoder::Responses(encoder) => encoder.encode_event(delta, out),
+            Encoder::Completions(encoder) => encoder.encode_event(delta, out),
             Encoder::Ollama(encoder) => encoder.encode_event(delta, out),
         }
     }

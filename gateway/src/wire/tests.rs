@@ -21,14 +21,23 @@ use crate::provider::{Tokens, openai};
 const CUTS: [usize; 5] = [1, 2, 7, 61, usize::MAX];
 
 impl ClientApi {
-    const ALL: [Self; 4] = [Self::Chat, Self::Messages, Self::Responses, Self::Ollama];
+    const ALL: [Self; 6] = [
+        Self::Chat,
+        Self::Messages,
+        Self::Responses,
+        Self::Completions,
+        Self::Ollama,
+        Self::Generate,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Messages => "messages",
             Self::Responses => "responses",
+            Self::Completions => "completions",
             Self::Ollama => "ollama",
+            Self::Generate => "generate",
         }
     }
 }
@@ -193,7 +202,7 @@ fn errors_are_translated_as_the_golden_files_say() {
             let body = fs::read(folder.join("input.json")).unwrap();
             let mut golden = Golden::new(&folder, &["input.json"]);
             for client in ClientApi::ALL {
-                let translated = translate_error(&exchange(client, upstream), status, &body);
+                let translated = translate_error(client, status, &body);
                 golden.check(&format!("{}.json", client.name()), &pretty(&translated));
             }
             faults.extend(golden.close());
@@ -240,8 +249,10 @@ const fn input_of(upstream: UpstreamApi) -> &'static str {
 
 const fn extension(client: ClientApi) -> &'static str {
     match client {
-        ClientApi::Chat | ClientApi::Messages | ClientApi::Responses => "sse",
-        ClientApi::Ollama => "ndjson",
+        ClientApi::Chat | ClientApi::Messages | ClientApi::Responses | ClientApi::Completions => {
+            "sse"
+        }
+        ClientApi::Ollama | ClientApi::Generate => "ndjson",
     }
 }
 

@@ -4,6 +4,7 @@
 //! the first one comes at once, an empty line is a heartbeat. `POST /v1/snapshots/{plane}/acks` takes an [`Ack`].
 //! A version is the hash of the content, so equal content has an equal version on every operator replica.
 
+mod adapter;
 mod guard;
 mod jwt;
 mod mirror;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 pub use self::{
+    adapter::Adapter,
     guard::{
         Action, Guard, GuardRule, OnFailure, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind,
     },
@@ -376,6 +378,9 @@ pub struct Target {
     /// ([`crate::demand::Demand`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_demand: Option<String>,
+    /// The LoRA adapters that its engines have, or can load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<Adapter>,
 }
 
 const fn whole_share() -> u32 {

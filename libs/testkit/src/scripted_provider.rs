@@ -70,6 +70,8 @@ pub enum Scripted {
     Cut(&'static str, usize),
     /// A redirect to this address.
     Redirect(String),
+    /// This, whatever is asked.
+    Json(Value),
 }
 
 /// A request that a provider got.
@@ -190,11 +192,11 @@ impl Shared {
             Api::Vertex => gemini::has_token(headers),
         };
         let is_known = match self.api {
-            Api::OpenAi => path == "/v1/chat/completions",
+            Api::OpenAi => matches!(&**path, "/v1/chat/completions" | "/v1/embeddings"),
             Api::Azure => openai::is_azure_path(path),
             Api::Anthropic => path == "/v1/messages",
             Api::Bedrock => bedrock::is_path(path),
-            Api::Ollama => path == "/api/chat",
+            Api::Ollama => matches!(&**path, "/api/chat" | "/api/embed"),
             Api::Gemini => gemini::is_path(path, "/v1beta/models/"),
             Api::Vertex => gemini::is_path(path, VERTEX_MODELS) || is_vertex_anthropic(path),
         };
@@ -205,6 +207,9 @@ impl Shared {
         };
         if let Scripted::Redirect(to) = scripted {
             return Answer::Redirect(to);
+        }
+        if let Scripted::Json(body) = scripted {
+            return Answer::Whole(StatusCode::OK, body);
         }
         match self.api {
             Api::OpenAi | Api::Azure => openai::answer(&scripted, body),

@@ -10,6 +10,7 @@ use protocol::{
     address::{host_of, is_forbidden_host},
     provider::{Api, Credential, Header, Provider},
     secret::SecretString,
+    snapshot::Adapter,
     vendor::{self, Vendor},
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct ExternalEngine {
     pub(crate) apis: Vec<Api>,
     pub(crate) headers: Vec<Header>,
     pub(crate) credential: Option<Credential>,
+    pub(crate) adapters: Vec<Adapter>,
 }
 
 /// Checks an External engine of a Model with this name.
@@ -62,7 +64,17 @@ pub(super) fn external(
             .transpose()?,
         provider,
         base_url,
+        adapters: external.adapters.iter().map(adapter).collect(),
     })
+}
+
+fn adapter(adapter: &external::ExternalAdapter) -> Adapter {
+    let external::ExternalAdapter { name, path } = adapter;
+    Adapter {
+        name: name.clone(),
+        model: name.clone(),
+        path: path.clone(),
+    }
 }
 
 fn provider(external: &External) -> Result<Provider, InvalidModel> {

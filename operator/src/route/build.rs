@@ -144,6 +144,7 @@ fn target(backend: &ValidBackend) -> Target {
         when: backend.when.clone(),
         prices: backend.prices,
         on_demand: backend.on_demand.clone(),
+        adapters: backend.adapters.clone(),
         ..Target::default()
     };
     match &backend.provider {

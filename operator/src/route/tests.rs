@@ -1,5 +1,6 @@
 //! A Route's plans and statuses, without a client.
 
+mod adapters;
 mod jwt;
 mod mirror;
 mod tools;
@@ -125,6 +126,7 @@ fn check_example(page: &str) {
 
 #[test]
 fn the_examples_in_the_documentation_are_valid() {
+    check_example(include_str!("../../../docs/concepts/gateway-adapters.md"));
     check_example(include_str!("../../../docs/concepts/gateway-cache.md"));
     check_example(include_str!("../../../docs/concepts/gateway-guards.md"));
     check_example(include_str!("../../../docs/concepts/gateway-mirror.md"));

@@ -10,7 +10,9 @@ use crds::{
 use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
-    snapshot::{A2a, Access, Budget, Cache, Guard, Jwt, Limit, MIRROR_TIMEOUT_MILLIS, Mcp, Prices},
+    snapshot::{
+        A2a, Access, Adapter, Budget, Cache, Guard, Jwt, Limit, MIRROR_TIMEOUT_MILLIS, Mcp, Prices,
+    },
 };
 use thiserror::Error;
 
@@ -130,6 +132,7 @@ pub(super) struct ValidBackend {
     pub(super) prices: Option<Prices>,
     /// The Model, as `NAMESPACE/NAME`, if it has all its engines only while requests come.
     pub(super) on_demand: Option<String>,
+    pub(super) adapters: Vec<Adapter>,
 }
 
 /// Where copies of a share of the requests go.
@@ -219,9 +222,9 @@ fn resolve(
 ) -> Result<ValidBackend, (Reason, String)> {
     let path = format!("spec.targets.backends[{index}].modelRef");
     let engine = engine(&path, &backend.model_ref.name, world)?;
+    let engine = renamed(engine, backend.model_override.as_ref());
     Ok(ValidBackend {
         name: backend.name.clone(),
-        model: backend.model_override.clone().unwrap_or(engine.model),
         weight: backend.weight.unwrap_or(1),
         priority: backend.priority.unwrap_or(0),
         when: backend.when.clone(),
@@ -247,9 +250,8 @@ fn mirror(
         Ok(engine) => Ok(Some(ValidMirror {
             backend: ValidBackend {
                 name: MIRROR.to_owned(),
-                model: wanted.model_override.clone().unwrap_or(engine.model),
                 prices,
-                ..engine
+                ..renamed(engine, wanted.model_override.as_ref())
             },
             percent: wanted.percent,
             timeout: timeout.unwrap_or(Duration::from_millis(MIRROR_TIMEOUT_MILLIS)),
@@ -280,12 +282,18 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         }
         ValidEngine::Native(_) | ValidEngine::External(_) => None,
     };
-    let (model, endpoints, provider) = match valid.engine {
-        ValidEngine::Native(_) => (valid.served_name, found.endpoints.clone(), None),
+    let (model, endpoints, provider, adapters) = match valid.engine {
+        ValidEngine::Native(engine) => {
+            let adapters = engine.adapters.iter();
+            let adapters = adapters.map(|adapter| native_adapter(&valid.served_name, adapter));
+            let adapters = adapters.collect();
+            (valid.served_name, found.endpoints.clone(), None, adapters)
+        }
         ValidEngine::External(engine) => (
             engine.model.clone(),
             vec![engine.base_url.clone()],
-            Some(engine),
+            Some(engine.clone()),
+            engine.adapters,
         ),
     };
     Ok(ValidBackend {
@@ -298,7 +306,29 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         provider,
         prices: None,
         on_demand,
+        adapters,
     })
+}
+
+/// An adapter that our engine has from its start.
+fn native_adapter(served_name: &str, adapter: &crds::model::Adapter) -> Adapter {
+    Adapter {
+        name: adapter.name.clone(),
+        model: format!("{served_name}:{}", adapter.name),
+        path: None,
+    }
+}
+
+/// A backend whose model has another name in requests, which is the name of the one thing that it is asked for.
+fn renamed(engine: ValidBackend, model: Option<&String>) -> ValidBackend {
+    match model {
+        None => engine,
+        Some(model) => ValidBackend {
+            model: model.clone(),
+            adapters: Vec::new(),
+            ..engine
+        },
+    }
 }
 
 fn access(auth: Option<&Auth>, world: &World) -> Access {

@@ -28,6 +28,7 @@ impl Fleet {
             seat,
             in_flight: 0,
             is_usable: true,
+            seconds: 0.0,
         };
         let loads: Vec<Load<'_>> = self.seats.iter().map(load).collect();
         self.picker
@@ -159,6 +160,7 @@ fn requests_of_others_count_as_usual_ones() {
                 seat,
                 in_flight,
                 is_usable,
+                seconds: 0.0,
             })
             .collect();
         let (picked, _) = fleet.picker.pick(prompt("a"), &loads, &mut random).unwrap();

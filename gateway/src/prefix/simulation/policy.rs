@@ -80,6 +80,7 @@ impl Policy {
                     seat,
                     in_flight: *in_flight,
                     is_usable: true,
+                    seconds: 0.0,
                 });
                 let loads: Vec<Load<'_>> = loads.collect();
                 let body = session.body(turn);

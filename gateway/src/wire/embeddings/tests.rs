@@ -2,12 +2,22 @@
 
 use serde_json::{Value, json};
 
-use super::{EmbeddingsApi, translate_embeddings_reply, translate_embeddings_request};
+use super::{
+    EmbeddingsApi, EmbeddingsExchange, translate_embeddings_reply, translate_embeddings_request,
+};
+
+fn exchange(api: EmbeddingsApi, request: &Value) -> EmbeddingsExchange {
+    EmbeddingsExchange {
+        api,
+        model: "m".to_owned(),
+        upstream_model: "e5".to_owned(),
+        request: request.to_string().into(),
+    }
+}
 
 #[track_caller]
 fn check(api: EmbeddingsApi, request: &Value, expected: &Value) {
-    let body = request.to_string();
-    let translated = match translate_embeddings_request(api, "e5", body.as_bytes()) {
+    let translated = match translate_embeddings_request(&exchange(api, request)) {
         Ok(body) => serde_json::from_slice(&body).unwrap(),
         Err(error) => json!(error.to_string()),
     };
@@ -27,6 +37,19 @@ fn a_request_is_put_into_each_apis_words() {
         EmbeddingsApi::Gemini,
         &two,
         &json!({"requests": [gemini("a"), gemini("b")]}),
+    );
+    check(
+        EmbeddingsApi::Vertex,
+        &two,
+        &json!({
+            "instances": [{"content": "a"}, {"content": "b"}],
+            "parameters": {"outputDimensionality": 2, "knob": 1},
+        }),
+    );
+    check(
+        EmbeddingsApi::Vertex,
+        &json!({"model": "m", "input": "a", "task_type": "RETRIEVAL_QUERY"}),
+        &json!({"instances": [{"content": "a", "task_type": "RETRIEVAL_QUERY"}], "parameters": {}}),
     );
     check(
         EmbeddingsApi::Cohere,
@@ -72,9 +95,10 @@ fn what_is_no_text_is_refused() {
 
 #[track_caller]
 fn check_reply(format: &str, answer: &Value, expected: &Value, tokens: u64) {
-    let request = json!({"input": "a", "encoding_format": format}).to_string();
+    let request = json!({"input": ["a word", "b"], "encoding_format": format});
     let body = answer.to_string();
-    let reply = translate_embeddings_reply("m", request.as_bytes(), body.as_bytes()).unwrap();
+    let exchange = exchange(EmbeddingsApi::Gemini, &request);
+    let reply = translate_embeddings_reply(&exchange, None, body.as_bytes()).unwrap();
     let list: Value = serde_json::from_slice(&reply.body).unwrap();
     let expected = json!({
         "object": "list", "data": expected, "model": "m",
@@ -92,10 +116,15 @@ fn vectors_come_back_in_order_and_in_the_format_that_was_asked_for() {
     let ollama = json!({"model": "e5", "embeddings": vectors, "prompt_eval_count": 7});
     check_reply("float", &ollama, &two, 7);
     let gemini = json!({"embeddings": [{"values": [0.5, 1.0]}, {"values": [2.0, 0.25]}]});
-    check_reply("float", &gemini, &two, 0);
-    check_reply("float", &json!({"id": "x", "embeddings": vectors}), &two, 0);
+    // What nobody counts is guessed: four bytes a token.
+    check_reply("float", &gemini, &two, 3);
+    let vertex = |values: Value, tokens: f64| json!({"embeddings": {"values": values, "statistics": {"token_count": tokens}}});
+    let vertex =
+        json!({"predictions": [vertex(json!([0.5, 1.0]), 2.0), vertex(json!([2.0, 0.25]), 7.0)]});
+    check_reply("float", &vertex, &two, 9);
+    check_reply("float", &json!({"id": "x", "embeddings": vectors}), &two, 3);
     let typed = json!({"embeddings": {"float": vectors}, "response_type": "embeddings_by_type"});
-    check_reply("float", &typed, &two, 0);
+    check_reply("float", &typed, &two, 3);
     let titan = json!({"embedding": [0.5, 1.0], "inputTextTokenCount": 3});
     check_reply("float", &titan, &json!([one(0, json!([0.5, 1.0]))]), 3);
     check_reply("base64", &titan, &json!([one(0, json!("AAAAPwAAgD8="))]), 3);
@@ -103,6 +132,15 @@ fn vectors_come_back_in_order_and_in_the_format_that_was_asked_for() {
 
 #[test]
 fn an_answer_without_vectors_is_none() {
-    let reply = translate_embeddings_reply("m", b"{}", b"{\"ok\": true}");
+    let exchange = exchange(EmbeddingsApi::Titan, &json!({}));
+    let reply = translate_embeddings_reply(&exchange, None, b"{\"ok\": true}");
     assert!(reply.is_err());
+}
+
+#[test]
+fn a_count_in_the_head_of_an_answer_goes_first() {
+    let exchange = exchange(EmbeddingsApi::Cohere, &json!({"input": "a"}));
+    let body = json!({"embeddings": [[0.5]]}).to_string();
+    let reply = translate_embeddings_reply(&exchange, Some(40), body.as_bytes()).unwrap();
+    assert_eq!(reply.tokens.prompt, 40);
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::wire::{
-    Exchange, InvalidReply,
+    ClientApi, Exchange, InvalidReply,
     delta::Delta,
     json::Json,
     reply::{Finish, Reply, ReplyPart, Usage},
@@ -19,12 +19,27 @@ use crate::wire::{
 struct Answer {
     model: String,
     created_at: String,
-    message: Message,
+    #[serde(flatten)]
+    said: Said,
     done: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     done_reason: Option<&'static str>,
     #[serde(flatten)]
     counts: Option<Counts>,
+}
+
+/// What is said, in a chat or to one prompt.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Said {
+    Message {
+        message: Message,
+    },
+    Response {
+        response: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        thinking: Option<String>,
+    },
 }
 
 /// What the last line counts; times are not measured here.
@@ -67,9 +82,17 @@ impl Answer {
         Self {
             model: exchange.model.clone(),
             created_at: created.to_string(),
-            message: Message {
-                role: "assistant",
-                ..message
+            said: match exchange.client {
+                ClientApi::Generate => Said::Response {
+                    response: message.content,
+                    thinking: message.thinking,
+                },
+                _ => Said::Message {
+                    message: Message {
+                        role: "assistant",
+                        ..message
+                    },
+                },
             },
             done: false,
             done_reason: None,

@@ -8,6 +8,7 @@ use super::encode_content::{OllamaMessage, encode_messages};
 use crate::wire::{
     Exchange, InvalidRequest,
     conversation::{Conversation, Effort, Format, Reasoning, Sampling, Tool, ToolChoice},
+    fields::Fields,
     json::{Extra, Json, Numeral},
     refusal, to_body,
 };
@@ -103,6 +104,23 @@ pub(in crate::wire) fn encode_request(
         extra: conversation.extra.without(&TAKEN),
     };
     Ok(to_body(&request))
+}
+
+/// A request of a client of this API, with another model's name; all else stays as it is.
+///
+/// # Errors
+/// [`InvalidRequest`] if it is no object.
+pub(crate) fn with_model(body: &[u8], model: &str) -> Result<Bytes, InvalidRequest> {
+    #[derive(Serialize)]
+    struct Renamed<'a> {
+        model: &'a str,
+        #[serde(flatten)]
+        rest: Extra,
+    }
+    let mut fields = Fields::of_body(body)?;
+    fields.ignore(&["model"]);
+    let rest = fields.rest();
+    Ok(to_body(&Renamed { model, rest }))
 }
 
 /// The tools that may be called: this API has no other way to choose.

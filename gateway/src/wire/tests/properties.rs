@@ -219,7 +219,7 @@ proptest! {
             if let Ok(reply) = translate_reply(&exchange, body.as_bytes()) {
                 prop_assert!(serde_json::from_slice::<Value>(&reply.body).is_ok());
             }
-            let error = translate_error(&exchange, status, body.as_bytes());
+            let error = translate_error(client, status, body.as_bytes());
             prop_assert!(serde_json::from_slice::<Value>(&error).is_ok());
         }
     }

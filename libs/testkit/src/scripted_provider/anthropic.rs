@@ -36,7 +36,7 @@ pub(super) fn answer(scripted: &Scripted, request: &Value) -> Answer {
         Scripted::Text(text) if is_stream => events(STREAM, text_events(request, text), None),
         Scripted::Cut(text, kept) => events(STREAM, text_events(request, text), Some(*kept)),
         Scripted::Call if is_stream => events(STREAM, call_events(request), None),
-        Scripted::Redirect(_) => error(500, "no redirect"),
+        Scripted::Redirect(_) | Scripted::Json(_) => error(500, "no redirect"),
         Scripted::Text(text) => {
             let block = json!({"type": "text", "text": text});
             whole(request, &block, "end_turn", words(text))

@@ -29,14 +29,16 @@ pub(super) fn is_path(path: &str) -> bool {
     let method = path
         .strip_prefix("/model/")
         .and_then(|rest| rest.split_once('/'));
-    method.is_some_and(|(_, method)| matches!(method, "converse" | "converse-stream"))
+    method.is_some_and(|(_, method)| matches!(method, "converse" | "converse-stream" | "invoke"))
 }
 
 pub(super) fn answer(scripted: &Scripted, path: &str) -> Answer {
     let is_stream = path.ends_with("-stream");
     match scripted {
         Scripted::Error(code, message) => Answer::Whole(status(*code), json!({"message": message})),
-        Scripted::Redirect(_) => Answer::Whole(status(500), json!({"message": "no redirect"})),
+        Scripted::Redirect(_) | Scripted::Json(_) => {
+            Answer::Whole(status(500), json!({"message": "no redirect"}))
+        }
         Scripted::ErrorEvent => {
             let message = json!({"message": "Too many requests"});
             let kind = ("exception", ":exception-type", "throttlingException");

@@ -30,7 +30,10 @@ pub(super) fn is_path(path: &str, below: &str) -> bool {
         .strip_prefix(below)
         .and_then(|rest| rest.split_once(':'));
     method.is_some_and(|(_, method)| {
-        matches!(method, "generateContent" | "streamGenerateContent?alt=sse")
+        matches!(
+            method,
+            "generateContent" | "streamGenerateContent?alt=sse" | "batchEmbedContents" | "predict"
+        )
     })
 }
 
@@ -47,7 +50,7 @@ pub(super) fn answer(scripted: &Scripted, path: &str) -> Answer {
     let is_stream = path.contains(":streamGenerateContent");
     match scripted {
         Scripted::Error(code, message) => error(*code, message),
-        Scripted::Redirect(_) => error(500, "no redirect"),
+        Scripted::Redirect(_) | Scripted::Json(_) => error(500, "no redirect"),
         Scripted::ErrorEvent => {
             let error = json!({"code": 503, "message": "overloaded", "status": "UNAVAILABLE"});
             events(STREAM, vec![event(&json!({"error": error}))], None)

@@ -12,7 +12,9 @@ pub(super) fn answer(scripted: &Scripted, request: &Value) -> Answer {
     let is_stream = request["stream"] != false;
     match scripted {
         Scripted::Error(code, message) => Answer::Whole(status(*code), json!({"error": message})),
-        Scripted::Redirect(_) => Answer::Whole(status(500), json!({"error": "no redirect"})),
+        Scripted::Redirect(_) | Scripted::Json(_) => {
+            Answer::Whole(status(500), json!({"error": "no redirect"}))
+        }
         Scripted::ErrorEvent => events(
             STREAM,
             vec![line(&json!({"error": "the runner crashed"}))],

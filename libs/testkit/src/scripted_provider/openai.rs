@@ -31,7 +31,7 @@ pub(super) fn answer(scripted: &Scripted, request: &Value) -> Answer {
     let is_stream = request["stream"] == true;
     match scripted {
         Scripted::Error(code, message) => error(*code, message),
-        Scripted::Redirect(_) => error(500, "no redirect"),
+        Scripted::Redirect(_) | Scripted::Json(_) => error(500, "no redirect"),
         Scripted::ErrorEvent => {
             let error = json!({"message": "overloaded", "type": "server_error"});
             events(STREAM, vec![event(&json!({"error": error}))], None)

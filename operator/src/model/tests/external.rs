@@ -44,6 +44,7 @@ fn token(text: &str) -> Option<Credential> {
 fn a_provider_is_where_the_model_says_and_answers_what_every_server_does() {
     let url = json!({"baseURL": "https://llm.example/v1/", "credentialsRef": {"name": "llm", "key": "token"}});
     let expected = ExternalEngine {
+        adapters: Vec::new(),
         base_url: "https://llm.example/v1".to_owned(),
         model: "smollm2".to_owned(),
         provider: Provider::OpenAI,
