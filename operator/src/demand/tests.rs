@@ -39,7 +39,7 @@ fn notes(models: Vec<Model>, status: u16) -> (Notes, Written) {
             let path = request.uri().to_string();
             let body = request.into_body().collect_bytes().await.unwrap();
             let body: Value = serde_json::from_slice(&body).unwrap();
-            taken.lock().push((path, body.clone()));
+            taken.lock().push((path, body));
             let answer = match status {
                 200 => json!(model("a", &Value::Null, None)),
                 code => {

@@ -429,7 +429,7 @@ fn a_model_that_sleeps_is_healthy_and_says_what_wakes_it() {
     let ready = condition::find(&status.conditions, condition::ConditionKind::Ready);
     let ready = ready.expect("a condition");
     assert_eq!(
-        (&*ready.status.as_str(), &*ready.reason),
+        (ready.status.as_str(), &*ready.reason),
         ("True", "ScaledToZero")
     );
     assert!(
