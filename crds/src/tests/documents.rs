@@ -40,8 +40,8 @@ fn documents(block: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The object that an example is, or is a part of: a Route's specification or fields of it, or a provider. `None` for
-/// objects that are not ours.
+/// The object that an example is, or is a part of: the specification of a Route or fields of it, of a Model, or a
+/// provider. `None` for objects that are not ours.
 fn object(example: Value) -> Option<Value> {
     if let Some(version) = example.get("apiVersion").and_then(Value::as_str) {
         return version.starts_with(GROUP).then_some(example);
@@ -57,12 +57,22 @@ fn object(example: Value) -> Option<Value> {
         Some(spec) => spec.as_object().cloned().unwrap_or_default(),
         None => fields,
     };
+    if is_of("Model", &given) && !is_of("Route", &given) {
+        return Some(json!({"kind": "Model", "metadata": {"name": "x"}, "spec": given}));
+    }
     let mut spec = Map::new();
     spec.insert("match".to_owned(), json!({"models": ["chat"]}));
     let backend = json!({"name": "local", "modelRef": {"name": "chat"}});
     spec.insert("targets".to_owned(), json!({"backends": [backend]}));
     spec.extend(given);
     Some(json!({"kind": "Route", "metadata": {"name": "x"}, "spec": spec}))
+}
+
+/// Whether a kind's specification has these fields.
+fn is_of(kind: &str, fields: &Map<String, Value>) -> bool {
+    let schema = schema_of(kind);
+    let known = &schema["properties"]["spec"]["properties"];
+    fields.keys().all(|field| known.get(field).is_some())
 }
 
 /// The schema, with every object closed: an API server would drop what it does not know, and so mean something else.
