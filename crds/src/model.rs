@@ -278,6 +278,10 @@ pub struct Native {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = MEBIBYTES))]
     pub host_cache: Option<String>,
+    /// Whether engines tell the gateway what changes in their caches of prompts, which it then need not guess for Routes
+    /// with affinity Prefix. Whoever reaches an engine may listen, and sees the tokens of prompts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kv_events: bool,
     /// INT8 is fast and rounds activations; F32 is for comparisons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arithmetic: Option<Arithmetic>,

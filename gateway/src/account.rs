@@ -264,6 +264,7 @@ impl Accounting {
                 prompt_tokens: prompt,
                 cached_tokens: tokens.cached,
                 first_token: expected.first_token,
+                sent: Some(expected.sent),
             });
         }
         let used = if self.entry.is_kept {

@@ -28,6 +28,7 @@ mod gateway;
 mod guard;
 mod hedging;
 mod jwt;
+mod kv_events;
 mod ledger;
 mod limits;
 mod mcp;

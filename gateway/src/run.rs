@@ -19,6 +19,7 @@ use crate::{
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
     jwt::{self, Issuer, JwtArgs},
+    kv_events,
     ledger::Ledger,
     observe::{AccessLog, Exporter, LiteLlm, Observers, collector},
     people::People,
@@ -150,6 +151,7 @@ pub async fn serve(
     following.spawn(jwt::follow(Arc::clone(&gateway), shutdown.clone()));
     let mut feeding = JoinSet::new();
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
+    following.spawn(kv_events::follow(Arc::clone(&gateway), shutdown.clone()));
     following.spawn(adapters::follow(Arc::clone(&gateway), shutdown.clone()));
     let mut working = JoinSet::new();
     working.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));

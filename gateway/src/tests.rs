@@ -14,6 +14,7 @@ mod files;
 mod guards;
 pub(crate) mod harness;
 mod keys;
+mod kv_events;
 mod limits;
 mod litellm;
 mod mcp;

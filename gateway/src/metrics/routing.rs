@@ -51,6 +51,11 @@ struct CopyLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KvEventLabels {
+    event: &'static str,
+}
+
 /// The series.
 #[derive(Debug, Default)]
 pub(crate) struct RoutingSeries {
@@ -59,6 +64,7 @@ pub(crate) struct RoutingSeries {
     endpoints: Family<EndpointLabels, Gauge>,
     hedges: Family<HedgeLabels, Counter>,
     copies: Family<CopyLabels, Counter>,
+    kv_events: Family<KvEventLabels, Counter>,
     conditions: Counter,
     waits: WaitSeries,
 }
@@ -91,6 +97,11 @@ impl RoutingSeries {
             self.copies.clone(),
         );
         registry.register(
+            "gateway_kv_events",
+            "What replicas said of their caches: blocks stored and removed, caches cleared, engines restarted, batches missed",
+            self.kv_events.clone(),
+        );
+        registry.register(
             "gateway_conditions_failed",
             "Conditions that failed on a request and were taken for false",
             self.conditions.clone(),
@@ -117,6 +128,12 @@ impl RoutingSeries {
         let route = route.to_owned();
         let labels = CopyLabels { route, result };
         self.copies.get_or_create(&labels).inc();
+    }
+
+    /// Counts what a replica said of its cache.
+    pub(crate) fn count_kv_events(&self, event: &'static str, count: u64) {
+        let labels = KvEventLabels { event };
+        self.kv_events.get_or_create(&labels).inc_by(count);
     }
 
     /// Counts a condition that failed.

@@ -76,7 +76,7 @@ impl Blocks {
 }
 
 /// The hash of some bytes; their length is part of it.
-pub(super) fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = FixedState::with_seed(0).build_hasher();
     hasher.write(bytes);
     hasher.write_usize(bytes.len());

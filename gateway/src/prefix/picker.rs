@@ -1,6 +1,6 @@
 //! The picker: decides which replica of a pool takes a request, and remembers that it did.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use rand::Rng;
 
@@ -11,6 +11,7 @@ use crate::prefix::{
     index::Index,
     learned::Learned,
     prediction::{Expected, Prediction},
+    residents::Change,
     score::{Standing, Work, choose},
     seat::{Seat, Seats},
 };
@@ -68,6 +69,28 @@ impl Picker {
     /// Forgets what a replica has cached: it was started again.
     pub(crate) fn forget(&self, seat: &Seat) {
         seat.renew(self.pool.index.forget(seat.place()));
+        seat.residents.clear();
+    }
+
+    /// Notes what a replica says has changed in its cache.
+    pub(crate) fn note(&self, seat: &Seat, changes: &[Change], now: Instant) {
+        for change in changes {
+            match change {
+                Change::Stored {
+                    blocks,
+                    parent,
+                    block_tokens,
+                    medium,
+                } => seat
+                    .residents
+                    .store(blocks, *parent, (*block_tokens, *medium), now),
+                Change::Removed { blocks, medium } => {
+                    let ours = seat.residents.remove(blocks, *medium);
+                    self.pool.index.remove(&ours, seat.place());
+                }
+                Change::Cleared => self.forget(seat),
+            }
+        }
     }
 
     /// Picks a replica for a prompt, as an index of `loads`, and notes at once that it will have the prompt, so that the

@@ -1,8 +1,13 @@
 //! Predictions: what a pick expects of its replica, kept while the request lasts and compared with what came.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use crate::prefix::{blocks::BLOCK_BYTES, chain::Chain, picker::Pool, seat::Seat};
+use crate::prefix::{
+    blocks::BLOCK_BYTES, chain::Chain, picker::Pool, residents::Prompt, seat::Seat,
+};
 
 /// What a pick expects. One that is dropped before it is finished was for nothing: what the pick noted is taken back.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ pub(crate) struct Answered {
     pub(crate) cached_tokens: Option<u64>,
     /// From sending the request to the first token of the answer.
     pub(crate) first_token: Option<Duration>,
+    /// When the request was sent.
+    pub(crate) sent: Option<Instant>,
 }
 
 impl Prediction {
@@ -105,6 +112,7 @@ impl Prediction {
             prompt_tokens,
             cached_tokens,
             first_token,
+            sent,
         } = answered;
         if let Some(tokens) = prompt_tokens {
             self.pool.learned.learn_length(self.chain.bytes(), tokens);
@@ -124,6 +132,14 @@ impl Prediction {
         if let Some(cached) = cached_tokens {
             let tokens = prompt_tokens.unwrap_or(self.expected.prompt_tokens);
             self.seat.trust.learn(self.indexed_tokens(tokens), cached);
+        }
+        if let (Some(tokens), Some(sent)) = (prompt_tokens, sent) {
+            self.seat.residents.learn(Prompt {
+                hashes: self.chain.hashes(),
+                bytes: self.chain.bytes(),
+                tokens,
+                sent,
+            });
         }
         // All of it, also what was there before: what is in use must not grow old, and what another request took back
         // in the meantime is here.

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::prefix::{
     index::{Index, SEATS_MAX},
     learned::Trust,
+    residents::Residents,
 };
 
 /// A replica's seat. It is free again when nobody holds it.
@@ -26,12 +27,19 @@ pub(crate) struct Seat {
     queued_tokens: AtomicU64,
     /// How much of its cache is there.
     pub(super) trust: Trust,
+    /// The blocks that it says that it holds.
+    pub(super) residents: Residents,
 }
 
 impl Seat {
     /// The replica's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Something that the replica said was missed: which of its blocks are which prefixes is not known any more.
+    pub(crate) fn lose_track(&self) {
+        self.residents.clear();
     }
 
     /// The bit in the index.
@@ -114,6 +122,7 @@ impl Seats {
             load_tokens: AtomicU64::new(0),
             queued_tokens: AtomicU64::new(0),
             trust: Trust::default(),
+            residents: Residents::default(),
         });
         by_place[place] = Arc::downgrade(&seat);
         Some(seat)

@@ -107,7 +107,7 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
-    use protocol::snapshot::{GatewaySnapshot, Strategy};
+    use protocol::snapshot::{GatewaySnapshot, KvEvents, Strategy};
 
     use super::{Stamp, parse};
 
@@ -138,6 +138,20 @@ keys:
         assert_eq!(parse("{}").unwrap().0, GatewaySnapshot::default());
         let escaped = r#"{"keys": [{"id": "\ud83d\ude00", "hash": "\/"}]}"#;
         assert_eq!(parse(escaped).unwrap().0.keys[0].id, "😀");
+    }
+
+    #[test]
+    fn the_example_of_events_in_the_documentation_is_understood() {
+        let page = include_str!("../../../docs/concepts/gateway-kv-events.md");
+        let example = page.split("```yaml\n").nth(3).unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let (read, unknown) = parse(example).unwrap();
+        assert_eq!(unknown, Vec::<String>::new());
+        let events = KvEvents::Zmq {
+            port: 5557,
+            topic: "kv-events".to_owned(),
+        };
+        assert_eq!(read.routes[0].targets[0].kv_events, Some(events));
     }
 
     #[track_caller]

@@ -6,7 +6,7 @@ use http::{HeaderValue, Uri};
 use protocol::{
     address::{host_of, is_forbidden_host},
     key::digest,
-    snapshot::{self, Adapter, Affinity, Prices},
+    snapshot::{self, Adapter, Affinity, KvEvents, Prices},
 };
 
 use super::{InvalidSnapshot, Lasting, condition};
@@ -30,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// What is known of their caches, if replicas are picked by it.
     pub(crate) caches: Option<Caches>,
+    /// How its replicas say what changes in their caches.
+    pub(crate) kv_events: Option<KvEvents>,
     /// The adapters that its engines have, or can load.
     pub(crate) adapters: Vec<Adapter>,
     /// Its share of the traffic.
@@ -80,6 +82,7 @@ impl Target {
             model: target.model.clone(),
             endpoints,
             caches,
+            kv_events: target.kv_events.clone(),
             adapters: target.adapters.clone(),
             weight: target.weight,
             priority: target.priority,

@@ -31,6 +31,7 @@ use crate::{
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
     jwt::Issuer,
+    kv_events,
     ledger::{Ledger, disk::Disk},
     observe::Observers,
     people::People,
@@ -118,6 +119,7 @@ impl Harness {
             shutdown.clone(),
         ));
         server.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
+        server.spawn(kv_events::follow(Arc::clone(&gateway), shutdown.clone()));
         server.spawn(adapters::follow(Arc::clone(&gateway), shutdown.clone()));
         Self {
             gateway,

@@ -7,6 +7,7 @@
 mod adapter;
 mod guard;
 mod jwt;
+mod kv_events;
 mod mirror;
 mod tools;
 
@@ -19,6 +20,7 @@ pub use self::{
         Action, Guard, GuardRule, OnFailure, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind,
     },
     jwt::{Jwt, TokenIssuer},
+    kv_events::KvEvents,
     mirror::{MIRROR_TIMEOUT_MILLIS, Mirror},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
@@ -378,6 +380,9 @@ pub struct Target {
     /// ([`crate::demand::Demand`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_demand: Option<String>,
+    /// How its replicas say what changes in their caches; they do not if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_events: Option<KvEvents>,
     /// The LoRA adapters that its engines have, or can load.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<Adapter>,

@@ -169,7 +169,7 @@ fn what_a_model_says_about_computing_becomes_flags() {
         ],
         "engine": {"native": {
             "kvCache": "2Gi", "hostCache": "512Mi", "arithmetic": "INT8", "stepTokens": 256,
-            "toolCallFormat": "Llama3Json", "reasoningTag": "think", "speculativeNgram": 4
+            "toolCallFormat": "Llama3Json", "reasoningTag": "think", "speculativeNgram": 4, "kvEvents": true
         }}
     }));
     let pod = children(&model)
@@ -186,7 +186,7 @@ fn what_a_model_says_about_computing_becomes_flags() {
         tuning,
         "--quantize q4 --arithmetic int8 --kv-cache-mib 2048 --host-cache-mib 512 --step-tokens 256 \
          --tool-call-format llama3-json --reasoning-tag think --speculative-ngram 4 \
-         --lora sql=s3://b/sql#sha256=ab --lora poem=hf://o/poem"
+         --lora sql=s3://b/sql#sha256=ab --lora poem=hf://o/poem --kv-events"
     );
 }
 

@@ -11,6 +11,7 @@ pub(super) fn tuning(engine: &NativeEngine) -> Vec<String> {
     let Native {
         kv_cache,
         host_cache,
+        kv_events,
         arithmetic,
         step_tokens,
         tool_call_format,
@@ -47,6 +48,9 @@ pub(super) fn tuning(engine: &NativeEngine) -> Vec<String> {
     );
     for adapter in &engine.adapters {
         add("--lora", Some(lora(adapter)));
+    }
+    if *kv_events {
+        flags.push("--kv-events".to_owned());
     }
     flags
 }

@@ -145,6 +145,7 @@ fn target(backend: &ValidBackend) -> Target {
         prices: backend.prices,
         on_demand: backend.on_demand.clone(),
         adapters: backend.adapters.clone(),
+        kv_events: backend.kv_events.clone(),
         ..Target::default()
     };
     match &backend.provider {

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod jwt;
+mod kv_events;
 mod mirror;
 mod tools;
 mod webhook;
@@ -129,6 +130,7 @@ fn the_examples_in_the_documentation_are_valid() {
     check_example(include_str!("../../../docs/concepts/gateway-adapters.md"));
     check_example(include_str!("../../../docs/concepts/gateway-cache.md"));
     check_example(include_str!("../../../docs/concepts/gateway-guards.md"));
+    check_example(include_str!("../../../docs/concepts/gateway-kv-events.md"));
     check_example(include_str!("../../../docs/concepts/gateway-mirror.md"));
 }
 

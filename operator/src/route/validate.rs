@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
     snapshot::{
-        A2a, Access, Adapter, Budget, Cache, Guard, Jwt, Limit, MIRROR_TIMEOUT_MILLIS, Mcp, Prices,
+        A2a, Access, Adapter, Budget, Cache, Guard, Jwt, KvEvents, Limit, MIRROR_TIMEOUT_MILLIS,
+        Mcp, Prices,
     },
 };
 use thiserror::Error;
@@ -133,6 +134,7 @@ pub(super) struct ValidBackend {
     /// The Model, as `NAMESPACE/NAME`, if it has all its engines only while requests come.
     pub(super) on_demand: Option<String>,
     pub(super) adapters: Vec<Adapter>,
+    pub(super) kv_events: Option<KvEvents>,
 }
 
 /// Where copies of a share of the requests go.
@@ -282,6 +284,10 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         }
         ValidEngine::Native(_) | ValidEngine::External(_) => None,
     };
+    let kv_events = match &valid.engine {
+        ValidEngine::Native(engine) => engine.native.kv_events.then_some(KvEvents::Http),
+        ValidEngine::External(_) => None,
+    };
     let (model, endpoints, provider, adapters) = match valid.engine {
         ValidEngine::Native(engine) => {
             let adapters = engine.adapters.iter();
@@ -307,6 +313,7 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         prices: None,
         on_demand,
         adapters,
+        kv_events,
     })
 }
 

@@ -1,10 +1,15 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::json;
 
 use super::{Load, Picker};
-use crate::prefix::{Answered, CHAT, Chain, Prediction, Seat, Seed, chain, index::SEATS_MAX};
+use crate::prefix::{
+    Answered, CHAT, Chain, Change, Medium, Prediction, Seat, Seed, chain, index::SEATS_MAX,
+};
 
 struct Fleet {
     picker: Picker,
@@ -61,6 +66,7 @@ fn answered(chain: &Chain, cached_share: f64) -> Answered {
         prompt_tokens: Some(tokens),
         cached_tokens: Some((tokens as f64 * cached_share) as u64),
         first_token: Some(Duration::from_millis(100)),
+        sent: None,
     }
 }
 
@@ -183,4 +189,37 @@ fn seats_belong_to_names_and_are_free_when_nobody_holds_them() {
     let more = picker.seat("more").unwrap();
     assert_eq!(more.place(), place);
     assert!(generation < more.generation());
+}
+
+#[test]
+fn what_an_engine_removed_is_expected_no_more() {
+    let mut fleet = Fleet::new(1);
+    let (prompt, sent) = (prompt("a"), Instant::now());
+    let (_, prediction) = fleet.pick(&prompt);
+    let blocks: Vec<u64> = (1..=prompt.bytes() as u64 / 4 / 16).collect();
+    let seat = Arc::clone(&fleet.seats[0]);
+    let stored = Change::Stored {
+        blocks: blocks.clone(),
+        parent: None,
+        block_tokens: 16,
+        medium: Medium::Device,
+    };
+    fleet.picker.note(&seat, &[stored], Instant::now());
+    prediction.finish(Answered {
+        sent: Some(sent),
+        ..answered(&prompt, 0.0)
+    });
+    let (_, whole) = fleet.answer(&prompt, 1.0);
+    // The end goes first, as engines have it.
+    let removed = Change::Removed {
+        blocks: blocks[blocks.len() / 2..].to_vec(),
+        medium: Medium::Device,
+    };
+    fleet.picker.note(&seat, &[removed], Instant::now());
+    let (_, prediction) = fleet.pick(&prompt);
+    let left = prediction.hit_ratio() / whole;
+    assert!((0.4..0.6).contains(&left), "{left}");
+    drop(prediction);
+    fleet.picker.note(&seat, &[Change::Cleared], Instant::now());
+    assert_eq!(fleet.pick(&prompt).1.hit_ratio(), 0.0);
 }

@@ -159,6 +159,7 @@ impl Run<'_> {
                 prompt_tokens: Some((ended.blocks(&turns[turn]).len() * BLOCK_TOKENS) as u64),
                 cached_tokens: Some(flight.served.cached_tokens as u64),
                 first_token: Some(Duration::from_secs_f64(first_token)),
+                sent: None,
             });
         }
         if let Some(next) = turns.get(turn + 1) {
