@@ -58,7 +58,19 @@ fn object(example: Value) -> Option<Value> {
         None => fields,
     };
     if is_of("Model", &given) && !is_of("Route", &given) {
-        return Some(json!({"kind": "Model", "metadata": {"name": "x"}, "spec": given}));
+        let mut spec = given;
+        if spec
+            .get("engine")
+            .is_none_or(|engine| engine["type"] != "External")
+        {
+            let source = json!({"uri": "file:///weights.gguf"});
+            spec.entry("source").or_insert(source);
+        }
+        return Some(json!({"kind": "Model", "metadata": {"name": "x"}, "spec": spec}));
+    }
+    if !given.keys().any(|field| is_field("Route", field)) {
+        // The configuration of something else.
+        return None;
     }
     let mut spec = Map::new();
     spec.insert("match".to_owned(), json!({"models": ["chat"]}));
@@ -70,9 +82,14 @@ fn object(example: Value) -> Option<Value> {
 
 /// Whether a kind's specification has these fields.
 fn is_of(kind: &str, fields: &Map<String, Value>) -> bool {
+    fields.keys().all(|field| is_field(kind, field))
+}
+
+/// Whether a kind's specification has this field.
+fn is_field(kind: &str, field: &str) -> bool {
     let schema = schema_of(kind);
     let known = &schema["properties"]["spec"]["properties"];
-    fields.keys().all(|field| known.get(field).is_some())
+    known.get(field).is_some()
 }
 
 /// The schema, with every object closed: an API server would drop what it does not know, and so mean something else.
