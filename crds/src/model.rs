@@ -1,9 +1,12 @@
 //! Model: weights that are served, here or elsewhere.
 
+mod scaling;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::scaling::Scaling;
 use crate::{
     condition::Condition,
     external::External,
@@ -61,6 +64,16 @@ use crate::{
         "rule": "self.engine.type == 'External' ? !has(self.quantization) : true",
         "message": "an External engine has its own number formats; remove spec.quantization",
         "fieldPath": ".quantization"
+    },
+    {
+        "rule": "self.engine.type == 'External' ? !has(self.scaling) : true",
+        "message": "an External engine has no replicas of yours; remove spec.scaling",
+        "fieldPath": ".scaling"
+    },
+    {
+        "rule": "!has(self.scaling) || self.scaling.min <= self.replicas",
+        "message": "spec.scaling.min is more than spec.replicas, which serve the model while requests come",
+        "fieldPath": ".scaling"
     }
 ]))]
 pub struct ModelSpec {
@@ -82,6 +95,9 @@ pub struct ModelSpec {
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 0, max = 100))]
     pub replicas: i32,
+    /// How many engines serve it while no request comes; as many as otherwise if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
     /// Longest sequence in tokens; the weights' own maximum if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 64, max = 16_777_216))]
@@ -343,6 +359,10 @@ pub struct ModelStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub updated_replicas: i32,
+    /// When requests came last, roughly, as far as spec.scaling asks for it; RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub last_wanted: Option<String>,
     /// Ready of wanted engines, as 1/2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
@@ -410,6 +430,7 @@ impl Default for ModelStatus {
             replicas: 0,
             ready_replicas: 0,
             updated_replicas: 0,
+            last_wanted: None,
             ready: None,
             selector: None,
             url: None,

@@ -2,6 +2,7 @@
 
 mod cache;
 mod guard;
+mod jwt;
 mod mirror;
 mod prices;
 mod prompts;
@@ -19,8 +20,9 @@ pub use self::{
     cache::{Cache, CacheStore},
     guard::{
         Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
-        RegexGuard, ToolsGuard,
+        RegexGuard, ToolsGuard, WebhookFailure, WebhookGuard,
     },
+    jwt::Jwt,
     mirror::Mirror,
     prices::{LongPrompts, Rates},
     prompts::{PromptTemplate, Prompts},
@@ -398,14 +400,17 @@ pub struct Timeouts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "!(self.anonymous && has(self.apiKeys))",
-    "message": "a route is either open to everybody or asks for keys",
+    "rule": "!(self.anonymous && (has(self.apiKeys) || has(self.jwt)))",
+    "message": "a route is either open to everybody or asks for keys or tokens",
     "fieldPath": ".anonymous"
 }]))]
 pub struct Auth {
     /// Only these keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_keys: Option<ApiKeys>,
+    /// Besides keys, the tokens of this issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Jwt>,
     /// Everybody, without a key.
     #[serde(default)]
     pub anonymous: bool,

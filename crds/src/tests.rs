@@ -1,5 +1,6 @@
 //! The definitions hold what the API promises: generated files, sizes, descriptions, bounds, defaults.
 
+mod documents;
 mod rules;
 
 use serde_json::{Value, json};

@@ -69,7 +69,8 @@ pub(crate) fn authorize(
     let digest = digest(secret);
     let declared = table.key(&digest).cloned();
     let made = declared.or_else(|| people.key(&digest));
-    match made.map(Ok).or_else(|| people.token(secret, digest, now)) {
+    let token = || people.token_of(&table.issuers, secret, digest, now);
+    match made.map(Ok).or_else(token) {
         Some(Ok(key)) => Caller::of(Some(key), now),
         Some(Err(Rejected::Expired)) => Caller::Nobody(Unauthorized::Expired),
         Some(Err(Rejected::UnknownKey)) => Caller::Nobody(Unauthorized::UnknownSigner),
@@ -95,7 +96,12 @@ impl Caller {
     /// Whether the caller may use a route.
     pub(crate) fn may_use(&self, route: &Route) -> bool {
         match (self, &route.access) {
-            (_, Access::Open) | (Self::Key(_), Access::AnyKey) => true,
+            (_, Access::Open) => true,
+            _ if self.is_trusted_by(route) => true,
+            (Self::Key(key), Access::AnyKey) => {
+                let signed = key.signed.as_ref();
+                signed.is_none_or(|signed| signed.is_trusted_everywhere)
+            }
             (Self::Key(key), Access::Keys(ids)) => {
                 let opens = |terms: &Terms| terms.opens(&route.id);
                 ids.contains(&*key.id) || key.terms.as_deref().is_some_and(opens)

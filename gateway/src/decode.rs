@@ -2,6 +2,7 @@
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod claims;
+mod fallbacks;
 mod fields;
 mod members;
 pub(crate) mod multipart;
@@ -16,6 +17,7 @@ use hyper::body::Body;
 use protocol::openai::ErrorKind;
 
 pub(crate) use self::{
+    fallbacks::of_headers,
     fields::{Fields, StreamOptions},
     splice::{Edit, splice},
     upload::{Spill, Upload, UploadBody, is_form, read as read_form},
@@ -44,6 +46,8 @@ pub(crate) struct Decoded {
     pub(crate) operation: Operation,
     /// The request in the client's own API, where the body is a translation of it.
     pub(crate) original: Option<Bytes>,
+    /// Models that the body wants to be asked when the first one gives no answer.
+    pub(crate) fallbacks: Vec<String>,
 }
 
 /// Bytes of a body for each token that its prompt is guessed to have.
@@ -64,10 +68,12 @@ impl Decoded {
                 output_max: None,
                 user: None,
                 tags: Vec::new(),
+                fallbacks: None,
                 first_field: 0,
             },
             operation,
             original: None,
+            fallbacks: Vec::new(),
         }
     }
 
@@ -81,6 +87,7 @@ impl Decoded {
             fields,
             operation,
             original: None,
+            fallbacks: Vec::new(),
         }
     }
 
@@ -96,6 +103,7 @@ impl Decoded {
             fields: Fields { stream, ..fields },
             operation: self.operation,
             original: None,
+            fallbacks: self.fallbacks.clone(),
         })
     }
 
@@ -158,6 +166,14 @@ where
         (model, default) => fields::name_model(&body, model, default)?,
     };
     let mut fields = fields::find(&body)?;
+    let mut body = body;
+    let mut models = Vec::new();
+    if let Some(value) = fields.fallbacks.clone()
+        && let Some((taken, rest)) = fallbacks::take(&body, value)
+    {
+        fields = fields::find(&rest)?;
+        (models, body) = (taken, rest);
+    }
     if fields.stream && !operation.can_stream() {
         fields.stream = false;
     }
@@ -166,6 +182,7 @@ where
         fields,
         operation,
         original: original.cloned(),
+        fallbacks: models,
     })
 }
 

@@ -27,12 +27,14 @@ use crate::{
     a2a::Desk,
     admin::AdminKey,
     attribution::Attribution,
-    authorize::{Caller, Unauthorized, authorize},
+    authorize::{Caller, Unauthorized, authorize, bearer},
     call::{Call, Operation, Surface},
     credential::Tokens,
     decode::{Asked, Spill, decode, is_form, read_form},
+    demand,
     encode::Body,
     fault::Fault,
+    jwt,
     leases::Fleet,
     ledger::Ledger,
     limits::{Registry, Scope},
@@ -228,6 +230,11 @@ impl Gateway {
     /// Tells of each new table.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
+    }
+
+    /// Models that have replicas only while they are wanted.
+    pub(crate) fn demands(&self) -> &demand::Registry {
+        &self.lasting.demands
     }
 
     /// The client for upstreams.
@@ -451,13 +458,14 @@ impl Gateway {
     /// Who calls a model. A token of a key that is not known makes the gateway look for new ones of the issuer's.
     async fn authenticate(&self, table: &Table, headers: &HeaderMap) -> Caller {
         let caller = self.authorize(table, headers);
-        match (&caller, &self.people.issuer) {
-            (Caller::Nobody(Unauthorized::UnknownSigner), Some(issuer)) => {
-                issuer.refresh().await;
-                self.authorize(table, headers)
-            }
-            _ => caller,
+        if !matches!(&caller, Caller::Nobody(Unauthorized::UnknownSigner)) {
+            return caller;
         }
+        if let Some(issuer) = &self.people.issuer {
+            issuer.refresh().await;
+        }
+        jwt::refresh_for(&table.issuers, bearer(headers).unwrap_or_default()).await;
+        self.authorize(table, headers)
     }
 
     /// Who calls, by this table.

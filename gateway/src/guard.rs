@@ -12,6 +12,7 @@ mod injection;
 mod patterns;
 mod pii;
 mod placeholders;
+mod queue;
 mod screen;
 mod secrets;
 mod session;
@@ -19,12 +20,16 @@ mod sessions;
 mod stream;
 mod texts;
 mod tools;
+mod webhook;
 
-use protocol::snapshot::{self, Action, GuardRule, Mode, Phases};
+use protocol::{
+    secret::SecretString,
+    snapshot::{self, Action, GuardRule, Mode, Phases},
+};
 
-use self::{injection::Signs, screen::Screen, tools::Tools};
+use self::{injection::Signs, screen::Screen, tools::Tools, webhook::Webhook};
 pub(crate) use self::{
-    session::Session,
+    session::{Asker, Services, Session},
     sessions::{Sessions, StreamGuards},
 };
 
@@ -59,6 +64,8 @@ enum Rule {
     Injection { signs: Box<Signs>, threshold: u32 },
     /// Names of tools.
     Tools(Tools),
+    /// What a service says.
+    Webhook(Box<Webhook>),
 }
 
 impl Guards {
@@ -89,6 +96,14 @@ impl Guards {
     }
 }
 
+impl Guards {
+    /// Whether a service is asked.
+    pub(crate) fn ask_services(&self) -> bool {
+        let mut guards = self.guards.iter();
+        guards.any(|guard| matches!(guard.rule, Rule::Webhook(_)))
+    }
+}
+
 impl Guard {
     /// Whether it changes nothing.
     fn only_tells(&self) -> bool {
@@ -110,5 +125,15 @@ fn compile(entry: &snapshot::Guard) -> Result<Rule, String> {
             threshold: u32::from(*threshold),
         },
         GuardRule::Tools { allow, deny } => Rule::Tools(Tools::new(allow, deny)),
+        GuardRule::Webhook {
+            url,
+            timeout_millis,
+            on_failure,
+            secret,
+        } => {
+            let secret = secret.as_ref().map(SecretString::expose);
+            let webhook = Webhook::compile(url, *timeout_millis, *on_failure, secret);
+            Rule::Webhook(Box::new(webhook?))
+        }
     })
 }

@@ -4,6 +4,7 @@
 //! Keys are fetched at the start, every ten minutes, and when a token names one that is not known, but not more often
 //! than twice a minute: nobody can make the gateway ask the issuer by inventing names.
 
+mod issuers;
 mod keys;
 mod token;
 
@@ -18,16 +19,22 @@ use http::{Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
-use protocol::allowance::Allowance;
+use protocol::{
+    allowance::Allowance,
+    snapshot::{TokenIssuer, content_hash},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub(crate) use self::token::{Rejected, is_token};
+pub(crate) use self::{
+    issuers::{Registry, Trust, follow, holder, issuers, refresh_for},
+    token::{Expected, Rejected, is_token},
+};
 use self::{
     keys::KeySet,
-    token::{Claims, Expected, check},
+    token::{Claims, aim, check},
 };
 use crate::{
     people::{Key, Said, Terms, check_id},
@@ -72,7 +79,9 @@ pub struct JwtArgs {
 /// An issuer whose tokens are taken.
 #[derive(Debug)]
 pub(crate) struct Issuer {
-    expected: Expected,
+    expected: Arc<Expected>,
+    /// Whether its tokens open every route that a key opens, as those do of the gateway's own issuer.
+    is_trusted_everywhere: bool,
     keys_url: Option<Uri>,
     user_claim: String,
     team_claim: String,
@@ -81,6 +90,15 @@ pub(crate) struct Issuer {
     fetched: tokio::sync::Mutex<Option<Instant>>,
     /// Checked tokens, until they end.
     known: Mutex<HashMap<Digest, (Timestamp, Arc<Key>)>>,
+}
+
+/// Who has signed a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Signed {
+    /// The issuer, and for whom.
+    by: Arc<Expected>,
+    /// Whether it opens every route that a key opens.
+    pub(crate) is_trusted_everywhere: bool,
 }
 
 #[derive(Deserialize)]
@@ -99,18 +117,52 @@ impl Issuer {
             jwt_team_claim,
         } = args;
         Some(Self {
-            expected: Expected {
-                issuer: jwt_issuer?,
-                audience: jwt_audience?,
+            is_trusted_everywhere: true,
+            ..Self::new(
+                Expected {
+                    issuer: jwt_issuer?,
+                    audience: jwt_audience?,
+                },
+                jwt_keys_url,
+                (jwt_user_claim, jwt_team_claim),
+            )
+        })
+    }
+
+    /// One that a route trusts; its tokens open only routes that say so.
+    ///
+    /// # Errors
+    /// The URL of its keys is none, in words.
+    fn of_route(settings: &TokenIssuer) -> Result<Self, String> {
+        let parse = |url: &String| url.parse().map_err(|_| format!("`{url}` is no URL"));
+        Ok(Self::new(
+            Expected {
+                issuer: settings.issuer.clone(),
+                audience: settings.audience.clone(),
             },
-            keys_url: jwt_keys_url,
-            user_claim: jwt_user_claim,
-            team_claim: jwt_team_claim,
+            settings.keys_url.as_ref().map(parse).transpose()?,
+            (settings.user_claim.clone(), settings.team_claim.clone()),
+        ))
+    }
+
+    fn new(expected: Expected, keys_url: Option<Uri>, claims: (String, String)) -> Self {
+        let (user_claim, team_claim) = claims;
+        Self {
+            expected: Arc::new(expected),
+            is_trusted_everywhere: false,
+            keys_url,
+            user_claim,
+            team_claim,
             client: upstream::client(),
             keys: RwLock::default(),
             fetched: tokio::sync::Mutex::default(),
             known: Mutex::default(),
-        })
+        }
+    }
+
+    /// Whether a token says that it comes from here and is for us; nothing of it is checked.
+    fn is_meant_by(&self, token: &str) -> bool {
+        aim(token).is_some_and(|aim| aim.fits(&self.expected))
     }
 
     /// The holder of a token, as a key that lives as long as the token.
@@ -124,10 +176,8 @@ impl Issuer {
         lasting: &Lasting,
         now: Timestamp,
     ) -> Result<Arc<Key>, Rejected> {
-        if let Some((expires, key)) = self.known.lock().get(&digest)
-            && now < *expires
-        {
-            return Ok(Arc::clone(key));
+        if let Some(key) = self.remembered(digest, now) {
+            return Ok(key);
         }
         let keys = Arc::clone(&self.keys.read());
         let claims = check(token, &keys, &self.expected, now)?;
@@ -144,13 +194,24 @@ impl Issuer {
         Ok(key)
     }
 
+    /// The holder of a token that was checked before.
+    fn remembered(&self, digest: Digest, now: Timestamp) -> Option<Arc<Key>> {
+        let known = self.known.lock();
+        let (expires, key) = known.get(&digest)?;
+        (now < *expires).then(|| Arc::clone(key))
+    }
+
     fn key(&self, claims: &Claims, lasting: &Lasting) -> Result<Key, Rejected> {
         let user = text(&claims.all, &self.user_claim).ok_or(Rejected::Invalid)?;
         let team = text(&claims.all, &self.team_claim);
         for id in [Some(user), team].into_iter().flatten() {
             check_id("claim", id).map_err(|_| Rejected::Invalid)?;
         }
-        let id = format!("jwt:{user}");
+        // Users of different issuers are different people, whatever they call themselves.
+        let id = match self.is_trusted_everywhere {
+            true => format!("jwt:{user}"),
+            false => format!("jwt:{}:{user}", content_hash(&*self.expected)),
+        };
         let said = Said {
             id: &id,
             team,
@@ -166,6 +227,10 @@ impl Issuer {
             id,
             expires: Some(claims.expires),
             terms: Some(terms),
+            signed: Some(Box::new(Signed {
+                by: Arc::clone(&self.expected),
+                is_trusted_everywhere: self.is_trusted_everywhere,
+            })),
         })
     }
 
@@ -177,6 +242,19 @@ impl Issuer {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(REFRESH) => {}
             }
+        }
+    }
+
+    /// Fetches the keys if that is due.
+    async fn keep_fresh(&self) {
+        let is_fresh = |fetched: Instant| fetched.elapsed() < REFRESH;
+        // Held by somebody else, it is being fetched.
+        let is_due = match self.fetched.try_lock() {
+            Ok(fetched) => !fetched.is_some_and(is_fresh),
+            Err(_) => false,
+        };
+        if is_due {
+            self.refresh().await;
         }
     }
 

@@ -22,6 +22,7 @@ mod condition;
 mod cost;
 mod credential;
 mod decode;
+mod demand;
 mod door;
 mod encode;
 mod endpoint;

@@ -34,7 +34,7 @@ pub(crate) use self::{
 use self::{edit::Digest, party::Party, store::Store};
 use crate::{
     fault::Fault,
-    jwt::{Issuer, Rejected, is_token},
+    jwt::{self, Issuer, Rejected, is_token},
     table::Lasting,
 };
 
@@ -122,6 +122,20 @@ impl People {
     ) -> Option<Result<Arc<Key>, Rejected>> {
         let issuer = self.issuer.as_ref().filter(|_| is_token(bearer))?;
         Some(issuer.holder(bearer, digest, &self.lasting, now))
+    }
+
+    /// The holder of a token of the gateway's own issuer, or of one that a route trusts.
+    pub(crate) fn token_of(
+        &self,
+        issuers: &[Arc<Issuer>],
+        bearer: &str,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Option<Result<Arc<Key>, Rejected>> {
+        match self.token(bearer, digest, now) {
+            Some(Ok(key)) => Some(Ok(key)),
+            own => jwt::holder(issuers, bearer, digest, &self.lasting, now).or(own),
+        }
     }
 
     /// The key with this id, looked for among all.

@@ -18,7 +18,7 @@ use crate::{
     admin::AdminKey,
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
-    jwt::{Issuer, JwtArgs},
+    jwt::{self, Issuer, JwtArgs},
     kv_events,
     leases::{self, Fleet, Http},
     ledger::{DatabaseUrl, Durability, Ledger},
@@ -151,6 +151,7 @@ pub async fn serve(
         let shutdown = shutdown.clone();
         following.spawn(async move { issuer.follow(shutdown).await });
     }
+    following.spawn(jwt::follow(Arc::clone(&gateway), shutdown.clone()));
     let mut feeding = JoinSet::new();
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
     following.spawn(kv_events::follow(Arc::clone(&gateway), shutdown.clone()));

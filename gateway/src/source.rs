@@ -10,6 +10,7 @@ use std::{
 };
 
 use protocol::{
+    demand::Teller,
     follow::{FollowConfig, follow},
     snapshot::GatewaySnapshot,
 };
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::file::{InvalidFile, Stamp};
-use crate::gateway::Gateway;
+use crate::{demand, gateway::Gateway};
 
 /// The last good snapshot's file in the data folder.
 const LAST_GOOD: &str = "snapshot.json";
@@ -74,6 +75,8 @@ pub(crate) async fn feed(
             node,
             data_dir,
         } => {
+            let teller = Teller::new(&url, token_file.clone(), node.clone());
+            let telling = demand::tell(Arc::clone(&gateway), teller, shutdown.clone());
             let config = FollowConfig {
                 url,
                 token_file,
@@ -83,7 +86,7 @@ pub(crate) async fn feed(
             let apply = move |snapshot: GatewaySnapshot| {
                 gateway.apply(&snapshot).map_err(|error| error.to_string())
             };
-            follow(config, apply, shutdown).await;
+            tokio::join!(follow(config, apply, shutdown), telling);
             Ok(())
         }
     }

@@ -21,10 +21,12 @@ use crate::{
     a2a::Agents,
     cache::{self, Cache, InvalidStore},
     condition::{Condition, InvalidCondition},
+    demand,
     endpoint::Endpoints,
     fallback::Fallbacks,
     guard::Guards,
     hedging::Hedging,
+    jwt::{self, Issuer, Trust},
     limits::{self, Registry, Rule},
     mcp::{Directory, ToolServers},
     mirror::{self, Mirror},
@@ -53,6 +55,10 @@ pub(crate) struct Lasting {
     pub(crate) caches: cache::Registry,
     /// Requests that wait.
     pub(crate) queues: queue::Registry,
+    /// Models that have replicas only while they are wanted.
+    pub(crate) demands: demand::Registry,
+    /// Whose tokens routes take.
+    pub(crate) issuers: jwt::Registry,
 }
 
 /// What requests are routed by.
@@ -78,6 +84,8 @@ pub(crate) struct Table {
     digests: HashMap<String, Digest>,
     /// The tool servers of all routes.
     pub(crate) tools: Directory,
+    /// Whose tokens routes take.
+    pub(crate) issuers: Vec<Arc<Issuer>>,
 }
 
 /// Who may use a route.
@@ -112,6 +120,8 @@ pub(crate) struct Route {
     pub(crate) timeouts: Timeouts,
     /// Who may use it.
     pub(crate) access: Access,
+    /// Whose tokens it takes besides.
+    pub(crate) jwt: Option<Trust>,
     /// What is left for retries.
     pub(crate) budget: Arc<Budget>,
     /// What names the session of a request.
@@ -124,6 +134,8 @@ pub(crate) struct Route {
     pub(crate) turns: Option<routing::Queue>,
     /// How long requests wait for a first replica.
     pub(crate) cold_start: Option<Duration>,
+    /// Whether a target has replicas only while it is wanted.
+    pub(crate) is_on_demand: bool,
     /// Where copies of a share of its requests go.
     pub(crate) mirror: Option<Arc<Mirror>>,
     /// When a second replica is asked.
@@ -249,6 +261,14 @@ pub(crate) enum InvalidSnapshot {
         /// Why.
         reason: String,
     },
+    /// An issuer of tokens that cannot be asked.
+    #[error("route {route}: the issuer of tokens: {reason}")]
+    Issuer {
+        /// The route.
+        route: String,
+        /// Why.
+        reason: String,
+    },
     /// A time that is not RFC 3339.
     #[error("key {key}: `{expires}` is not an RFC 3339 time")]
     Expiry {
@@ -281,6 +301,8 @@ impl Table {
         lasting.endpoints.sweep();
         lasting.caches.sweep();
         lasting.queues.sweep();
+        lasting.demands.sweep();
+        lasting.issuers.sweep();
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut patterned = Vec::new();
         for (place, route) in routes.iter().enumerate() {
@@ -297,6 +319,7 @@ impl Table {
             version: snapshot.version.clone(),
             has_conditions: routes.iter().any(|route| route.has_conditions()),
             tools: Directory::of(&routes),
+            issuers: jwt::issuers(&routes),
             has_open_route: routes
                 .iter()
                 .any(|route| matches!(route.access, Access::Open)),
@@ -382,6 +405,7 @@ fn compile_key(
         id: entry.id.clone(),
         expires: expires.transpose()?,
         terms: terms.transpose()?.map(Box::new),
+        signed: None,
     });
     Ok(parse_hash(&entry.hash).map(|hash| (hash, key)))
 }
@@ -395,8 +419,10 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
         .targets
         .iter()
         .map(|target| Target::compile(&id, target, entry.affinity, lasting));
+    let targets: Vec<Target> = targets.collect::<Result<_, _>>()?;
     Ok(Route {
-        targets: targets.collect::<Result<_, _>>()?,
+        is_on_demand: targets.iter().any(|target| target.wanted.is_some()),
+        targets,
         models,
         strategy: entry.strategy,
         retries_max: entry.retries.attempts,
@@ -409,6 +435,11 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
             snapshot::Access::AnyKey => Access::AnyKey,
             snapshot::Access::Open => Access::Open,
         },
+        jwt: entry
+            .jwt
+            .as_ref()
+            .map(|jwt| Trust::compile(&id, jwt, lasting))
+            .transpose()?,
         session: entry.session.clone(),
         when: condition(&id, entry.when.as_deref())?,
         queue: entry
@@ -461,9 +492,7 @@ fn condition(of: &str, source: Option<&str>) -> Result<Option<Condition>, Invali
 impl Route {
     /// Whether a target has a replica.
     pub(crate) fn has_replica(&self) -> bool {
-        self.targets
-            .iter()
-            .any(|target| !target.endpoints.is_empty())
+        self.targets.iter().any(|target| !target.is_cold())
     }
 
     /// Whether it, or a target of it, has a condition.

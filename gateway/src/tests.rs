@@ -6,6 +6,7 @@ mod affinity;
 mod anthropic;
 mod batches;
 mod cache;
+mod demand;
 mod failures;
 mod fallbacks;
 mod faults;
@@ -36,6 +37,7 @@ mod surfaces;
 mod swap;
 mod uploads;
 mod waiting;
+mod webhooks;
 
 use serde_json::json;
 use testkit::scripted_model::ScriptedModel;

@@ -1,6 +1,10 @@
 //! What reconciles share.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crds::{
     AgentStatus, Condition, ModelStatus, RouteStatus, WorkspaceStatus, WorkspaceTemplateStatus,
@@ -42,6 +46,8 @@ pub(crate) struct Context {
     pub(crate) load: LoadReports,
     pub(crate) metrics: Metrics,
     pub(crate) failures: Failures,
+    /// When this replica began to lead.
+    pub(crate) since: Instant,
 }
 
 /// A status with conditions.

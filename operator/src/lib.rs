@@ -6,7 +6,7 @@
 //! ```
 //!
 //! One folder a kind: `dereference` reads what the object names, `validate` and `build` decide without a client,
-//! the executor is the only place that writes, `status` tells what was observed and applied.
+//! the executor is the only place that writes (but for one field of one status, see `demand`), `status` tells what was observed and applied.
 
 mod agent;
 mod args;
@@ -14,6 +14,7 @@ mod caches;
 mod conditions;
 mod context;
 mod controller;
+mod demand;
 mod executor;
 mod load;
 mod metrics;

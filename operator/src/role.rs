@@ -1,6 +1,6 @@
 //! The process: caches and snapshots on every replica, controllers on the leader, a stop that finishes what is under way.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::Router;
 use crds::{Agent, Model, Route, Workspace, WorkspaceTemplate};
@@ -14,6 +14,7 @@ use crate::{
     caches::{Caches, Signals, Wake, dispatch},
     context::{Context, Failures, Settings},
     controller,
+    demand::Notes,
     executor::{
         Executor,
         lease::{Election, Leadership},
@@ -219,6 +220,7 @@ impl System {
                     user(&self.args.agents_service_account),
                 ),
             ]),
+            notes: Notes::new(self.client.clone(), self.caches.models.clone()),
             signals: self.signals.clone(),
             metrics: self.metrics.clone(),
             shutdown: shutdown.clone(),
@@ -271,6 +273,7 @@ impl System {
             load: LoadReports::new(),
             metrics: self.metrics.clone(),
             failures: Failures::default(),
+            since: Instant::now(),
         }
     }
 

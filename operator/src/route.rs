@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod dereference;
 mod guards;
+mod jwt;
 mod limits;
 mod patterns;
 mod prompts;

@@ -7,6 +7,7 @@ mod agents;
 mod bad_input;
 mod chat;
 mod cluster;
+mod cold_start;
 mod crash;
 mod disk;
 mod engine_sdks;

@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LimitMode;
-use crate::schema::DNS_LABEL;
+use crate::{
+    reference::SecretKeyRef,
+    schema::{DNS_LABEL, DURATION},
+};
 
 /// What looks at requests and answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +17,8 @@ use crate::schema::DNS_LABEL;
     {"rule": "!has(self.pii) || self.type == 'PII'", "message": "pii goes with type PII", "fieldPath": ".pii"},
     {"rule": "!has(self.promptInjection) || self.type == 'PromptInjection'", "message": "promptInjection goes with type PromptInjection", "fieldPath": ".promptInjection"},
     {"rule": "has(self.tools) == (self.type == 'Tools')", "message": "tools goes with type Tools", "fieldPath": ".tools"},
+    {"rule": "has(self.webhook) == (self.type == 'Webhook')", "message": "webhook goes with type Webhook", "fieldPath": ".webhook"},
+    {"rule": "!has(self.action) || self.type != 'Webhook'", "message": "the service of a Webhook says itself what happens; remove action", "fieldPath": ".action"},
     {"rule": "!(self.type in ['PromptInjection', 'Tools']) || !has(self.action) || self.action == 'Block'", "message": "there is nothing to mask in what this type finds", "fieldPath": ".action"},
     {"rule": "self.type != 'PromptInjection' || !has(self.on) || self.on == 'Requests'", "message": "PromptInjection looks at requests", "fieldPath": ".on"}
 ]))]
@@ -47,6 +52,9 @@ pub struct Guard {
     /// What Tools allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<ToolsGuard>,
+    /// Whom Webhook asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookGuard>,
 }
 
 /// What a guard looks for.
@@ -63,6 +71,8 @@ pub enum GuardType {
     PromptInjection,
     /// Tools that models are offered and call.
     Tools,
+    /// What a service of yours says.
+    Webhook,
 }
 
 /// What a guard looks at.
@@ -144,4 +154,35 @@ pub struct ToolsGuard {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
     pub deny: Vec<String>,
+}
+
+/// A service that judges texts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookGuard {
+    /// Where it is asked, by POST.
+    #[schemars(length(min = 8, max = 1024), extend("x-kubernetes-validations" = [{
+        "rule": "self.matches('^https?://[^/?#@]+(/.*)?$')",
+        "message": "must be an http or https URL without password, as https://guard.example/judge"
+    }]))]
+    pub url: String,
+    /// How long it may take, up to 30s; 2s if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
+    pub timeout: Option<String>,
+    /// Whether texts pass when it gives no judgement: Fail, the default, refuses them, Ignore lets them pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<WebhookFailure>,
+    /// The key of a Secret of this namespace that questions are signed with; they are not if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+}
+
+/// What happens to texts that a service gave no judgement of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WebhookFailure {
+    /// They are refused.
+    Fail,
+    /// They pass.
+    Ignore,
 }

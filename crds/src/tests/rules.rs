@@ -1,6 +1,8 @@
 //! Each CEL rule accepts what it should and refuses the rest, with the field's path.
 
 mod prompts;
+mod scaling;
+mod webhook;
 
 use kube_cel::{Validator, apply_defaults, compile_schema};
 use serde_json::{Value, json};

@@ -75,6 +75,7 @@ fn check_edits(body: &Bytes, found: Fields) {
         body: body.clone(),
         fields: found,
         operation: Operation::Chat,
+        fallbacks: Vec::new(),
         original: None,
     };
     let sent = openai::encode_request(&decoded, "other");

@@ -45,6 +45,8 @@ pub(crate) struct Fields {
     pub(crate) user: Option<String>,
     /// `metadata.tags`: a list, or a text with commas.
     pub(crate) tags: Vec<String>,
+    /// Where the value of `fallbacks` lies in the body, if it is there.
+    pub(crate) fallbacks: Option<Range<usize>>,
     /// Where the first field begins: right after the opening brace.
     pub(crate) first_field: usize,
 }
@@ -99,6 +101,7 @@ pub(crate) fn find(body: &[u8]) -> Result<Fields, Fault> {
         output_max: output_max(&raw),
         user: raw.user.as_ref().and_then(end_user),
         tags: raw.metadata.as_ref().map(tags).unwrap_or_default(),
+        fallbacks: raw.fallbacks.map(|raw| raw.range),
         first_field: raw.first_field,
     })
 }
@@ -223,6 +226,7 @@ struct RawFields<'a> {
     n: Option<Value<'a>>,
     user: Option<Value<'a>>,
     metadata: Option<Value<'a>>,
+    fallbacks: Option<Value<'a>>,
     /// Where the first field begins: right after the opening brace.
     first_field: usize,
 }
@@ -273,6 +277,7 @@ impl<'a> RawFields<'a> {
             "n" => &mut self.n,
             "user" => &mut self.user,
             "metadata" => &mut self.metadata,
+            "fallbacks" => &mut self.fallbacks,
             _ => return None,
         })
     }

@@ -134,7 +134,7 @@ async fn step(mut state: State) -> Option<(Bytes, State)> {
                 state.is_over = true;
                 let tally = state.events.tally();
                 if tally.is_done || tally.may_end || tally.is_error {
-                    let rest = held_back(&mut state);
+                    let rest = held_back(&mut state).await;
                     end(&mut state, Ending::Complete).await;
                     return (!rest.is_empty()).then_some((rest, state));
                 }
@@ -194,13 +194,13 @@ async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
     }
     let shown = state.events.push(data).map_err(unreadable)?;
     let guards = &mut state.streaming.guards;
-    guards.push(shown).map(Some).map_err(Break::from)
+    guards.push(shown).await.map(Some).map_err(Break::from)
 }
 
 /// What guards still hold of a stream that has ended; nothing if they withhold it.
-fn held_back(state: &mut State) -> Bytes {
+async fn held_back(state: &mut State) -> Bytes {
     let guards = std::mem::take(&mut state.streaming.guards);
-    guards.finish().unwrap_or_default()
+    guards.finish().await.unwrap_or_default()
 }
 
 fn unreadable(error: impl Display) -> Break {
@@ -275,7 +275,7 @@ async fn broken(state: &mut State, cut: Break) -> Bytes {
     if is_harmful {
         lease.endpoint().note_failure(Instant::now());
     }
-    let rest = held_back(state);
+    let rest = held_back(state).await;
     end(state, Ending::Failed(kind.status())).await;
     let fault = Fault::new(kind, message);
     let event = match state.streaming.operation.surface() {

@@ -72,6 +72,9 @@ async fn converse(
     let limit = first_byte_limit(forward);
     let first_byte_by = deadline.min(Instant::now() + limit);
     let lease = endpoint.begin(Instant::now());
+    if let Some(wanted) = &target.wanted {
+        wanted.note_use();
+    }
     let operation = outgoing.operation(forward.call);
     let Outgoing { body, back } = outgoing;
     if operation == Operation::Realtime {

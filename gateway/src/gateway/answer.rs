@@ -59,8 +59,11 @@ pub(super) async fn answer_again(
         accounting.note_stream();
     }
     let guarded = match kept.form {
-        Form::Whole => guards.answer(decoded.operation, kept.body.clone()),
-        Form::Stream => guards.events(decoded.operation, &kept.body),
+        Form::Whole => {
+            let body = kept.body.clone();
+            guards.answer(decoded.operation, body).await
+        }
+        Form::Stream => guards.events(decoded.operation, &kept.body).await,
     };
     let body = match guarded {
         Ok(body) => body,
@@ -260,7 +263,7 @@ async fn finish_whole(
     accounting.count(tokens);
     accounting.look(&body);
     // Guards look again each time an answer is given: what is kept is what the upstream said.
-    let guarded = guards.answer(operation, body.clone());
+    let guarded = guards.answer(operation, body.clone()).await;
     let ending = match &guarded {
         Ok(_) => accounting.finish(Ending::Complete).await,
         Err(fault) => {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Response};
-use protocol::openai::ErrorKind;
+use protocol::{openai::ErrorKind, routing::FailureClass};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
@@ -22,12 +22,12 @@ use crate::{
     call::{Call, Operation},
     condition::{Condition, Facts},
     cost::cost,
-    decode::{Decoded, Upload},
+    decode::{Decoded, Upload, of_headers},
     encode::{Body, CACHE, patiently},
     fallback,
     fault::Fault,
     forward::{ANSWER_BYTES_MAX, Failed, Forward, forward},
-    guard::{Session, Sessions},
+    guard::{self, Services, Session, Sessions},
     limits::{Asker, Need, Reached, Refused, Reservation, SHORTAGES_MAX},
     provider::Tokens,
     realtime::Invitation,
@@ -71,6 +71,26 @@ impl Admitted {
     fn asker(&self) -> Asker<'_> {
         self.attribution
             .asker(&self.caller, &self.decoded.fields.model)
+    }
+
+    /// The models that are asked when a route gives no answer: those of the request, of the route, of the key.
+    fn wanted_after(&self, route: &Route, class: FailureClass) -> Vec<String> {
+        let said = of_headers(&self.headers);
+        let said = self.decoded.fallbacks.iter().cloned().chain(said);
+        let of_route = route.fallbacks.models(class).map(str::to_owned);
+        let terms = self.caller.terms();
+        let of_key = terms.map_or(&[][..], |terms| &terms.fallbacks);
+        said.chain(of_route).chain(of_key.iter().cloned()).collect()
+    }
+
+    /// Who asks for what, as the services of guards are told.
+    fn asks_as(&self) -> guard::Asker {
+        guard::Asker {
+            model: self.decoded.fields.model.clone(),
+            key: self.caller.account().to_owned(),
+            team: self.caller.team().map(str::to_owned),
+            user: self.caller.user().map(str::to_owned),
+        }
     }
 
     /// What the request may need: a guess of its tokens, at the dearest of the route's targets.
@@ -128,7 +148,7 @@ impl Gateway {
             lead: None,
             guards: Sessions::default(),
         };
-        if let Err(fault) = self.guard(&mut admitted, &route, &mut held) {
+        if let Err(fault) = self.guard(&mut admitted, &route, &mut held).await {
             return refuse(fault, held.accounting).await;
         }
         let Some(cache) = &route.cache else {
@@ -159,18 +179,29 @@ impl Gateway {
     }
 
     /// Passes the request through the guards of a route.
-    fn guard(&self, admitted: &mut Admitted, route: &Route, held: &mut Held) -> Result<(), Fault> {
+    async fn guard(
+        &self,
+        admitted: &mut Admitted,
+        route: &Route,
+        held: &mut Held,
+    ) -> Result<(), Fault> {
         let Some(guards) = &route.guards else {
             return Ok(());
         };
-        let mut session = Session::new(guards, &route.id, &admitted.call, &self.metrics);
+        let services = guards.ask_services().then(|| {
+            Box::new(Services {
+                asker: admitted.asks_as(),
+                client: self.upstream.clone(),
+            })
+        });
+        let mut session = Session::new(guards, &route.id, &admitted.call, &self.metrics, services);
         if admitted.invitation.is_some() {
             let message = "This model has guards, which cannot look into conversations.";
             return Err(Fault::new(ErrorKind::PermissionDenied, message));
         }
         // Of a form there is nothing to look at but its answer.
         if admitted.upload.is_none() {
-            let body = session.request(&admitted.decoded.body)?;
+            let body = session.request(&admitted.decoded.body).await?;
             if body != admitted.decoded.body {
                 admitted.decoded = admitted.decoded.with_body(body)?;
             }
@@ -211,6 +242,9 @@ impl Gateway {
     ) -> Result<Response<Body>, Fault> {
         let mut left: Vec<Arc<Route>> = Vec::new();
         loop {
+            if route.is_on_demand {
+                route.ask_for_replicas(&self.barred(&route, facts.as_ref()));
+            }
             let turn = self.wait(&mut admitted, &mut route).await;
             let barred = self.barred(&route, facts.as_ref());
             let (caller, headers) = (&admitted.caller, &admitted.headers);
@@ -280,7 +314,7 @@ impl Gateway {
         if DETOURS_MAX < left.len() || is_spent {
             return None;
         }
-        for model in route.fallbacks.models(class) {
+        for model in &admitted.wanted_after(route, class) {
             let Ok(next) = self.route(admitted, facts, model) else {
                 continue;
             };
@@ -296,7 +330,7 @@ impl Gateway {
                 continue;
             };
             // What may not be said to a model is not said to it on a detour either.
-            if self.guard(admitted, &next, held).is_err() {
+            if self.guard(admitted, &next, held).await.is_err() {
                 continue;
             }
             held.accounting.reroute(&next, reservation);

@@ -32,6 +32,8 @@ const COLD_RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Room {
     bytes: AtomicUsize,
+    /// Those who wait for a replica.
+    cold: AtomicUsize,
 }
 
 /// A place in the room; free again when dropped.
@@ -39,12 +41,16 @@ pub(super) struct Room {
 struct Place<'a> {
     room: &'a Room,
     bytes: usize,
+    wait: Wait,
     _counted: WaitingPlace,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.room.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.wait == Wait::Replica {
+            self.room.cold.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -123,6 +129,8 @@ impl Gateway {
         let until = (Instant::now() + limit).min(admitted.deadline(route));
         let mut changes = self.changes.subscribe();
         let place = self.place(admitted, route, Wait::Replica)?;
+        // The operator is told again and again as long as somebody waits.
+        let held = route.hold();
         loop {
             // Looked at after the subscription, so that no snapshot is missed.
             if let Ok(table) = self.table() {
@@ -132,7 +140,7 @@ impl Gateway {
                         && admitted.caller.may_use(newer)
                 });
                 if let Some(newer) = newer.filter(|newer| newer.has_replica()).map(Arc::clone) {
-                    drop(place);
+                    drop((place, held));
                     *route = newer;
                     admitted.table = table;
                     return Ok(());
@@ -152,16 +160,22 @@ impl Gateway {
         }
     }
 
-    /// A place in the room, with space for the request's body.
+    /// A place in the room, with space for the request's body. Those who wait for a replica take at most half of the
+    /// gateway's places for requests, lest a model that does not come be the end of all others.
     fn place(&self, admitted: &Admitted, route: &Route, wait: Wait) -> Result<Place<'_>, Failed> {
         let bytes = admitted.decoded.body.len();
         let held = self.room.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let cold = match wait {
+            Wait::Replica => self.room.cold.fetch_add(1, Ordering::Relaxed) + 1,
+            Wait::Turn => 0,
+        };
         let place = Place {
             room: &self.room,
             bytes,
+            wait,
             _counted: self.metrics.routing.count_waiting(&route.id, wait),
         };
-        if BYTES_MAX < held + bytes {
+        if BYTES_MAX < held + bytes || self.limits.requests_max < cold * 2 {
             self.metrics.routing.count_wait_refused(&route.id, wait);
             let message = "The gateway holds too many requests that wait.";
             let limit = Duration::from_secs(1);

@@ -3,12 +3,14 @@
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use protocol::snapshot::{self, Action, GuardRule, Mode, Phases};
 use serde_json::{Value, json};
 
 use super::{Guards, Session};
 use crate::{
     call::{Call, Operation},
+    fault::Fault,
     fuzzing::{Cut, byte},
     metrics::Metrics,
 };
@@ -61,7 +63,7 @@ pub fn guards(bytes: &[u8]) {
     let place = usize::from(choice) % GUARDS.len();
     let session = || {
         let call = Call::new("req_7".to_owned(), Operation::Chat);
-        Session::new(&GUARDS[place], "ns/r", &call, &METRICS)
+        Session::new(&GUARDS[place], "ns/r", &call, &METRICS, None)
     };
     if place + 1 < GUARDS.len() {
         let whole = answered(session(), text);
@@ -74,7 +76,7 @@ pub fn guards(bytes: &[u8]) {
 /// The model answers what it was asked, and the client reads what it sent.
 fn check_undone(mut session: Session, text: &str) {
     let body = json!({"messages": [{"role": "user", "content": text}]});
-    let masked = session.request(&Bytes::from(body.to_string()));
+    let masked = at_once(session.request(&Bytes::from(body.to_string())));
     let masked = content(&masked.unwrap_or_default(), "/messages/0/content");
     let (first, second) = masked.split_at(masked.floor_char_boundary(text.len() / 2));
     assert_eq!(
@@ -98,6 +100,11 @@ fn pieces<'a>(text: &'a str, cut: &Cut<'_>) -> Vec<&'a str> {
     pieces
 }
 
+/// What passes these guards, none of which asks anybody; `None` if it is withheld.
+fn at_once(passing: impl Future<Output = Result<Bytes, Fault>>) -> Option<Bytes> {
+    passing.now_or_never()?.ok()
+}
+
 fn content(body: &[u8], pointer: &str) -> String {
     let body = serde_json::from_slice::<Value>(body).unwrap_or_default();
     let content = body.pointer(pointer).and_then(Value::as_str);
@@ -107,7 +114,7 @@ fn content(body: &[u8], pointer: &str) -> String {
 /// What is passed on of a whole answer; `None` if it is withheld.
 fn answered(mut session: Session, text: &str) -> Option<String> {
     let body = json!({"choices": [{"message": {"content": text}}]}).to_string();
-    let passed = session.answer(Operation::Chat, Bytes::from(body)).ok()?;
+    let passed = at_once(session.answer(Operation::Chat, Bytes::from(body)))?;
     Some(content(&passed, "/choices/0/message/content"))
 }
 
@@ -117,13 +124,10 @@ fn streamed(session: Session, pieces: &[&str]) -> Option<String> {
     let mut passed = Vec::new();
     for piece in pieces {
         let event = json!({"choices": [{"delta": {"content": piece}}]});
-        passed.push(
-            guard
-                .push(&Bytes::from(format!("data: {event}\n\n")))
-                .ok()?,
-        );
+        let event = Bytes::from(format!("data: {event}\n\n"));
+        passed.push(at_once(guard.push(event))?);
     }
-    passed.push(guard.finish().ok()?);
+    passed.push(at_once(guard.finish())?);
     let passed = passed.concat();
     let lines = passed.split(|byte| *byte == b'\n');
     let events = lines.filter_map(|line| line.strip_prefix(b"data: "));

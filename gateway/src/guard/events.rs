@@ -9,7 +9,7 @@ use super::texts::{self, Found, Unreadable};
 use crate::call::Operation;
 
 /// A text that goes on over several events: a choice or an item, a field of it, and a part of that.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Channel {
     pub(super) index: u64,
     pub(super) field: String,

@@ -22,6 +22,7 @@ use crate::{
     decode::{Edit, splice},
     fault::Fault,
     metrics::Metrics,
+    upstream::Upstream,
 };
 
 /// What is looked at.
@@ -36,9 +37,33 @@ pub(super) enum Phase {
 pub(crate) struct Session {
     pub(super) guards: Arc<Guards>,
     pub(super) placeholders: Placeholders,
-    route: String,
-    request_id: String,
+    pub(super) route: String,
+    pub(super) request_id: String,
     metrics: Arc<Metrics>,
+    /// How services are asked, if there are any.
+    pub(super) services: Option<Box<Services>>,
+}
+
+/// How the services of guards are asked.
+#[derive(Debug)]
+pub(crate) struct Services {
+    /// Who asks for what.
+    pub(crate) asker: Asker,
+    /// The client.
+    pub(crate) client: Upstream,
+}
+
+/// Who asks for what, as services are told.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    /// The model's name.
+    pub(crate) model: String,
+    /// The key's account.
+    pub(crate) key: String,
+    /// The key's team.
+    pub(crate) team: Option<String>,
+    /// The key's user.
+    pub(crate) user: Option<String>,
 }
 
 /// A guard of texts at its work.
@@ -88,6 +113,17 @@ impl Phase {
         Fault::new(ErrorKind::ContentPolicy, message)
     }
 
+    pub(super) fn unjudged(self, guard: &str) -> Fault {
+        let what = match self {
+            Self::Request => "request",
+            Self::Answer => "answer",
+        };
+        let message = format!(
+            "The guard `{guard}` of this route cannot judge the {what} now. Try again later."
+        );
+        Fault::new(ErrorKind::Unavailable, message)
+    }
+
     pub(super) fn unreadable(self) -> Fault {
         match self {
             Self::Request => Fault::new(
@@ -109,6 +145,7 @@ impl Session {
         route: &str,
         call: &Call,
         metrics: &Arc<Metrics>,
+        services: Option<Box<Services>>,
     ) -> Self {
         Self {
             guards: Arc::clone(guards),
@@ -116,6 +153,7 @@ impl Session {
             route: route.to_owned(),
             request_id: call.id.clone(),
             metrics: Arc::clone(metrics),
+            services,
         }
     }
 
@@ -123,7 +161,7 @@ impl Session {
     ///
     /// # Errors
     /// It is blocked.
-    pub(crate) fn request(&mut self, body: &Bytes) -> Result<Bytes, Fault> {
+    pub(crate) async fn request(&mut self, body: &Bytes) -> Result<Bytes, Fault> {
         if !self
             .guards
             .guards
@@ -132,12 +170,12 @@ impl Session {
         {
             return Ok(body.clone());
         }
-        let (body, _) = self.pass(Phase::Request, body.clone())?;
+        let (body, _) = self.pass_all(Phase::Request, body.clone()).await?;
         Ok(body)
     }
 
     /// All guards of a phase on one body; what is left of it, and what that says.
-    fn pass(&mut self, phase: Phase, mut body: Bytes) -> Result<(Bytes, Found), Fault> {
+    async fn pass_all(&mut self, phase: Phase, mut body: Bytes) -> Result<(Bytes, Found), Fault> {
         let guards = Arc::clone(&self.guards);
         let mut found = phase.find(&body)?;
         if self.hides_chances(phase) && !found.chances.is_empty() {
@@ -145,7 +183,7 @@ impl Session {
             found = phase.find(&body)?;
         }
         for guard in guards.guards.iter().filter(|guard| phase.is_of(guard)) {
-            let passed = self.apply(guard, phase, &body, &found)?;
+            let passed = self.pass(guard, phase, &body, &found).await?;
             if passed != body {
                 found = phase.find(&passed)?;
                 body = passed;
@@ -157,8 +195,13 @@ impl Session {
     /// Whether the chances of tokens would tell what is masked, or what a mask stands for.
     pub(super) fn hides_chances(&self, phase: Phase) -> bool {
         let masks = |guard: &Guard| {
-            let is_screen = matches!(guard.rule, Rule::Screen { .. });
-            is_screen && guard.action == Action::Mask && !guard.only_tells() && phase.is_of(guard)
+            let may_mask = match guard.rule {
+                Rule::Screen { .. } => guard.action == Action::Mask,
+                // Its service says so each time.
+                Rule::Webhook(_) => true,
+                Rule::Injection { .. } | Rule::Tools(_) => false,
+            };
+            may_mask && !guard.only_tells() && phase.is_of(guard)
         };
         let is_undone = phase == Phase::Answer && !self.placeholders.is_empty();
         is_undone || self.guards.guards.iter().any(masks)
@@ -178,11 +221,15 @@ impl Session {
     ///
     /// # Errors
     /// It is withheld.
-    pub(super) fn answer(&mut self, operation: Operation, body: Bytes) -> Result<Bytes, Fault> {
+    pub(super) async fn answer(
+        &mut self,
+        operation: Operation,
+        body: Bytes,
+    ) -> Result<Bytes, Fault> {
         if !self.looks_at(operation) {
             return Ok(body);
         }
-        let (body, found) = self.pass(Phase::Answer, body)?;
+        let (body, found) = self.pass_all(Phase::Answer, body).await?;
         if self.placeholders.is_empty() {
             return Ok(body);
         }
@@ -199,6 +246,32 @@ impl Session {
     /// Looks at the answer's events.
     pub(super) fn into_stream(self, operation: Operation) -> StreamGuard {
         StreamGuard::new(self, operation)
+    }
+
+    /// One guard on one body; a service is waited for.
+    async fn pass(
+        &mut self,
+        guard: &Guard,
+        phase: Phase,
+        body: &Bytes,
+        found: &Found,
+    ) -> Result<Bytes, Fault> {
+        let Rule::Webhook(webhook) = &guard.rule else {
+            return self.apply(guard, phase, body, found);
+        };
+        let decode = |text: &Text| texts::decode(&body[text.range.clone()]);
+        let shown: Result<Vec<_>, _> = found.texts.iter().map(decode).collect();
+        let shown = shown.map_err(|_| phase.unreadable())?;
+        let Some(changed) = self.consult((guard, webhook), phase, &shown).await? else {
+            return Ok(body.clone());
+        };
+        let changed = found.texts.iter().zip(shown).zip(changed);
+        let changed = changed.filter(|((_, old), new)| old != new);
+        let edits = changed.map(|((text, _), new)| Edit {
+            range: text.range.clone(),
+            replacement: quote(&new),
+        });
+        Ok(splice(body, edits.collect()))
     }
 
     /// One guard on one body.
@@ -251,6 +324,8 @@ impl Session {
                 }
                 Ok(body.clone())
             }
+            // It is waited for elsewhere.
+            Rule::Webhook(_) => Ok(body.clone()),
         }
     }
 
@@ -346,7 +421,7 @@ impl Session {
         }
     }
 
-    fn tell(&self, guard: &Guard, phase: Phase, kind: &str, effect: &'static str) {
+    pub(super) fn tell(&self, guard: &Guard, phase: Phase, kind: &str, effect: &'static str) {
         self.metrics
             .count_guard(&self.route, &guard.name, phase.word(), effect);
         info!(

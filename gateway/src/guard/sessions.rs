@@ -23,19 +23,22 @@ impl Sessions {
     ///
     /// # Errors
     /// It is withheld.
-    pub(crate) fn answer(self, operation: Operation, body: Bytes) -> Result<Bytes, Fault> {
-        let mut sessions = self.0.into_iter().rev();
-        sessions.try_fold(body, |body, mut session| session.answer(operation, body))
+    pub(crate) async fn answer(self, operation: Operation, body: Bytes) -> Result<Bytes, Fault> {
+        let mut body = body;
+        for mut session in self.0.into_iter().rev() {
+            body = session.answer(operation, body).await?;
+        }
+        Ok(body)
     }
 
     /// What is passed on of all events of a stream.
     ///
     /// # Errors
     /// They are withheld.
-    pub(crate) fn events(self, operation: Operation, events: &Bytes) -> Result<Bytes, Fault> {
+    pub(crate) async fn events(self, operation: Operation, events: &Bytes) -> Result<Bytes, Fault> {
         let mut guards = self.into_streams(operation);
-        let passed = guards.push(events.clone())?;
-        let rest = guards.finish()?;
+        let passed = guards.push(events.clone()).await?;
+        let rest = guards.finish().await?;
         Ok(match rest.is_empty() {
             true => passed,
             false => Bytes::from([passed, rest].concat()),
@@ -59,27 +62,31 @@ impl StreamGuards {
     ///
     /// # Errors
     /// The rest of the stream is withheld, what is held of it too.
-    pub(crate) fn push(&mut self, events: Bytes) -> Result<Bytes, Fault> {
-        let passed = self
-            .0
-            .iter_mut()
-            .try_fold(events, |events, guard| guard.push(&events));
-        if passed.is_err() {
-            self.0.clear();
+    pub(crate) async fn push(&mut self, events: Bytes) -> Result<Bytes, Fault> {
+        let mut events = events;
+        for guard in &mut self.0 {
+            match guard.push(events).await {
+                Ok(passed) => events = passed,
+                Err(fault) => {
+                    self.0.clear();
+                    return Err(fault);
+                }
+            }
         }
-        passed
+        Ok(events)
     }
 
     /// Ends the stream; returns what waited.
     ///
     /// # Errors
     /// It is withheld.
-    pub(crate) fn finish(self) -> Result<Bytes, Fault> {
-        let mut guards = self.0.into_iter();
-        guards.try_fold(Bytes::new(), |events, mut guard| {
-            let passed = guard.push(&events)?;
-            let rest = guard.finish()?;
-            Ok(Bytes::from([passed, rest].concat()))
-        })
+    pub(crate) async fn finish(self) -> Result<Bytes, Fault> {
+        let mut events = Bytes::new();
+        for mut guard in self.0 {
+            let passed = guard.push(events).await?;
+            let rest = guard.finish().await?;
+            events = Bytes::from([passed, rest].concat());
+        }
+        Ok(events)
     }
 }

@@ -3,28 +3,22 @@
 //! While the end of a text may still become a finding, the event that it came with waits, and those behind it. What is
 //! settled goes out with the first event that waits, so that no event is invented and none is lost.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    ops::Range,
-    sync::Arc,
-};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
-use protocol::sse::{data_of, find_event};
+use bytes::Bytes;
+use protocol::sse::find_event;
 
 use super::{
     Guard, Guards, Rule,
     events::{Channel, Ends, Piece, Reading, read},
     hold::{Blocked, Hold, Verdict},
+    queue::{Queue, moved, on_one_line},
     screen::{Finding, Screen},
     session::{Phase, Session, Watch, quote},
     texts,
+    webhook::Stage,
 };
-use crate::{
-    call::Operation,
-    decode::{Edit, splice},
-    fault::Fault,
-};
+use crate::{call::Operation, decode::Edit, fault::Fault};
 
 /// Texts of one stream at once: choices and calls of tools.
 const CHANNELS_MAX: usize = 1024;
@@ -37,41 +31,23 @@ pub(crate) struct StreamGuard {
     session: Session,
     operation: Operation,
     channels: HashMap<Channel, Chain>,
-    queue: VecDeque<Queued>,
-    queued_bytes: usize,
+    queue: Queue,
+    /// Webhooks, which see the events first: what they are shown was not put back yet.
+    stages: Vec<Stage>,
 }
 
 /// One text on its way through all guards.
 #[derive(Debug, Default)]
 struct Chain(Vec<Hold>);
 
-/// An event that waits.
-#[derive(Debug)]
-struct Queued {
-    event: Bytes,
-    /// Edits of the event that are settled.
-    edits: Vec<Edit>,
-    slots: Vec<Slot>,
-}
-
-/// A place of an event for a piece of a text.
-#[derive(Debug)]
-struct Slot {
-    channel: Channel,
-    range: Range<usize>,
-    before: String,
-    text: String,
-    is_settled: bool,
-}
-
 impl StreamGuard {
     pub(super) fn new(session: Session, operation: Operation) -> Self {
         Self {
+            stages: Stage::all(&session.guards.guards),
             session,
             operation,
             channels: HashMap::new(),
-            queue: VecDeque::new(),
-            queued_bytes: 0,
+            queue: Queue::default(),
         }
     }
 
@@ -79,59 +55,71 @@ impl StreamGuard {
     ///
     /// # Errors
     /// The rest is withheld.
-    pub(crate) fn push(&mut self, events: &Bytes) -> Result<Bytes, Fault> {
-        let mut rest = events.clone();
-        while !rest.is_empty() {
-            let length = find_event(&rest, 0).unwrap_or(rest.len());
-            self.take(rest.split_to(length))?;
+    pub(crate) async fn push(&mut self, events: Bytes) -> Result<Bytes, Fault> {
+        let mut events = events;
+        for stage in &mut self.stages {
+            events = stage.push(&self.session, self.operation, &events).await?;
         }
-        if QUEUE_BYTES_MAX < self.queued_bytes {
-            self.settle(&Ends::All)?;
-        }
-        Ok(self.ready())
+        self.screen(&events)
     }
 
     /// Ends the stream; returns what waited.
     ///
     /// # Errors
     /// It is withheld.
-    pub(crate) fn finish(&mut self) -> Result<Bytes, Fault> {
+    pub(crate) async fn finish(&mut self) -> Result<Bytes, Fault> {
+        let mut events = Bytes::new();
+        for stage in &mut self.stages {
+            let passed = stage.push(&self.session, self.operation, &events).await?;
+            let rest = stage.finish(&self.session).await?;
+            events = Bytes::from([passed, rest].concat());
+        }
+        let passed = self.screen(&events)?;
+        let rest = self.end()?;
+        Ok(Bytes::from([passed, rest].concat()))
+    }
+
+    /// Passes events through the guards that need not ask anybody.
+    fn screen(&mut self, events: &Bytes) -> Result<Bytes, Fault> {
+        let mut rest = events.clone();
+        while !rest.is_empty() {
+            let length = find_event(&rest, 0).unwrap_or(rest.len());
+            self.take(rest.split_to(length))?;
+        }
+        if QUEUE_BYTES_MAX < self.queue.bytes() {
+            self.settle(&Ends::All)?;
+        }
+        Ok(self.queue.ready())
+    }
+
+    fn end(&mut self) -> Result<Bytes, Fault> {
         self.settle(&Ends::All)?;
-        Ok(self.ready())
+        Ok(self.queue.ready())
     }
 
     fn take(&mut self, event: Bytes) -> Result<(), Fault> {
         let (event, data) = on_one_line(event);
-        self.queued_bytes += event.len();
-        let mut queued = Queued {
-            event,
-            edits: Vec::new(),
-            slots: Vec::new(),
-        };
         if data.is_empty() {
-            self.queue.push_back(queued);
+            self.queue.push(event, Vec::new());
             return Ok(());
         }
         let at = data.start;
-        let text = queued.event.slice(data);
+        let text = event.slice(data);
         let Reading {
             pieces,
             mut found,
             ends,
         } = read(self.operation, &text).map_err(|_| Phase::Answer.unreadable())?;
         self.check_tools(&found.tools)?;
+        let mut edits = Vec::new();
         if self.session.hides_chances(Phase::Answer) {
-            let emptied = found.hide_chances(&text).into_iter();
-            queued.edits.extend(emptied.map(|edit| Edit {
-                range: at + edit.range.start..at + edit.range.end,
-                ..edit
-            }));
+            edits = moved(found.hide_chances(&text), at);
         }
         for range in found.texts.iter().map(|text| text.range.clone()) {
-            queued.edits.extend(self.whole(&text, range, at)?);
+            edits.extend(self.whole(&text, range, at)?);
         }
         // What ends does so behind this event's own pieces.
-        self.queue.push_back(queued);
+        self.queue.push(event, edits);
         for piece in pieces {
             self.piece(&text, piece, at)?;
         }
@@ -183,40 +171,10 @@ impl StreamGuard {
         let chain = self.channels.entry(channel.clone()).or_default();
         let passed = chain.push(&mut self.session, &before, is_json)?;
         let holds = !chain.is_empty(&self.session.guards);
-        let slot = Slot {
-            channel: channel.clone(),
-            range: at + range.start..at + range.end,
-            before,
-            text: String::new(),
-            is_settled: false,
-        };
-        if let Some(last) = self.queue.back_mut() {
-            last.slots.push(slot);
-        }
-        self.pass(&channel, &passed, holds);
+        let range = at + range.start..at + range.end;
+        self.queue.wait(&channel, range, before);
+        self.queue.pass(&channel, &passed, holds);
         Ok(())
-    }
-
-    /// Gives the events that wait for a text what it has let pass: to each what it came with, as long as that is still
-    /// what it was. The last one goes on waiting if more is held.
-    fn pass(&mut self, channel: &Channel, passed: &str, holds: bool) {
-        let slots = self.queue.iter_mut().flat_map(|queued| &mut queued.slots);
-        let is_waiting = |slot: &&mut Slot| !slot.is_settled && slot.channel == *channel;
-        let mut waiting = slots.filter(is_waiting).peekable();
-        let mut rest = passed;
-        while let Some(slot) = waiting.next() {
-            let missing = slot.before.strip_prefix(&slot.text);
-            let own = missing.filter(|missing| rest.starts_with(missing));
-            let is_last = waiting.peek().is_none();
-            let length = match own {
-                Some(own) if !is_last => own.len(),
-                _ => rest.len(),
-            };
-            let (given, behind) = rest.split_at(length);
-            slot.text.push_str(given);
-            rest = behind;
-            slot.is_settled = !holds || !is_last;
-        }
     }
 
     /// Ends texts.
@@ -238,39 +196,9 @@ impl StreamGuard {
             };
             let is_json = matches!(channel.field.as_str(), "arguments" | "partial_json");
             let passed = chain.finish(&mut self.session, is_json)?;
-            self.pass(&channel, &passed, false);
+            self.queue.pass(&channel, &passed, false);
         }
         Ok(())
-    }
-
-    /// The events in front that wait for nothing.
-    fn ready(&mut self) -> Bytes {
-        let mut ready = BytesMut::new();
-        while let Some(queued) = self.queue.front() {
-            if !queued.slots.iter().all(|slot| slot.is_settled) {
-                break;
-            }
-            let Some(queued) = self.queue.pop_front() else {
-                break;
-            };
-            self.queued_bytes -= queued.event.len();
-            ready.extend_from_slice(&queued.edited());
-        }
-        ready.freeze()
-    }
-}
-
-impl Queued {
-    fn edited(self) -> Bytes {
-        let changed = self
-            .slots
-            .into_iter()
-            .filter(|slot| slot.before != slot.text);
-        let changed = changed.map(|slot| Edit {
-            range: slot.range,
-            replacement: quote(&slot.text),
-        });
-        splice(&self.event, self.edits.into_iter().chain(changed).collect())
     }
 }
 
@@ -366,29 +294,6 @@ type Pass = fn(
 
 fn answer_guards(guards: &Guards) -> impl Iterator<Item = &Guard> {
     guards.guards.iter().filter(|guard| guard.on.has_answers())
-}
-
-/// The event with its data on one line, and where that lies; empty if it has none.
-fn on_one_line(event: Bytes) -> (Bytes, Range<usize>) {
-    let lines: Vec<Range<usize>> = data_of(&event).collect();
-    let [first, rest @ ..] = &lines[..] else {
-        return (event, 0..0);
-    };
-    let begin = first.start;
-    let trimmed = |line: &[u8]| begin..begin + line.trim_ascii_end().len();
-    let Some(last) = rest.last() else {
-        let data = trimmed(&event[first.clone()]);
-        return (event, data);
-    };
-    let mut joined = event[..first.end].to_vec();
-    for line in rest {
-        // A line break in JSON stands between its parts, where white space may be.
-        joined.push(b' ');
-        joined.extend_from_slice(&event[line.clone()]);
-    }
-    let data = trimmed(&joined[begin..]);
-    joined.extend_from_slice(&event[last.end..]);
-    (Bytes::from(joined), data)
 }
 
 #[cfg(test)]

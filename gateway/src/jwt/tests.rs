@@ -2,6 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use protocol::snapshot::{Access, Jwt, RouteEntry, TokenIssuer};
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
@@ -19,7 +20,7 @@ use super::{
     keys::KeySet,
     token::{Expected, Rejected, check, is_token},
 };
-use crate::tests::harness::{Harness, chat, route, target};
+use crate::tests::harness::{Harness, chat, key, route, target};
 
 fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -256,4 +257,64 @@ async fn a_token_opens_routes_and_is_counted_for_its_user_and_its_team() {
         .admin("POST", "/admin/v1/teams/eng/unblock", &Value::Null)
         .await;
     assert_eq!(post(&token).await, 200);
+}
+
+#[tokio::test]
+async fn a_token_of_a_routes_issuer_opens_that_route_for_its_teams_and_no_other() {
+    let mut tasks = JoinSet::new();
+    let signer = Signer::new("first");
+    let published_keys = json!({"keys": [signer.published()]});
+    let keys = std::sync::Arc::new(parking_lot::Mutex::new(published_keys));
+    let url = published(keys, &mut tasks).await;
+    let trusting = |teams: &[&str]| {
+        Some(Jwt {
+            issuer: TokenIssuer {
+                issuer: expected().issuer,
+                audience: expected().audience,
+                keys_url: Some(url.clone()),
+                user_claim: "sub".to_owned(),
+                team_claim: "team".to_owned(),
+            },
+            teams: teams.iter().map(|team| (*team).to_owned()).collect(),
+        })
+    };
+    let model = ScriptedModel::start(vec!["x".into()]).await;
+    let entry = |name: &str, jwt, access| RouteEntry {
+        jwt,
+        access,
+        ..route(name, vec![target("own", "m", &[&model])])
+    };
+    let closed = || Access::Keys(Vec::new());
+    let routes = vec![
+        entry("all", trusting(&[]), closed()),
+        entry("eng", trusting(&["ops", "eng"]), closed()),
+        entry("ops", trusting(&["ops"]), closed()),
+        entry("keys", None, Access::AnyKey),
+    ];
+    let harness = Harness::start(routes, vec![key("a")]).await;
+    let mut claims = claims();
+    claims["exp"] = json!(Timestamp::now().as_second() + 600);
+    let token = signer.token(&claims);
+    let ask = async |name: &str, token: &str| {
+        let body = chat(name, false);
+        let path = "/v1/chat/completions";
+        harness.post(path, Some(token), &body).await.status
+    };
+    // The first token makes the gateway look for the issuer's keys.
+    for (name, expected) in [("all", 200), ("eng", 200), ("ops", 404), ("keys", 404)] {
+        assert_eq!(ask(name, &token).await, expected, "{name}");
+    }
+    claims["iss"] = json!("https://evil.example");
+    assert_eq!(ask("all", &signer.token(&claims)).await, 401);
+    assert_eq!(ask("keys", "qd-a").await, 200);
+    assert_eq!(ask("all", "qd-a").await, 404);
+    let account: String = harness
+        .query("SELECT key FROM requests LIMIT 1", |row| row.get(0))
+        .await;
+    // Nobody is taken for a user of the same name of another issuer's.
+    assert!(
+        account.starts_with("jwt:") && account.ends_with(":ann"),
+        "{account}"
+    );
+    assert_ne!(account, "jwt:ann");
 }

@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::keys::{Algorithm, KeySet};
@@ -13,12 +13,36 @@ const TOKEN_BYTES_MAX: usize = 16 << 10;
 const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 
 /// What tokens are checked against.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Expected {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Expected {
     /// Who must have issued it.
     pub(super) issuer: String,
     /// Whom it must be for.
     pub(super) audience: String,
+}
+
+/// Who a token says has issued it, and for whom; not checked.
+#[derive(Debug, Deserialize)]
+pub(super) struct Aim {
+    iss: Value,
+    aud: Value,
+}
+
+impl Aim {
+    /// Whether it is what is expected.
+    pub(super) fn fits(&self, expected: &Expected) -> bool {
+        let is_audience = match &self.aud {
+            Value::Array(list) => list.iter().any(|one| *one == expected.audience),
+            one => *one == expected.audience,
+        };
+        is_audience && self.iss == expected.issuer
+    }
+}
+
+/// Who a token says has issued it, and for whom, before anything of it is checked.
+pub(super) fn aim(token: &str) -> Option<Aim> {
+    let payload = token.split('.').nth(1)?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
 /// What a checked token says.

@@ -152,6 +152,7 @@ impl People {
                 id: record.id.clone(),
                 expires,
                 terms: Some(Box::new(terms.map_err(invalid)?)),
+                signed: None,
             };
             after.push((digest, Arc::new(key)));
         }

@@ -64,6 +64,9 @@ pub(crate) struct Spec {
     /// Requests and tokens in a time, and requests at once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) limits: Vec<Limit>,
+    /// Models that are asked for a key when the one that a request names gives no answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) fallbacks: Vec<String>,
     /// Whether requests are refused.
     pub(crate) blocked: bool,
     /// Anything else, for people and their programs.
@@ -170,6 +173,7 @@ impl Spec {
             models: self.models.clone(),
             budgets: self.budgets.clone(),
             limits: self.limits.clone(),
+            fallbacks: self.fallbacks.clone(),
         }
     }
 
@@ -209,6 +213,7 @@ impl Spec {
             ("tags", &self.tags),
             ("routes", &self.routes),
             ("models", &self.models),
+            ("fallbacks", &self.fallbacks),
         ];
         for (field, list) in lists {
             check_count(field, list.len(), ENTRIES_MAX)?;

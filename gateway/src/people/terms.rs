@@ -9,7 +9,10 @@ use super::{
     Kind,
     party::{InvalidAllowance, Parties, Party, Standing},
 };
-use crate::limits::{Asker, Need, Reached, Refused, Registry, Reservation};
+use crate::{
+    jwt::Signed,
+    limits::{Asker, Need, Reached, Refused, Registry, Reservation},
+};
 
 /// A key.
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ pub(crate) struct Key {
     pub(crate) expires: Option<Timestamp>,
     /// What was said of it; nothing of most declared keys.
     pub(crate) terms: Option<Box<Terms>>,
+    /// Who has signed it, if it is a token.
+    pub(crate) signed: Option<Box<Signed>>,
 }
 
 /// What a key may do, and who else is accountable.
@@ -33,6 +38,8 @@ pub(crate) struct Terms {
     pub(crate) tags: Vec<String>,
     /// Routes that it may use though they ask for other keys, as `NAMESPACE/NAME`.
     routes: Vec<String>,
+    /// Models that are asked when the one that a request names gives no answer.
+    pub(crate) fallbacks: Vec<String>,
     own: Standing,
     /// The team, the user and the tags.
     parties: Vec<Arc<Party>>,
@@ -77,6 +84,7 @@ impl Terms {
             user: said.user.unwrap_or_default().to_owned(),
             tags: said.tags.to_vec(),
             routes: said.routes.to_vec(),
+            fallbacks: said.allowance.fallbacks.clone(),
             own,
             parties: team.into_iter().chain(user).chain(tags).collect(),
         })

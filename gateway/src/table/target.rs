@@ -13,6 +13,7 @@ use crate::{
     adapters,
     condition::Condition,
     credential::uri,
+    demand::Wanted,
     endpoint::{Caches, Digest, Endpoint},
     metrics::TargetSeries,
     provider::Provider,
@@ -43,6 +44,8 @@ pub(crate) struct Target {
     pub(crate) provider: Provider,
     /// What its tokens cost.
     pub(crate) prices: Prices,
+    /// Its Model, if that has replicas only while it is wanted.
+    pub(crate) wanted: Option<Arc<Wanted>>,
     /// `NAMESPACE/ROUTE/TARGET`, which the client is told.
     pub(crate) shown: HeaderValue,
     /// Its series in the metrics.
@@ -86,10 +89,19 @@ impl Target {
             when: condition(&name, target.when.as_deref())?,
             provider,
             prices: target.prices.unwrap_or_default(),
+            wanted: target
+                .on_demand
+                .as_ref()
+                .map(|model| lasting.demands.wanted(model)),
             // Names of resources and targets are letters, digits and hyphens.
             shown: HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("")),
             series: Arc::default(),
         })
+    }
+
+    /// Whether it has no replica.
+    pub(crate) const fn is_cold(&self) -> bool {
+        self.endpoints.is_empty()
     }
 }
 

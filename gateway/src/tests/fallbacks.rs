@@ -165,3 +165,79 @@ async fn a_route_without_replicas_falls_back_and_its_limits_are_given_back() {
     let counted = "gateway_fallbacks_total{route=\"ns/cold\",class=\"cold_start\"} 3";
     assert!(metrics.contains(counted), "{metrics}");
 }
+
+/// Asks `small`, which is down, with fields and headers; who answers, and what the upstreams were sent.
+async fn falls_back_to(
+    fields: Value,
+    header: Option<&str>,
+    of_key: &[&str],
+) -> (u16, String, Vec<Value>) {
+    let down = ScriptedModel::start(vec![Answer::Status(500)]).await;
+    let large = ScriptedModel::start(vec!["big".into()]).await;
+    let routes = vec![
+        RouteEntry {
+            fallbacks: vec![to(&[FailureClass::Error], Some("routes"))],
+            ..route("small", vec![target("own", "s", &[&down])])
+        },
+        route("mine", vec![target("own", "b", &[&large])]),
+        route("routes", vec![target("own", "b", &[&large])]),
+        route("keys", vec![target("own", "b", &[&large])]),
+        route("dear", vec![target("own", "b", &[&large])]),
+        RouteEntry {
+            access: Access::Keys(vec!["ns/other".to_owned()]),
+            ..route("closed", vec![target("own", "b", &[&large])])
+        },
+    ];
+    let mut holder = key("a");
+    holder.allowance.models = ["small", "mine", "keys", "closed"]
+        .map(str::to_owned)
+        .to_vec();
+    holder.allowance.fallbacks = of_key.iter().map(|model| (*model).to_owned()).collect();
+    let harness = Harness::start(routes, vec![holder]).await;
+    let mut body: Value = serde_json::from_str(&chat("small", false)).unwrap();
+    for (name, value) in fields.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    let mut headers = vec![("authorization", "Bearer qd-a")];
+    headers.extend(header.map(|models| ("x-gateway-fallbacks", models)));
+    let path = "/v1/chat/completions";
+    let answer = harness.post_with(path, &headers, &body.to_string()).await;
+    harness.at_rest().await;
+    let sent = down.requests().into_iter().chain(large.requests());
+    let sent = sent.map(|request| request.json()).collect();
+    (answer.status, answer.header("x-gateway-target"), sent)
+}
+
+#[tokio::test]
+async fn a_request_and_a_key_may_name_models_of_their_own() {
+    let mine = json!({"fallbacks": ["mine"]});
+    let (status, by, sent) = falls_back_to(mine, None, &["keys"]).await;
+    assert_eq!((status, &*by), (200, "ns/mine/own"));
+    // The field is the gateway's: no upstream sees it.
+    assert!(
+        sent.iter().all(|body| body.get("fallbacks").is_none()),
+        "{sent:?}"
+    );
+    let (_, by, _) = falls_back_to(json!({}), Some("gone, mine"), &["keys"]).await;
+    assert_eq!(by, "ns/mine/own");
+    // The key's own come last; the route's is not for this key.
+    let (_, by, _) = falls_back_to(json!({}), None, &["keys"]).await;
+    assert_eq!(by, "ns/keys/own");
+}
+
+#[tokio::test]
+async fn models_that_a_request_names_are_only_those_that_its_key_may_use() {
+    for named in ["dear", "closed", "gone", "small"] {
+        let fields = json!({"fallbacks": [named]});
+        let (status, by, sent) = falls_back_to(fields, None, &[]).await;
+        assert!(500 <= status && by.is_empty(), "{named}: {status} by {by}");
+        assert!(sent.iter().all(|body| body["model"] == "s"), "{sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_field_of_that_name_in_another_shape_is_the_upstreams() {
+    let fields = json!({"fallbacks": "default"});
+    let (_, _, sent) = falls_back_to(fields, None, &[]).await;
+    assert_eq!(sent[0]["fallbacks"], "default");
+}

@@ -36,6 +36,7 @@ pub fn translation(bytes: &[u8]) {
         stream: choice.is_multiple_of(2),
         request_id: "req_7".to_owned(),
         created: 7,
+        marks_cache: choice.is_multiple_of(3),
         request: Bytes::copy_from_slice(cut.whole),
     };
     if let Ok(sent) = translate_request(&exchange, cut.whole) {

@@ -27,6 +27,9 @@ pub struct Allowance {
     /// Requests and tokens in a time, and requests at once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// Of a key: models that are asked when the one that a request names gives no answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
 }
 
 /// What may be spent.
@@ -113,7 +116,10 @@ pub enum InvalidAllowance {
 impl Allowance {
     /// Whether nothing is restricted.
     pub const fn is_empty(&self) -> bool {
-        self.models.is_empty() && self.budgets.is_empty() && self.limits.is_empty()
+        self.models.is_empty()
+            && self.budgets.is_empty()
+            && self.limits.is_empty()
+            && self.fallbacks.is_empty()
     }
 
     /// Checks that a gateway can use it.
@@ -125,6 +131,7 @@ impl Allowance {
             models,
             budgets,
             limits,
+            fallbacks: _,
         } = self;
         let of_budgets = budgets.iter().filter_map(|budget| budget.model.as_ref());
         let of_limits = limits.iter().filter_map(|limit| limit.model.as_ref());

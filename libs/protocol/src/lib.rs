@@ -7,6 +7,7 @@ pub mod address;
 pub mod agent;
 pub mod allowance;
 pub mod anthropic;
+pub mod demand;
 pub mod follow;
 pub mod key;
 pub mod kv_events;

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod guard;
+mod jwt;
 mod kv_events;
 mod mirror;
 mod peers;
@@ -18,7 +19,10 @@ use sha2::{Digest, Sha256};
 
 pub use self::{
     adapter::Adapter,
-    guard::{Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind},
+    guard::{
+        Action, Guard, GuardRule, OnFailure, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind,
+    },
+    jwt::{Jwt, TokenIssuer},
     kv_events::KvEvents,
     mirror::{MIRROR_TIMEOUT_MILLIS, Mirror},
     peers::{OnPartition, Peer, Peers},
@@ -193,6 +197,9 @@ pub struct RouteEntry {
     /// Which keys may use it.
     #[serde(default)]
     pub access: Access,
+    /// Whose tokens it takes besides those keys; those only that the gateway takes anyway if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Jwt>,
     /// What it gives its callers in a time, and at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
@@ -404,6 +411,10 @@ pub struct Target {
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+    /// The Model, as `NAMESPACE/NAME`, if it has replicas only while it is wanted: the operator is told so
+    /// ([`crate::demand::Demand`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand: Option<String>,
     /// How its replicas say what changes in their caches; they do not if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kv_events: Option<KvEvents>,

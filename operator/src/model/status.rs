@@ -37,7 +37,19 @@ pub(super) struct Observed<'a> {
     pub(super) deployment: Option<&'a Deployment>,
     pub(super) pods: &'a [Arc<Pod>],
     pub(super) reports: &'a BTreeMap<String, LoadReport>,
+    /// When requests came last, if anybody asks.
+    pub(super) last_wanted: Option<&'a str>,
     pub(super) now: Timestamp,
+}
+
+impl Observed<'_> {
+    /// Engines that are wanted now.
+    pub(super) fn wanted(&self) -> i32 {
+        match self.valid.map(|valid| &valid.engine) {
+            Ok(ValidEngine::Native(engine)) => engine.replicas,
+            Ok(ValidEngine::External(_)) | Err(_) => self.model.spec.replicas,
+        }
+    }
 }
 
 /// The engines by what they do.
@@ -56,7 +68,7 @@ pub(super) fn status(observed: &Observed<'_>) -> ModelStatus {
     let judgement = judge(observed, &engines, &previous);
     let name = model.name_any();
     let is_native = model.spec.engine.kind == EngineKind::Native;
-    let wanted = model.spec.replicas;
+    let wanted = observed.wanted();
     ModelStatus {
         observed_generation: generation,
         served_name: Some(
@@ -69,6 +81,10 @@ pub(super) fn status(observed: &Observed<'_>) -> ModelStatus {
         replicas: count(engines.all.len()),
         ready_replicas: count(engines.ready),
         updated_replicas: count(engines.current.len()),
+        last_wanted: observed
+            .last_wanted
+            .map(str::to_owned)
+            .or(previous.last_wanted),
         ready: is_native.then(|| format!("{}/{wanted}", engines.ready)),
         selector: is_native.then(|| {
             selector(&name)
@@ -81,7 +97,6 @@ pub(super) fn status(observed: &Observed<'_>) -> ModelStatus {
         facts: facts(observed.reports).or_else(|| {
             previous
                 .facts
-                .clone()
                 .filter(|_| previous.observed_generation == generation)
         }),
         conditions: judgement.conclude(&previous.conditions, generation, observed.now),
@@ -141,7 +156,7 @@ fn judge(observed: &Observed<'_>, engines: &Engines<'_>, previous: &ModelStatus)
     };
     let wanted = usize::try_from(engine.replicas).unwrap_or(0);
     if wanted == 0 {
-        return scaled_to_zero(judgement, engines);
+        return scaled_to_zero(judgement, engines, model_sleeps(observed));
     }
     let judgement = judgement
         .gate(
@@ -169,8 +184,17 @@ fn judge(observed: &Observed<'_>, engines: &Engines<'_>, previous: &ModelStatus)
     judgement
 }
 
-fn scaled_to_zero(judgement: Judgement, engines: &Engines<'_>) -> Judgement {
-    let message = "no replica is wanted; set spec.replicas to serve";
+/// Whether no replica is wanted because nobody asks.
+const fn model_sleeps(observed: &Observed<'_>) -> bool {
+    0 < observed.model.spec.replicas
+}
+
+fn scaled_to_zero(judgement: Judgement, engines: &Engines<'_>, sleeps: bool) -> Judgement {
+    let message = if sleeps {
+        "no request came for spec.scaling.idle; the next one starts it"
+    } else {
+        "no replica is wanted; set spec.replicas to serve"
+    };
     let judgement = judgement
         .gate(
             ConditionKind::Available,

@@ -103,6 +103,7 @@ impl Case {
             deployment: self.deployment.as_ref(),
             pods: &self.pods,
             reports: &reports,
+            last_wanted: None,
             now: Timestamp::UNIX_EPOCH,
         })
     }
@@ -402,6 +403,54 @@ fn zero_replicas_are_a_healthy_wish() {
     Case::of(native(0), vec![], vec![]).check(&gone);
     let going = [&gone[..], &["Reconciling=True Progressing"]].concat();
     Case::of(native(0), vec![pod("p", "0", true)], vec![]).check(&going);
+}
+
+#[test]
+fn a_model_that_sleeps_is_healthy_and_says_what_wakes_it() {
+    let spec = json!({"source": {"uri": "file:///w"}, "scaling": {"idle": "10m"}});
+    let model = model(&spec);
+    let mut valid = validate(&model, &Secrets::new()).expect("valid");
+    valid.scale(0);
+    let children = build(&valid, &settings()).expect("children");
+    assert_eq!(children.deployment.spec.replicas, Some(0));
+    let status = status(&Observed {
+        model: &model,
+        valid: Ok(&valid),
+        refusal: None,
+        revision: Some(&children.revision),
+        deployment: None,
+        pods: &[],
+        reports: &BTreeMap::new(),
+        last_wanted: Some("2026-01-01T00:00:00Z"),
+        now: Timestamp::UNIX_EPOCH,
+    });
+    assert_eq!(status.ready.as_deref(), Some("0/0"));
+    assert_eq!(status.last_wanted.as_deref(), Some("2026-01-01T00:00:00Z"));
+    let ready = condition::find(&status.conditions, condition::ConditionKind::Ready);
+    let ready = ready.expect("a condition");
+    assert_eq!(
+        (ready.status.as_str(), &*ready.reason),
+        ("True", "ScaledToZero")
+    );
+    assert!(
+        ready.message.contains("the next one starts it"),
+        "{}",
+        ready.message
+    );
+}
+
+#[test]
+fn an_idle_time_shorter_than_reports_come_is_refused() {
+    for (idle, is_valid) in [
+        ("9999ms", false),
+        ("10s", true),
+        ("168h", true),
+        ("169h", false),
+    ] {
+        let spec = json!({"source": {"uri": "file:///w"}, "scaling": {"idle": idle}});
+        let outcome = validate(&model(&spec), &Secrets::new());
+        assert_eq!(outcome.is_ok(), is_valid, "{idle}");
+    }
 }
 
 #[test]

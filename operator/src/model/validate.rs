@@ -13,7 +13,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use protocol::{secret::SecretString, snapshot::content_hash};
 use thiserror::Error;
 
-use super::external::{ExternalEngine, external};
+use super::{
+    external::{ExternalEngine, external},
+    scaling::ValidScaling,
+};
 use crate::{executor::owned_by, queue::Key};
 
 /// The key of a Secret with docker's config.json.
@@ -45,6 +48,10 @@ pub(crate) enum InvalidModel {
         "spec.engine.external.vendor is `{0}`, which is not known; write its address as baseURL"
     )]
     Vendor(String),
+    #[error(
+        "spec.scaling.idle is `{0}`; write a duration of at least 10s and at most 168h, as 10m"
+    )]
+    Idle(String),
     #[error(transparent)]
     Credential(#[from] BadCredential),
 }
@@ -101,11 +108,23 @@ pub(crate) struct NativeEngine {
     pub(crate) quantization: Option<Quantization>,
     pub(crate) adapters: Vec<Adapter>,
     pub(crate) native: Native,
+    /// How many there are; all of them while requests come.
     pub(crate) replicas: i32,
+    /// How many there are while none comes.
+    pub(crate) scaling: Option<ValidScaling>,
     pub(crate) context_length: Option<u32>,
     pub(crate) max_concurrent_sequences: Option<u32>,
     pub(crate) resources: Option<Resources>,
     pub(crate) cache: Volume,
+}
+
+impl ValidModel {
+    /// Gives it so many engines for now.
+    pub(super) fn scale(&mut self, replicas: i32) {
+        if let ValidEngine::Native(engine) = &mut self.engine {
+            engine.replicas = replicas;
+        }
+    }
 }
 
 /// Checks a Model.
@@ -143,6 +162,7 @@ fn native(model: &Model, secrets: &Secrets) -> Result<NativeEngine, InvalidModel
         adapters: spec.adapters.clone(),
         native: spec.engine.native.clone().unwrap_or_default(),
         replicas: spec.replicas,
+        scaling: ValidScaling::of(model)?,
         context_length: spec.context_length,
         max_concurrent_sequences: spec.max_concurrent_sequences,
         resources: spec.resources.clone(),

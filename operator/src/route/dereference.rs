@@ -12,7 +12,7 @@ use crds::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
-use super::{cache, prompts, tools};
+use super::{cache, guards, jwt, prompts, tools};
 use crate::{
     caches::{Caches, SERVICE_NAME_LABEL},
     model::{self, ENGINE_PORT},
@@ -28,6 +28,8 @@ pub(super) struct World {
     pub(super) models: BTreeMap<String, Option<FoundModel>>,
     /// Routes that came first and claim one of the same patterns: pattern to the Route's `namespace/name`.
     pub(super) claimed: BTreeMap<String, String>,
+    /// The Route that came first and says something else of the same issuer and audience of tokens, `namespace/name`.
+    pub(super) contradicted: Option<String>,
     /// The Secrets that tool servers and agents name; none for those that do not exist.
     pub(super) secrets: model::Secrets,
     /// The ConfigMaps that prompts name, with the label of prompts; none for those that do not exist.
@@ -66,8 +68,10 @@ pub(super) fn dereference(route: &Route, caches: &Caches) -> World {
         });
         (name, found)
     });
-    let names = tools::secret_names(&route.spec).into_iter();
-    let secrets = names.chain(cache::secret_name(&route.spec)).map(|name| {
+    let secrets = tools::secret_names(&route.spec).into_iter();
+    let secrets = secrets.chain(guards::secret_names(&route.spec.guards));
+    let secrets = secrets.chain(cache::secret_name(&route.spec));
+    let secrets = secrets.map(|name| {
         let data = caches.secret_data(&namespace, &name);
         (name, data)
     });
@@ -82,6 +86,7 @@ pub(super) fn dereference(route: &Route, caches: &Caches) -> World {
         secrets: secrets.collect(),
         models: models.collect(),
         claimed: claimed(route, &caches.routes.state()),
+        contradicted: jwt::contradicted(route, &caches.routes.state()),
         keys: keys(caches, &namespace),
     }
 }

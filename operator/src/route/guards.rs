@@ -1,21 +1,31 @@
 //! A Route's guards, as the gateway takes them.
 
-use crds::route::{self, GuardAction, GuardPhases, GuardType};
-use protocol::snapshot::{
-    Action, Guard, GuardRule, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind,
+use std::time::Duration;
+
+use crds::route::{self, GuardAction, GuardPhases, GuardType, WebhookFailure, WebhookGuard};
+use protocol::{
+    address::{host_of, is_forbidden_host},
+    snapshot::{
+        Action, Guard, GuardRule, OnFailure, PATTERN_BYTES_MAX, PATTERN_LENGTH_MAX, Phases, PiiKind,
+    },
 };
 use regex::RegexBuilder;
 
-use super::{limits::mode, validate::InvalidRoute};
+use super::{dereference::World, limits::mode, validate::InvalidRoute};
+use crate::{model, quantities::duration};
 
 /// The score from which on a text is a prompt injection if the guard does not say.
 const THRESHOLD_DEFAULT: u8 = 60;
+/// How long a service may take if the guard does not say.
+const TIMEOUT: &str = "2s";
+/// The longest that one may take: the request waits for it.
+const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
-pub(super) fn guards(guards: &[route::Guard]) -> Result<Vec<Guard>, InvalidRoute> {
+pub(super) fn guards(guards: &[route::Guard], world: &World) -> Result<Vec<Guard>, InvalidRoute> {
     let guards = guards.iter().enumerate();
     guards
         .map(|(index, guard)| {
-            let rule = rule(index, guard)?;
+            let rule = rule(index, guard, world)?;
             let on_default = match rule {
                 GuardRule::PromptInjection { .. } => Phases::Requests,
                 _ => Phases::Both,
@@ -39,7 +49,7 @@ pub(super) fn guards(guards: &[route::Guard]) -> Result<Vec<Guard>, InvalidRoute
         .collect()
 }
 
-fn rule(index: usize, guard: &route::Guard) -> Result<GuardRule, InvalidRoute> {
+fn rule(index: usize, guard: &route::Guard, world: &World) -> Result<GuardRule, InvalidRoute> {
     Ok(match guard.r#type {
         GuardType::Regex => {
             let patterns = guard.regex.as_ref().map(|regex| regex.patterns.clone());
@@ -73,7 +83,49 @@ fn rule(index: usize, guard: &route::Guard) -> Result<GuardRule, InvalidRoute> {
                 deny: tools.map(|tools| tools.deny.clone()).unwrap_or_default(),
             }
         }
+        GuardType::Webhook => {
+            let path = format!("spec.guards[{index}].webhook");
+            match &guard.webhook {
+                Some(given) => webhook(&path, given, world)?,
+                None => return Err(InvalidRoute::NoWebhook { path }),
+            }
+        }
     })
+}
+
+fn webhook(path: &str, given: &WebhookGuard, world: &World) -> Result<GuardRule, InvalidRoute> {
+    let url = given.url.clone();
+    if host_of(&url).is_none_or(is_forbidden_host) {
+        let path = format!("{path}.url");
+        return Err(InvalidRoute::Address { path, url });
+    }
+    let text = given.timeout.as_deref().unwrap_or(TIMEOUT);
+    let timeout = duration(text).filter(|timeout| !timeout.is_zero() && *timeout <= TIMEOUT_MAX);
+    let timeout = timeout.ok_or_else(|| InvalidRoute::WebhookTimeout {
+        path: format!("{path}.timeout"),
+        value: text.to_owned(),
+    })?;
+    let secret = given.secret_ref.as_ref();
+    let secret = secret.map(|reference| {
+        let path = format!("{path}.secretRef");
+        model::credential(reference, &path, &world.secrets)
+    });
+    Ok(GuardRule::Webhook {
+        url,
+        timeout_millis: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        on_failure: match given.on_failure {
+            None | Some(WebhookFailure::Fail) => OnFailure::Fail,
+            Some(WebhookFailure::Ignore) => OnFailure::Ignore,
+        },
+        // A Route whose questions cannot be signed is not used at all: to leave the guard out would let everything pass.
+        secret: secret.transpose()?,
+    })
+}
+
+/// The Secrets that guards name.
+pub(super) fn secret_names(guards: &[route::Guard]) -> impl Iterator<Item = String> {
+    let webhooks = guards.iter().filter_map(|guard| guard.webhook.as_ref());
+    webhooks.filter_map(|webhook| Some(webhook.secret_ref.as_ref()?.name.clone()))
 }
 
 /// Compiles a pattern as the gateway does.

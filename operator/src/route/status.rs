@@ -7,7 +7,7 @@ use crds::{
 };
 use jiff::Timestamp;
 
-use super::validate::{InvalidRoute, ValidRoute};
+use super::validate::{InvalidRoute, ValidBackend, ValidRoute};
 use crate::{
     conditions::{Judgement, Verdict},
     snapshots::Programmed,
@@ -80,16 +80,22 @@ fn judge(observed: &Observed<'_>) -> Judgement {
 
 fn available(observed: &Observed<'_>, route: &ValidRoute) -> Verdict {
     let all = route.backends.len();
-    let able = route
+    let has_engines = |backend: &&ValidBackend| !backend.endpoints.is_empty();
+    let able = route.backends.iter().filter(has_engines).count();
+    let sleeping = route
         .backends
         .iter()
-        .filter(|backend| !backend.endpoints.is_empty())
+        .filter(|backend| backend.endpoints.is_empty() && backend.on_demand.is_some())
         .count();
     if all == 0 && (route.mcp.is_some() || route.a2a.is_some()) {
         let message = "the gateway reaches tool servers and agents when they are asked";
         return Verdict::holds(Reason::MinimumReplicasAvailable, message);
     }
     let message = format!("{able} of {all} backends can take requests");
+    if able == 0 && 0 < sleeping {
+        let message = format!("{message}, {sleeping} start when they are asked");
+        return Verdict::holds(Reason::MinimumReplicasAvailable, message);
+    }
     if able == 0 {
         return Verdict::waits(Reason::MinimumReplicasUnavailable, message);
     }

@@ -1,11 +1,13 @@
 //! A Route's plans and statuses, without a client.
 
 mod adapters;
+mod jwt;
 mod kv_events;
 mod mirror;
 mod prices;
 mod prompts;
 mod tools;
+mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -69,6 +71,7 @@ fn world() -> World {
             ("x".to_owned(), Some(external)),
         ]),
         claimed: BTreeMap::new(),
+        contradicted: None,
         secrets: BTreeMap::new(),
         config_maps: BTreeMap::new(),
         keys: vec![
@@ -574,6 +577,38 @@ fn a_route_without_a_live_backend_is_not_ready() {
             "Available=False MinimumReplicasUnavailable",
             "Ready=False MinimumReplicasUnavailable",
             "Reconciling=True Progressing",
+        ],
+    );
+}
+
+#[test]
+fn a_backend_that_sleeps_names_its_model_to_the_gateway() {
+    let mut world = world();
+    let sleeper = found(
+        &json!({"source": {"uri": "file:///w"}, "scaling": {"min": 0}}),
+        &[],
+    );
+    world.models.insert("m".to_owned(), Some(sleeper));
+    let route = route("r", 1, &["chat"], &json!({}));
+    let entries = in_order(build(&validate(&route, &world).expect("valid")));
+    let named = entries[0]
+        .targets
+        .iter()
+        .map(|target| target.on_demand.as_deref());
+    assert_eq!(named.collect::<Vec<_>>(), [Some("n/m"), None]);
+    // It can answer, since the next request starts it.
+    let mut alone = route;
+    alone.spec.targets.backends.truncate(1);
+    check_status(
+        &alone,
+        &world,
+        Verdict::holds(Reason::Programmed, ""),
+        &[
+            "Accepted=True Accepted",
+            "ResolvedRefs=True ResolvedRefs",
+            "Programmed=True Programmed",
+            "Available=True MinimumReplicasAvailable",
+            "Ready=True Ready",
         ],
     );
 }

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
     snapshot::{
-        A2a, Access, Adapter, Budget, Cache, Guard, KvEvents, Limit, MIRROR_TIMEOUT_MILLIS, Mcp,
-        Prices, PromptCache, Prompts,
+        A2a, Access, Adapter, Budget, Cache, Guard, Jwt, KvEvents, Limit, MIRROR_TIMEOUT_MILLIS,
+        Mcp, Prices, PromptCache, Prompts,
     },
 };
 use thiserror::Error;
@@ -20,10 +20,10 @@ use thiserror::Error;
 use super::{
     cache,
     dereference::{FoundModel, World},
-    guards, limits, prompts, resilience, tools,
+    guards, jwt, limits, prompts, resilience, tools,
 };
 use crate::{
-    model::{self, ExternalEngine, ValidEngine},
+    model::{self, BadCredential, ExternalEngine, ValidEngine},
     quantities::duration,
     queue::Key,
 };
@@ -50,12 +50,22 @@ pub(crate) enum InvalidRoute {
     Window { path: String, value: String },
     #[error("{path} cannot be used: {reason}")]
     Pattern { path: String, reason: String },
+    #[error("{path} is missing; it says whom the guard asks")]
+    NoWebhook { path: String },
+    #[error("{path} is `{value}`; write a duration of at least 1ms and at most 30s, as 2s")]
+    WebhookTimeout { path: String, value: String },
+    #[error(transparent)]
+    Credential(#[from] BadCredential),
     #[error("{path} is `{url}`; no request may go to metadata services and link-local addresses")]
     Address { path: String, url: String },
     #[error(
         "the Route `{route}` came first and answers `{pattern}`; remove the pattern from one of the two"
     )]
     Conflict { pattern: String, route: String },
+    #[error(
+        "the Route `{route}` came first and says something else of this issuer and audience; say the same in spec.auth.jwt but for teams"
+    )]
+    Contradicted { route: String },
 }
 
 impl InvalidRoute {
@@ -66,8 +76,11 @@ impl InvalidRoute {
             | Self::Window { .. }
             | Self::Condition { .. }
             | Self::Pattern { .. }
+            | Self::NoWebhook { .. }
+            | Self::WebhookTimeout { .. }
             | Self::Address { .. } => Reason::Invalid,
-            Self::Conflict { .. } => Reason::Conflict,
+            Self::Conflict { .. } | Self::Contradicted { .. } => Reason::Conflict,
+            Self::Credential(bad) => bad.reason(),
         }
     }
 }
@@ -89,6 +102,7 @@ pub(crate) struct ValidRoute {
     pub(super) first_token: Duration,
     pub(super) stream_idle: Duration,
     pub(super) access: Access,
+    pub(super) jwt: Option<Jwt>,
     pub(super) limits: Vec<Limit>,
     pub(super) budgets: Vec<Budget>,
     pub(super) cache: Option<Cache>,
@@ -118,6 +132,8 @@ pub(super) struct ValidBackend {
     /// Who answers, if not our engine.
     pub(super) provider: Option<Box<ExternalEngine>>,
     pub(super) prices: Option<Prices>,
+    /// The Model, as `NAMESPACE/NAME`, if it has all its engines only while requests come.
+    pub(super) on_demand: Option<String>,
     pub(super) adapters: Vec<Adapter>,
     pub(super) prompt_cache: PromptCache,
     pub(super) kv_events: Option<KvEvents>,
@@ -182,10 +198,11 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         first_token: parse("spec.timeouts.firstToken", &spec.timeouts.first_token)?,
         stream_idle: parse("spec.timeouts.streamIdle", &spec.timeouts.stream_idle)?,
         access: access(spec.auth.as_ref(), world),
+        jwt: jwt::jwt(spec.auth.as_ref(), world)?,
         limits: limits::limits(&spec.limits)?,
         budgets: limits::budgets(&spec.budgets)?,
         cache,
-        guards: guards::guards(&spec.guards)?,
+        guards: guards::guards(&spec.guards, world)?,
         fallbacks: resilience::fallbacks(&spec.fallbacks),
         queue: resilience::queue(spec.queue.as_ref())?,
         cold_start_millis: resilience::cold_start(spec.cold_start.as_ref())?,
@@ -269,6 +286,13 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         let message = format!("{path} names the Model `{name}`, which is not usable: {fault}");
         (Reason::RefNotFound, message)
     })?;
+    let Key { namespace, name } = &valid.key;
+    let on_demand = match &valid.engine {
+        ValidEngine::Native(engine) if engine.scaling.is_some() => {
+            Some(format!("{namespace}/{name}"))
+        }
+        ValidEngine::Native(_) | ValidEngine::External(_) => None,
+    };
     let kv_events = match &valid.engine {
         ValidEngine::Native(engine) => engine.native.kv_events.then_some(KvEvents::Http),
         ValidEngine::External(_) => None,
@@ -296,6 +320,7 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         when: None,
         provider,
         prices: None,
+        on_demand,
         adapters,
         prompt_cache: PromptCache::default(),
         kv_events,

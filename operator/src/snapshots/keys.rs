@@ -215,6 +215,7 @@ mod tests {
             models: vec!["chat".to_owned()],
             budgets: vec![budget],
             limits: vec![limit],
+            fallbacks: Vec::new(),
         };
         check(
             ("quarterdeck.dev/allowance", said),

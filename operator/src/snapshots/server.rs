@@ -1,4 +1,5 @@
-//! The HTTP surface: `GET /v1/snapshots/{plane}?node=NODE` streams editions, `POST /v1/snapshots/{plane}/acks` takes acks.
+//! The HTTP surface: `GET /v1/snapshots/{plane}?node=NODE` streams editions, `POST /v1/snapshots/{plane}/acks` takes acks
+//! and `POST /v1/snapshots/gateway/demand` what gateways want.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
@@ -12,7 +13,11 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{Stream, stream};
-use protocol::snapshot::{Ack, HEARTBEAT_SECONDS};
+use jiff::Timestamp;
+use protocol::{
+    demand::Demand,
+    snapshot::{Ack, GatewaySnapshot, HEARTBEAT_SECONDS, Snapshot},
+};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,11 +26,12 @@ use super::{Authenticator, Edition, Snapshots};
 use crate::{
     caches::{Signals, Wake},
     controller::chain,
+    demand::Notes,
     metrics::{Metrics, Plane as PlaneLabel},
 };
 
-/// Bytes of an acknowledgement.
-const ACK_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an acknowledgement, and of a report.
+const BYTES_MAX: usize = 64 << 10;
 /// Bytes of a replica's name.
 const NODE_LENGTH_MAX: usize = 253;
 
@@ -38,6 +44,8 @@ pub(crate) struct SnapshotServer {
     pub(crate) authenticator: Authenticator,
     /// Who may ask for which plane.
     pub(crate) users: BTreeMap<&'static str, String>,
+    /// Where it is noted what gateways want.
+    pub(crate) notes: Notes,
     pub(crate) signals: Signals,
     pub(crate) metrics: Metrics,
     pub(crate) shutdown: CancellationToken,
@@ -53,7 +61,8 @@ pub(crate) fn router(server: SnapshotServer) -> Router {
     Router::new()
         .route("/v1/snapshots/{plane}", get(follow))
         .route("/v1/snapshots/{plane}/acks", post(acknowledge))
-        .layer(DefaultBodyLimit::max(ACK_BYTES_MAX))
+        .route("/v1/snapshots/gateway/demand", post(note))
+        .layer(DefaultBodyLimit::max(BYTES_MAX))
         .with_state(Arc::new(server))
 }
 
@@ -114,6 +123,25 @@ async fn acknowledge(
         server.wake(found.name);
     }
     StatusCode::NO_CONTENT.into_response()
+}
+
+/// Notes which Models a gateway wants.
+async fn note(
+    State(server): State<Arc<SnapshotServer>>,
+    headers: HeaderMap,
+    Json(demand): Json<Demand>,
+) -> Response {
+    if let Err(refusal) = server.admit(GatewaySnapshot::PLANE, &headers).await {
+        return refusal;
+    }
+    match server.notes.note(&demand, Timestamp::now()).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => {
+            tracing::warn!(node = %demand.node, error = %chain(&error), "demand not noted");
+            // The gateway tells it again.
+            (StatusCode::SERVICE_UNAVAILABLE, "it could not be noted").into_response()
+        }
+    }
 }
 
 impl SnapshotServer {

@@ -14,6 +14,7 @@ use tower::ServiceExt;
 use super::{Authenticator, SnapshotServer, Snapshots, router};
 use crate::{
     caches::{Signals, Wake},
+    demand::Notes,
     metrics::Metrics,
 };
 
@@ -57,6 +58,7 @@ impl Surface {
                 "gateway",
                 "system:serviceaccount:s:quarterdeck-gateway".to_owned(),
             )]),
+            notes: Notes::new(reviewer(), kube::runtime::reflector::store().0),
             signals,
             metrics: Metrics::default(),
             shutdown: shutdown.clone(),

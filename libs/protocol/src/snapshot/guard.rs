@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Mode;
+use crate::secret::SecretString;
 
 /// Characters of one pattern, and bytes of what it compiles to.
 pub const PATTERN_LENGTH_MAX: usize = 1024;
@@ -94,6 +95,30 @@ pub enum GuardRule {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         deny: Vec<String>,
     },
+    /// What a service of the route's owner finds.
+    #[serde(rename_all = "camelCase")]
+    Webhook {
+        /// Where it is asked.
+        url: String,
+        /// How long it may take, in milliseconds.
+        timeout_millis: u64,
+        /// What happens when it does not answer.
+        #[serde(default)]
+        on_failure: OnFailure,
+        /// What questions are signed with; they are not if not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<SecretString>,
+    },
+}
+
+/// What happens to texts that nobody has judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFailure {
+    /// They do not pass.
+    #[default]
+    Fail,
+    /// They pass.
+    Ignore,
 }
 
 /// A kind of what tells who somebody is.
