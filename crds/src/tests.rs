@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{GROUP, all, yaml};
 
-/// Bytes of one definition's YAML.
-const DEFINITION_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one definition's YAML; kubectl keeps it in an annotation, which may have 256 KiB.
+const DEFINITION_BYTES_MAX: usize = 96 << 10;
 
 /// The root schema of a kind, as the API server has it.
 fn schema_of(kind: &str) -> Value {

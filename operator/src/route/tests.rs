@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crds::{Route, condition::Reason};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use protocol::{
     secret::SecretString,
     snapshot::{
@@ -118,16 +119,32 @@ fn an_entry_has_addresses_names_and_limits() {
     );
 }
 
-/// Checks the examples of a page: Routes to the Model `chat`.
+/// Checks the examples of a page: Routes to the Model `chat`, with the ConfigMaps that the page shows.
 #[track_caller]
 fn check_example(page: &str) {
-    let examples: Vec<&str> = page.split("```yaml\n").skip(1).collect();
-    assert!(!examples.is_empty());
-    for example in examples {
-        let (example, _) = example.split_once("```").expect("its end");
+    let blocks = page.split("```yaml\n").skip(1);
+    let blocks: Vec<&str> = blocks
+        .filter_map(|block| block.split("```").next())
+        .collect();
+    let of_kind = |kind: &'static str| {
+        let line = format!("kind: {kind}\n");
+        blocks.iter().filter(move |block| block.contains(&line))
+    };
+    let config_maps = of_kind("ConfigMap").map(|block| {
+        let found: ConfigMap = serde_norway::from_str(block).expect("a ConfigMap");
+        (found.metadata.name.expect("a name"), found.data)
+    });
+    let config_maps: BTreeMap<_, _> = config_maps.collect();
+    assert!(of_kind("Route").next().is_some());
+    for example in of_kind("Route") {
         let mut route: Route = serde_norway::from_str(example).expect("a route");
         route.metadata.uid = Some("u".to_owned());
-        let mut world = with_redis("redis://r");
+        let mut world = World {
+            config_maps: config_maps.clone(),
+            ..with_redis("redis://r")
+        };
+        let secret = BTreeMap::from([("hmac".to_owned(), "s3cret".repeat(8))]);
+        world.secrets.insert("guard".to_owned(), Some(secret));
         let model = world.models.remove("m").expect("a model");
         world.models.insert("chat".to_owned(), model);
         let valid = validate(&route, &world).expect("valid");
