@@ -73,8 +73,3 @@ fn the_status_says_what_is_missing() {
     check("prompts", "bad", Err("which is no list of messages"));
     check("prompts", "blank", Err("which is empty"));
 }
-
-#[test]
-fn the_example_of_the_page_is_a_route() {
-    check_example(include_str!("../../../../docs/concepts/gateway-prompts.md"));
-}
