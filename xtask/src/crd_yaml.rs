@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::root;
 
 /// `kubectl apply` keeps the whole object in an annotation of at most 256 KiB; ours stay far below.
-const CRD_BYTES_MAX: usize = 64 << 10;
+const CRD_BYTES_MAX: usize = 96 << 10;
 
 /// Writes the files, or compares them.
 pub(crate) fn run(check: bool) -> Result<()> {
