@@ -43,9 +43,34 @@ use serde::{Deserialize, Serialize};
         "fieldPath": ".vertex"
     },
     {
-        "rule": "has(self.credentialsRef) || !(self.provider in ['Bedrock', 'VertexAI'])",
+        "rule": "has(self.credentialsRef) || has(self.workloadIdentity) || !(self.provider in ['Bedrock', 'VertexAI'])",
         "message": "is missing; Bedrock and VertexAI answer nobody without credentials",
         "fieldPath": ".credentialsRef"
+    },
+    {
+        "rule": "!has(self.workloadIdentity) || !has(self.credentialsRef)",
+        "message": "takes the place of a Secret; remove credentialsRef or workloadIdentity",
+        "fieldPath": ".workloadIdentity"
+    },
+    {
+        "rule": "!has(self.workloadIdentity) || self.provider in ['AzureOpenAI', 'Bedrock', 'VertexAI']",
+        "message": "is known to AzureOpenAI, Bedrock and VertexAI only; use credentialsRef",
+        "fieldPath": ".workloadIdentity"
+    },
+    {
+        "rule": "!has(self.workloadIdentity) || self.provider == 'AzureOpenAI' || !(has(self.workloadIdentity.tenantID) || has(self.workloadIdentity.clientID))",
+        "message": "has tenantID and clientID with provider AzureOpenAI only",
+        "fieldPath": ".workloadIdentity"
+    },
+    {
+        "rule": "!has(self.workloadIdentity) || self.provider == 'Bedrock' || !has(self.workloadIdentity.roleARN)",
+        "message": "has roleARN with provider Bedrock only",
+        "fieldPath": ".workloadIdentity"
+    },
+    {
+        "rule": "!has(self.workloadIdentity) || self.provider == 'VertexAI' || !has(self.workloadIdentity.serviceAccount)",
+        "message": "has serviceAccount with provider VertexAI only",
+        "fieldPath": ".workloadIdentity"
     }
 ]))]
 pub struct External {
@@ -80,6 +105,10 @@ pub struct External {
     /// The Secret with the provider's credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<CredentialsRef>,
+    /// Lets the gateway in as what its Pod is at the provider's cloud, without a Secret. The platform says which
+    /// namespaces may, by the gateway's --workload-identity-namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<WorkloadIdentity>,
     /// What of OpenAI's and Anthropic's APIs it answers itself; the gateway translates the rest. If not given, the
     /// vendor's, or Chat, Completions and Embeddings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -158,6 +187,41 @@ pub enum Api {
     CountTokens,
 }
 
+/// What the gateway's Pod is at a cloud; what is not given is as the gateway's environment says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkloadIdentity {
+    /// The tenant of Entra ID; only with provider AzureOpenAI.
+    #[serde(rename = "tenantID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 128),
+        regex(pattern = "^[A-Za-z0-9][A-Za-z0-9.-]*$")
+    )]
+    pub tenant_id: Option<String>,
+    /// The application, or managed identity, of Entra ID that trusts the Pod's token; only with provider AzureOpenAI.
+    #[serde(rename = "clientID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9-]+$"))]
+    pub client_id: Option<String>,
+    /// The role of Amazon's that trusts the Pod, as arn:aws:iam::111122223333:role/models; only with provider Bedrock.
+    #[serde(rename = "roleARN", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 20, max = 256),
+        regex(pattern = "^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$")
+    )]
+    pub role_arn: Option<String>,
+    /// The service account of Google's that is spoken for, as models@my-project.iam.gserviceaccount.com; only with
+    /// provider VertexAI.
+    #[serde(
+        rename = "serviceAccount",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(
+        length(min = 6, max = 128),
+        regex(pattern = "^[a-z0-9-]+@[a-z0-9.-]+$")
+    )]
+    pub service_account: Option<String>,
+}
+
 /// A Secret with a provider's credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -165,9 +229,10 @@ pub struct CredentialsRef {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key of the Secret with the API key, or with the key file of a Google service account. If not given: API_KEY;
-    /// for VertexAI service-account.json; for Bedrock AWS_BEARER_TOKEN_BEDROCK, or else AWS_ACCESS_KEY_ID,
-    /// AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN.
+    /// The key of the Secret with the API key, or with the credential file of a Google service account or person. If not
+    /// given: API_KEY; for AzureOpenAI also AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET in its place; for
+    /// VertexAI service-account.json; for Bedrock AWS_BEARER_TOKEN_BEDROCK, or else AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN or AWS_ROLE_ARN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub key: Option<String>,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
-use crate::jwt::JwtArgs;
+use crate::{identity::IdentityArgs, jwt::JwtArgs};
 
 /// How the gateway listens, what it routes by and where it keeps its ledger.
 #[derive(Debug, Clone, Args)]
@@ -43,6 +43,9 @@ pub struct GatewayArgs {
     /// Whose tokens are taken besides keys
     #[command(flatten)]
     pub jwt: JwtArgs,
+    /// Who the gateway itself is at clouds
+    #[command(flatten)]
+    pub identity: IdentityArgs,
     /// Name of this replica, unique among the gateway's replicas
     #[arg(long, value_name = "NAME", default_value = "gateway")]
     pub node: String,

@@ -34,6 +34,7 @@ pub mod fuzzing;
 mod gateway;
 mod guard;
 mod hedging;
+mod identity;
 mod jwt;
 mod kv_events;
 mod leases;
@@ -70,6 +71,7 @@ mod usage;
 mod wire;
 
 pub use args::GatewayArgs;
+pub use identity::IdentityArgs;
 pub use jwt::JwtArgs;
 pub use run::{GatewayError, run, serve};
 

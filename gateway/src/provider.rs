@@ -13,31 +13,30 @@ mod ollama;
 pub(crate) mod openai;
 mod path;
 mod quirks;
-mod service_account;
+mod seal;
 mod sigv4;
 mod vertex;
 mod way;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header::AUTHORIZATION};
-use jiff::Timestamp;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use protocol::{
     openai::ErrorKind,
+    provider::Credential,
     snapshot::{PromptCache, Target},
     vendor::{self, Quirks},
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub(crate) use self::service_account::{NoToken, ServiceAccounts};
-use self::{kind::Kind, service_account::ServiceAccount, sigv4::Signer, way::Way};
+pub(crate) use self::{bedrock::SERVICE as BEDROCK, path::segment, sigv4::Signer};
+use self::{kind::Kind, seal::Seal, way::Way};
 use crate::{
     call::{Call, Operation, Surface},
     decode::Decoded,
     endpoint::Endpoint,
     fault::Fault,
+    identity::{Identities, NoToken},
     upstream::Upstream,
     wire::{self, Back, EmbeddingsApi, EmbeddingsExchange, Exchange, InvalidRequest, UpstreamApi},
 };
@@ -56,17 +55,6 @@ pub(crate) struct Provider {
     /// Whether marks for caches are put in for clients that put in none.
     marks_cache: bool,
     seal: Seal,
-}
-
-/// What lets the gateway in and is made for each request.
-#[derive(Debug)]
-enum Seal {
-    /// Nothing: headers that stay the same do.
-    None,
-    /// A signature with Amazon's keys.
-    Amazon(Arc<Signer>),
-    /// An access token for a service account of Google's.
-    Google(Arc<ServiceAccount>),
 }
 
 /// What an upstream is asked for.
@@ -121,8 +109,9 @@ impl Provider {
     /// # Errors
     /// [`InvalidProvider`]; no request can be sent to the target.
     pub(crate) fn compile(
+        namespace: &str,
         target: &Target,
-        accounts: &ServiceAccounts,
+        identities: &Identities,
     ) -> Result<Self, InvalidProvider> {
         let vendor = target.vendor.as_deref();
         let vendor = vendor
@@ -130,7 +119,14 @@ impl Provider {
             .transpose()?;
         let kind = Kind::of(target);
         let apis = kind.apis(target, vendor);
-        let (mut headers, seal) = kind.let_in(target, vendor, accounts)?;
+        let (mut headers, seal) = match &target.credential {
+            None => (Vec::new(), Seal::None),
+            Some(Credential::Token(token)) => (vec![kind.key(token, vendor)?], Seal::None),
+            Some(credential) => {
+                let seal = Seal::of(namespace, target, credential, identities)?;
+                (Vec::new(), seal)
+            }
+        };
         for extra in &target.headers {
             headers.push(kind::header(&extra.name, extra.value.expose())?);
         }
@@ -283,26 +279,12 @@ impl Provider {
         body: &Bytes,
         upstream: &Upstream,
     ) -> Result<(), NoToken> {
-        match &self.seal {
-            Seal::None => {}
-            Seal::Amazon(signer) => {
-                let (method, uri) = (request.method().clone(), request.uri().clone());
-                let headers = request.headers_mut();
-                signer.sign((&method, &uri), headers, body, Timestamp::now());
-            }
-            Seal::Google(account) => {
-                let value = account.authorization(upstream).await?;
-                request.headers_mut().insert(AUTHORIZATION, value);
-            }
-        }
-        Ok(())
+        self.seal.put(request, body, upstream).await
     }
 
     /// Notes that the provider refused the gateway's credential, so that the next request shows a fresh one.
     pub(crate) fn note_unauthorized(&self) {
-        if let Seal::Google(account) = &self.seal {
-            account.forget();
-        }
+        self.seal.forget();
     }
 }
 

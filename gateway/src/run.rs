@@ -18,6 +18,7 @@ use crate::{
     admin::AdminKey,
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
+    identity::Own,
     jwt::{self, Issuer, JwtArgs},
     kv_events,
     leases::{self, Fleet, Http},
@@ -108,6 +109,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
     let (observers, exporting) = observers(&args)?;
+    let own = Own::of(args.identity.clone());
     let GatewayArgs {
         listen: _,
         snapshots,
@@ -130,7 +132,7 @@ pub async fn serve(
     let ledger = Arc::new(ledger);
     let fleet = Arc::new(Fleet::new(node.clone(), Box::new(Http::default())));
     let files = (data_dir.as_path(), admin_key_file.as_deref());
-    let governance = governance(&ledger, &fleet, files, jwt)?;
+    let governance = governance(&ledger, &fleet, files, (jwt, own))?;
     let issuer = governance.people.issuer.clone();
     let storage = Storage::open(&data_dir, form_bytes_max, files_bytes_max);
     let storage = storage.map_err(|reason| storage_fault(&data_dir, reason))?;
@@ -278,7 +280,7 @@ fn governance(
     ledger: &Arc<Ledger>,
     fleet: &Arc<Fleet>,
     (data_dir, admin_key_file): (&Path, Option<&Path>),
-    jwt: JwtArgs,
+    (jwt, own): (JwtArgs, Own),
 ) -> Result<Governance, GatewayError> {
     let admin = admin_key_file.map(|path| {
         AdminKey::read(path).map_err(|reason| GatewayError::AdminKey {
@@ -288,6 +290,7 @@ fn governance(
     });
     let admin = admin.transpose()?;
     let lasting = Lasting::new(ledger, fleet);
+    lasting.identities.introduce(own);
     let people = People::open(data_dir, admin.is_some(), Arc::clone(&lasting));
     let people = people.map_err(|reason| GatewayError::People {
         folder: data_dir.to_owned(),

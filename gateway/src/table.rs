@@ -26,13 +26,14 @@ use crate::{
     fallback::Fallbacks,
     guard::Guards,
     hedging::Hedging,
+    identity::Identities,
     jwt::{self, Issuer, Trust},
     limits::{self, Registry, Rule},
     mcp::{Directory, ToolServers},
     mirror::{self, Mirror},
     people::{InvalidAllowance, Key, Parties, Said, Terms},
     prompts::Prompts,
-    provider::{InvalidProvider, ServiceAccounts},
+    provider::InvalidProvider,
     queue::{self, Queue},
     retry::Budget,
 };
@@ -43,8 +44,8 @@ type Digest = [u8; 32];
 /// What outlives the tables.
 #[derive(Debug, Default)]
 pub(crate) struct Lasting {
-    /// Service accounts of providers, with their access tokens.
-    pub(crate) accounts: ServiceAccounts,
+    /// Credentials that end and are fetched for providers.
+    pub(crate) identities: Identities,
     /// Endpoints, with their health and their load.
     pub(crate) endpoints: Endpoints,
     /// What is used of limits.

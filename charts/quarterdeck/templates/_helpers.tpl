@@ -87,6 +87,10 @@ metadata:
   labels:
     {{- include "quarterdeck.labels" $root | nindent 4 }}
     app.kubernetes.io/component: {{ $component }}
+  {{- with ($values.serviceAccount).annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 automountServiceAccountToken: false
 {{- if $values.persistence.enabled }}
 ---
@@ -151,6 +155,9 @@ spec:
       labels:
         {{- include "quarterdeck.labels" $root | nindent 8 }}
         app.kubernetes.io/component: {{ $component }}
+        {{- with $values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
     spec:
       serviceAccountName: {{ $name }}
       automountServiceAccountToken: false
@@ -176,6 +183,14 @@ spec:
         {{- if (($values.ledger).urlSecret).name }}
         - --ledger-url-file
         - /var/run/secrets/quarterdeck-ledger/url
+        {{- end }}
+        {{- with ($values.workloadIdentity).namespaces }}
+        - --workload-identity-namespaces
+        - {{ join "," . | quote }}
+        {{- end }}
+        {{- with ($values.workloadIdentity).hosts }}
+        - --workload-identity-hosts
+        - {{ join "," . | quote }}
         {{- end }}
         env:
         {{- include "quarterdeck.environment" $values | nindent 8 }}

@@ -1,5 +1,6 @@
 //! Each CEL rule accepts what it should and refuses the rest, with the field's path.
 
+mod identity;
 mod prompts;
 mod scaling;
 mod webhook;

@@ -13,6 +13,7 @@ use hyper_util::client::legacy::ResponseFuture;
 use jiff::Timestamp;
 use protocol::snapshot::Strategy;
 use tokio::time::timeout_at;
+use tracing::warn;
 
 use super::{
     Answer, Begun, Failure, Forward, UpstreamError,
@@ -24,7 +25,8 @@ use crate::{
     call::Operation,
     decode::{Upload, UploadBody},
     endpoint::{Endpoint, Lease},
-    provider::{NoToken, Outgoing},
+    identity::NoToken,
+    provider::Outgoing,
     table::Target,
     upstream::{connecting_within, is_connect_timeout, with_causes},
     wire::{Back, InvalidReply, Translation},
@@ -78,7 +80,7 @@ async fn converse(
     let operation = outgoing.operation(forward.call);
     let Outgoing { body, back } = outgoing;
     if operation == Operation::Realtime {
-        let opening = socket::open(forward, target, endpoint)?;
+        let opening = socket::open(forward, target, endpoint).await?;
         return socket::agree(forward, opening, (first_byte_by, limit), lease).await;
     }
     let asking = send(forward, target, endpoint, operation, body).await?;
@@ -180,7 +182,7 @@ async fn send(
         let whole = Full::new(body.clone());
         let mut request = request(forward, target, endpoint, operation, whole)?;
         let sealed = provider.seal(&mut request, &body, forward.upstream).await;
-        sealed.map_err(no_token)?;
+        sealed.map_err(|why| no_token(forward, target, why))?;
         return Ok(forward.upstream.request(request));
     };
     let mut request = form(forward, target, endpoint, upload)?;
@@ -189,7 +191,7 @@ async fn send(
     let sealed = provider
         .seal(&mut request, &nothing, forward.upstream)
         .await;
-    sealed.map_err(no_token)?;
+    sealed.map_err(|why| no_token(forward, target, why))?;
     Ok(forward.uploads.request(request))
 }
 
@@ -264,10 +266,16 @@ pub(super) fn request<B>(
     Ok(request)
 }
 
-fn no_token(why: NoToken) -> Failure {
+/// A failure to get what lets the gateway in.
+pub(super) fn no_token(forward: &Forward<'_>, target: &Target, why: NoToken) -> Failure {
+    let reason = match &why {
+        NoToken::Unreachable(reason) | NoToken::Refused(reason) => reason,
+    };
+    let (route, target) = (&forward.route.id, &target.name);
+    warn!(route, target, %reason, "no credential for an upstream");
     match why {
         NoToken::Unreachable(reason) => Failure::Broken(reason),
-        NoToken::Refused => Failure::Status(Box::new(UpstreamError {
+        NoToken::Refused(_) => Failure::Status(Box::new(UpstreamError {
             status: StatusCode::UNAUTHORIZED,
             content_type: JSON,
             retry_after: None,

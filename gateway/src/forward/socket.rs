@@ -8,7 +8,7 @@ use http_body_util::Full;
 
 use super::{
     Answer, Failure, Forward,
-    attempt::{ask, read_error, request},
+    attempt::{ask, no_token, read_error, request},
 };
 use crate::{
     call::Operation,
@@ -26,8 +26,8 @@ pub(super) struct Opening {
 /// The request for a WebSocket.
 ///
 /// # Errors
-/// The model's name makes no URL.
-pub(super) fn open(
+/// The model's name makes no URL, or there is nothing that lets the gateway in.
+pub(super) async fn open(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Endpoint,
@@ -39,6 +39,12 @@ pub(super) fn open(
     *request.uri_mut() =
         uri.ok_or_else(|| Failure::Broken("the model's name makes no URL".to_owned()))?;
     let accept = realtime::opening(forward.headers, request.headers_mut());
+    let nothing = Bytes::new();
+    let provider = &target.provider;
+    let sealed = provider
+        .seal(&mut request, &nothing, forward.upstream)
+        .await;
+    sealed.map_err(|why| no_token(forward, target, why))?;
     Ok(Opening { request, accept })
 }
 

@@ -7,7 +7,7 @@ use super::{Ask, path::segment};
 use crate::call::Operation;
 
 /// The service that signatures are for.
-pub(super) const SERVICE: &str = "bedrock";
+pub(crate) const SERVICE: &str = "bedrock";
 
 /// Where a request goes.
 pub(super) fn uri(base: &str, ask: Ask<'_>) -> Option<Uri> {

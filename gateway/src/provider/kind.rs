@@ -1,22 +1,18 @@
 //! Kinds of providers: one arm for each file, for each of their verbs.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Uri, header};
 use protocol::{
-    provider::{Api, Credential, Provider as Wanted},
+    provider::{Api, Provider as Wanted},
     secret::SecretString,
     snapshot::Target,
     vendor::Vendor,
 };
 
 use super::{
-    Ask, InvalidProvider, Seal, anthropic,
+    Ask, InvalidProvider, anthropic,
     azure::Azure,
     bedrock, gemini, ollama,
-    service_account::ServiceAccounts,
-    sigv4::Signer,
     vertex::{self, Vertex},
     way::Way,
 };
@@ -155,41 +151,8 @@ impl Kind {
         }
     }
 
-    /// What lets the gateway in: a header, or what is made for each request.
-    pub(super) fn let_in(
-        &self,
-        target: &Target,
-        vendor: Option<&Vendor>,
-        accounts: &ServiceAccounts,
-    ) -> Result<(Vec<Header>, Seal), InvalidProvider> {
-        let seal = match (&target.credential, &target.provider) {
-            (None, _) => return Ok((Vec::new(), Seal::None)),
-            (Some(Credential::Token(token)), _) => {
-                return Ok((vec![self.key(token, vendor)?], Seal::None));
-            }
-            (Some(Credential::ServiceAccount { service_account }), Wanted::VertexAI { .. }) => {
-                let account = accounts.get(service_account);
-                Seal::Google(account.ok_or(InvalidProvider::Credential)?)
-            }
-            (
-                Some(Credential::Aws {
-                    access_key_id,
-                    secret_access_key,
-                    session_token,
-                }),
-                Wanted::Bedrock { region },
-            ) => {
-                let keys = (access_key_id, secret_access_key);
-                let signer = Signer::new(keys, session_token.as_ref(), region, bedrock::SERVICE);
-                Seal::Amazon(Arc::new(signer.ok_or(InvalidProvider::Credential)?))
-            }
-            (Some(_), _) => return Err(InvalidProvider::CredentialKind),
-        };
-        Ok((Vec::new(), seal))
-    }
-
     /// The header with an API key or a token.
-    fn key(
+    pub(super) fn key(
         &self,
         token: &SecretString,
         vendor: Option<&Vendor>,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// A text as one segment of a path: all but letters, digits, `-`, `.`, `_` and `~` as percent and two digits.
-pub(super) fn segment(text: &str) -> String {
+pub(crate) fn segment(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

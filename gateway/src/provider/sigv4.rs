@@ -20,7 +20,7 @@ const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
 /// Keys, and what they sign for.
-pub(super) struct Signer {
+pub(crate) struct Signer {
     key_id: String,
     secret: SecretString,
     token: Option<HeaderValue>,
@@ -39,7 +39,7 @@ impl fmt::Debug for Signer {
 
 impl Signer {
     /// A signer with these keys; `None` if no header can carry the id or the token.
-    pub(super) fn new(
+    pub(crate) fn new(
         (key_id, secret): (&SecretString, &SecretString),
         token: Option<&SecretString>,
         region: &str,
@@ -65,7 +65,7 @@ impl Signer {
 
     /// Adds the signature of a request to its headers. What is signed: the method, the path, the query, the body, the host,
     /// the content type, and the headers that this adds.
-    pub(super) fn sign(
+    pub(crate) fn sign(
         &self,
         (method, uri): (&Method, &Uri),
         headers: &mut HeaderMap,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Uri};
 use protocol::{
     key::digest,
+    provider::Credential,
     snapshot::{self, Adapter, Affinity, KvEvents, Prices},
 };
 
@@ -65,12 +66,12 @@ impl Target {
             .iter()
             .map(|url| endpoint(route, target, url, lasting));
         let endpoints: Vec<Arc<Endpoint>> = endpoints.collect::<Result<_, _>>()?;
-        let provider = Provider::compile(target, &lasting.accounts).map_err(|source| {
-            InvalidSnapshot::Provider {
-                route: route.to_owned(),
-                target: target.name.clone(),
-                source,
-            }
+        let (namespace, _) = route.split_once('/').unwrap_or_default();
+        let provider = Provider::compile(namespace, target, &lasting.identities);
+        let provider = provider.map_err(|source| InvalidSnapshot::Provider {
+            route: route.to_owned(),
+            target: target.name.clone(),
+            source,
         })?;
         let name = format!("{route}/{}", target.name);
         let caches = match affinity {
@@ -124,7 +125,7 @@ fn endpoint(
 ) -> Result<Arc<Endpoint>, InvalidSnapshot> {
     uri(route, &target.name, url)?;
     let endpoints = &lasting.endpoints;
-    let endpoint = endpoints.get(url, &target.model, credential(target));
+    let endpoint = endpoints.get(url, &target.model, credential(route, target));
     endpoint.ok_or_else(|| InvalidSnapshot::Url {
         route: route.to_owned(),
         target: target.name.clone(),
@@ -133,11 +134,14 @@ fn endpoint(
 }
 
 /// What tells credentials apart, and tells nobody what they are.
-fn credential(target: &snapshot::Target) -> Option<Digest> {
+fn credential(route: &str, target: &snapshot::Target) -> Option<Digest> {
     if target.credential.is_none() && target.headers.is_empty() {
         return None;
     }
-    let text = serde_json::to_string(&(&target.credential, &target.headers));
+    // What the gateway itself is may be refused to one namespace, which says nothing of the same endpoint for another.
+    let namespace = matches!(&target.credential, Some(Credential::Workload { .. }))
+        .then(|| route.split_once('/').unwrap_or_default().0);
+    let text = serde_json::to_string(&(&target.credential, &target.headers, namespace));
     text.ok().map(|text| digest(&text))
 }
 

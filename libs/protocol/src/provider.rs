@@ -107,13 +107,68 @@ pub enum Credential {
         /// The token of keys that end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session_token: Option<SecretString>,
+        /// The role that they take, whose keys sign then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
     },
-    /// The key file of a service account of Google's.
+    /// The key file of a service account of Google's, or the credential file of a person.
     #[serde(rename_all = "camelCase")]
     ServiceAccount {
         /// The file's text, which is JSON.
         service_account: SecretString,
     },
+    /// An application of Entra ID.
+    Entra(Application),
+    /// What the gateway itself is at the provider's cloud.
+    #[serde(rename_all = "camelCase")]
+    Workload {
+        /// Which of it.
+        workload_identity: Workload,
+    },
+}
+
+/// A role of Amazon's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Role {
+    /// Its name, as arn:aws:iam::111122223333:role/models.
+    pub arn: String,
+    /// What it asks of others for, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<SecretString>,
+}
+
+/// An application of Entra ID, with its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Application {
+    /// The tenant.
+    pub tenant_id: String,
+    /// The application.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: SecretString,
+    /// Where tokens are given; that of the gateway's cloud if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+}
+
+/// What of the gateway's own identity a target uses; what is not given is as the gateway's environment says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// The tenant of Entra ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+    /// The application of Entra ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// The role of Amazon's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+    /// The service account of Google's, by its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
 }
 
 impl From<SecretString> for Credential {
@@ -135,7 +190,7 @@ pub struct Header {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Credential, Provider};
+    use super::{Application, Credential, Provider, Role, Workload};
     use crate::{secret::SecretString, snapshot::Target};
 
     #[track_caller]
@@ -159,6 +214,7 @@ mod tests {
             access_key_id: secret(),
             secret_access_key: secret(),
             session_token,
+            role: None,
         };
         let keys = json!({"accessKeyId": "hush", "secretAccessKey": "hush"});
         check(&aws(None), &keys);
@@ -169,6 +225,36 @@ mod tests {
             service_account: secret(),
         };
         check(&account, &json!({"serviceAccount": "hush"}));
+        let mut taken = aws(None);
+        if let Credential::Aws { role, .. } = &mut taken {
+            *role = Some(Role {
+                arn: "arn:aws:iam::1:role/r".to_owned(),
+                external_id: Some(secret()),
+            });
+        }
+        let role = json!({"arn": "arn:aws:iam::1:role/r", "externalId": "hush"});
+        check(
+            &taken,
+            &json!({"accessKeyId": "hush", "secretAccessKey": "hush", "role": role}),
+        );
+        let application = Application {
+            tenant_id: "t".to_owned(),
+            client_id: "c".to_owned(),
+            client_secret: secret(),
+            authority: None,
+        };
+        check(
+            &Credential::Entra(application),
+            &json!({"tenantId": "t", "clientId": "c", "clientSecret": "hush"}),
+        );
+        let own = |workload_identity| Credential::Workload { workload_identity };
+        check(&own(Workload::default()), &json!({"workloadIdentity": {}}));
+        let role_arn = Some("r".to_owned());
+        let named = Workload {
+            role_arn,
+            ..Workload::default()
+        };
+        check(&own(named), &json!({"workloadIdentity": {"roleArn": "r"}}));
     }
 
     #[test]

@@ -8,5 +8,6 @@ pub mod fluent_provider;
 pub mod golden;
 pub mod scripted_model;
 pub mod scripted_provider;
+pub mod scripted_server;
 pub mod tool_server;
 pub mod traffic;

@@ -8,7 +8,7 @@ use crds::{
 };
 use protocol::{
     address::{host_of, is_forbidden_host},
-    provider::{Api, Credential, Header, Provider},
+    provider::{Api, Application, Credential, Header, Provider, Role, Workload},
     secret::SecretString,
     snapshot::Adapter,
     vendor::{self, Vendor},
@@ -24,6 +24,11 @@ const API_KEY: &str = "API_KEY";
 const SERVICE_ACCOUNT: &str = "service-account.json";
 /// The key of a Secret with an API key of Bedrock's.
 const BEDROCK_KEY: &str = "AWS_BEARER_TOKEN_BEDROCK";
+
+/// The key of a Secret with the secret of an application of Entra ID.
+const AZURE_SECRET: &str = "AZURE_CLIENT_SECRET";
+/// The key of a Secret with the address where Entra ID gives tokens, if it is not that of the gateway's cloud.
+const AZURE_AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
 
 /// A provider's model that can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +55,6 @@ pub(super) fn external(
     let is_openai = matches!(provider, Provider::OpenAI);
     // Who wrote the address of a vendor gets its peculiarities too.
     let vendor = named.or_else(|| vendor::at(&base_url).filter(|_| is_openai));
-    let reference = external.credentials_ref.as_ref();
     Ok(ExternalEngine {
         model: external
             .model
@@ -59,9 +63,7 @@ pub(super) fn external(
         apis: apis(external, vendor),
         headers: external.headers.iter().map(header).collect(),
         vendor: vendor.map(|vendor| vendor.name.clone()),
-        credential: reference
-            .map(|reference| credentials(&provider, reference, secrets))
-            .transpose()?,
+        credential: credential_of(external, &provider, secrets)?,
         provider,
         base_url,
         adapters: external.adapters.iter().map(adapter).collect(),
@@ -164,6 +166,33 @@ fn header(header: &external::Header) -> Header {
     }
 }
 
+/// What lets the gateway in: what its own Pod is, or what a Secret holds.
+fn credential_of(
+    external: &External,
+    provider: &Provider,
+    secrets: &Secrets,
+) -> Result<Option<Credential>, BadCredential> {
+    if let Some(identity) = &external.workload_identity {
+        let external::WorkloadIdentity {
+            tenant_id,
+            client_id,
+            role_arn,
+            service_account,
+        } = identity.clone();
+        let workload_identity = Workload {
+            tenant_id,
+            client_id,
+            role_arn,
+            service_account,
+        };
+        return Ok(Some(Credential::Workload { workload_identity }));
+    }
+    let reference = external.credentials_ref.as_ref();
+    reference
+        .map(|reference| credentials(provider, reference, secrets))
+        .transpose()
+}
+
 fn credentials(
     provider: &Provider,
     reference: &CredentialsRef,
@@ -181,11 +210,7 @@ fn credentials(
         Provider::VertexAI { .. } => {
             let key = key.unwrap_or(SERVICE_ACCOUNT);
             let service_account = text(key)?;
-            let is_account = serde_json::from_str::<BTreeMap<String, serde_json::Value>>(
-                service_account.expose(),
-            )
-            .is_ok_and(|fields| fields.contains_key("private_key"));
-            if !is_account {
+            if !is_google(service_account.expose()) {
                 return Err(BadCredential::Malformed {
                     name: reference.name.clone(),
                     key: key.to_owned(),
@@ -194,6 +219,7 @@ fn credentials(
             Ok(Credential::ServiceAccount { service_account })
         }
         Provider::Bedrock { .. } if key.is_none() => aws(reference, secrets, text),
+        Provider::AzureOpenAI { .. } if key.is_none() => azure(reference, secrets, text),
         _ => text(key.unwrap_or(API_KEY)).map(Credential::Token),
     }
 }
@@ -204,17 +230,58 @@ fn aws(
     secrets: &Secrets,
     text: impl Fn(&str) -> Result<SecretString, BadCredential>,
 ) -> Result<Credential, BadCredential> {
-    let has = |key: &str| {
-        let data = secrets.get(&reference.name).and_then(Option::as_ref);
-        data.is_some_and(|data| data.contains_key(key))
-    };
+    let has = |key: &str| has(secrets, reference, key);
     if has(BEDROCK_KEY) {
         return Ok(Credential::Token(text(BEDROCK_KEY)?));
     }
-    let session_token = has("AWS_SESSION_TOKEN").then(|| text("AWS_SESSION_TOKEN"));
+    let maybe = |key: &str| has(key).then(|| text(key)).transpose();
+    let external_id = maybe("AWS_EXTERNAL_ID")?;
+    let role = maybe("AWS_ROLE_ARN")?.map(|arn| Role {
+        arn: arn.expose().to_owned(),
+        external_id,
+    });
     Ok(Credential::Aws {
         access_key_id: text("AWS_ACCESS_KEY_ID")?,
         secret_access_key: text("AWS_SECRET_ACCESS_KEY")?,
-        session_token: session_token.transpose()?,
+        session_token: maybe("AWS_SESSION_TOKEN")?,
+        role,
     })
+}
+
+/// An API key if the Secret has one, or has nothing of an application of Entra ID.
+fn azure(
+    reference: &CredentialsRef,
+    secrets: &Secrets,
+    text: impl Fn(&str) -> Result<SecretString, BadCredential>,
+) -> Result<Credential, BadCredential> {
+    let has = |key: &str| has(secrets, reference, key);
+    if has(API_KEY) || !has(AZURE_SECRET) {
+        return Ok(Credential::Token(text(API_KEY)?));
+    }
+    let plain = |key: &str| text(key).map(|text| text.expose().to_owned());
+    let authority = has(AZURE_AUTHORITY).then(|| plain(AZURE_AUTHORITY));
+    Ok(Credential::Entra(Application {
+        tenant_id: plain("AZURE_TENANT_ID")?,
+        client_id: plain("AZURE_CLIENT_ID")?,
+        client_secret: text(AZURE_SECRET)?,
+        authority: authority.transpose()?,
+    }))
+}
+
+fn has(secrets: &Secrets, reference: &CredentialsRef, key: &str) -> bool {
+    let data = secrets.get(&reference.name).and_then(Option::as_ref);
+    data.is_some_and(|data| data.contains_key(key))
+}
+
+/// Whether a text is the key file of a service account, or the credential file of a person.
+fn is_google(text: &str) -> bool {
+    let fields: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(text).unwrap_or_default();
+    let is_person = fields
+        .get("type")
+        .is_some_and(|kind| kind == "authorized_user");
+    match is_person {
+        true => fields.contains_key("refresh_token"),
+        false => fields.contains_key("private_key"),
+    }
 }

@@ -68,7 +68,7 @@ pub(crate) enum BadCredential {
         key: String,
     },
     #[error(
-        "the key `{key}` of the Secret `{name}` is not the key file of a Google service account"
+        "the key `{key}` of the Secret `{name}` is not the key file of a Google service account, nor the credential file of a person"
     )]
     Malformed { name: String, key: String },
 }

@@ -47,6 +47,7 @@ async fn each(script: Vec<Scripted>) -> Vec<(Harness, ScriptedProvider)> {
         access_key_id: SecretString::new("AKID".to_owned()),
         secret_access_key: SecretString::new("aws-secret".to_owned()),
         session_token: None,
+        role: None,
     };
     let mut all = Vec::new();
     for (provider, api, credential) in [

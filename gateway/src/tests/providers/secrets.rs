@@ -59,6 +59,7 @@ async fn credentials_of_providers_and_keys_of_clients_are_shown_to_nobody() {
         access_key_id: SecretString::new("AKID-1".to_owned()),
         secret_access_key: SecretString::new("aws-secret".to_owned()),
         session_token: Some(SecretString::new("aws-session".to_owned())),
+        role: None,
     });
     let google = ScriptedProvider::start(Api::Vertex, vec![Scripted::Error(500, "broken")]).await;
     let provider = Provider::VertexAI {

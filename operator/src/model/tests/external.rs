@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    provider::{Api, Credential, Provider},
+    provider::{Api, Application, Credential, Provider, Role, Workload},
     secret::SecretString,
     vendor::PLAIN,
 };
@@ -172,6 +172,7 @@ fn credentials_have_documented_keys() {
             access_key_id: secret("i"),
             secret_access_key: secret("s"),
             session_token,
+            role: None,
         })
     };
     check_credential(&bedrock, None, &keys, Ok(aws(None)));
@@ -187,7 +188,58 @@ fn credentials_have_documented_keys() {
         Err("has no key `AWS_SECRET_ACCESS_KEY`"),
     );
 
+    let taken = [
+        keys[0],
+        keys[1],
+        ("AWS_ROLE_ARN", "r"),
+        ("AWS_EXTERNAL_ID", "e"),
+    ];
+    let mut expected = aws(None);
+    if let Some(Credential::Aws { role, .. }) = &mut expected {
+        *role = Some(Role {
+            arn: "r".to_owned(),
+            external_id: Some(secret("e")),
+        });
+    }
+    check_credential(&bedrock, None, &taken, Ok(expected));
+}
+
+#[test]
+fn credentials_of_azure_and_google_have_documented_keys() {
+    let secret = |text: &str| SecretString::new(text.to_owned());
+    let azure = json!({"provider": "AzureOpenAI"});
+    let application = [
+        ("AZURE_TENANT_ID", "t"),
+        ("AZURE_CLIENT_ID", "c"),
+        ("AZURE_CLIENT_SECRET", "s"),
+    ];
+    let entra = Credential::Entra(Application {
+        tenant_id: "t".to_owned(),
+        client_id: "c".to_owned(),
+        client_secret: secret("s"),
+        authority: None,
+    });
+    check_credential(&azure, None, &application, Ok(Some(entra)));
+    let both = [application[0], application[2], ("API_KEY", "k")];
+    check_credential(&azure, None, &both, Ok(token("k")));
+    let missing = &application[1..];
+    check_credential(&azure, None, missing, Err("has no key `AZURE_TENANT_ID`"));
+    check_credential(&azure, None, &[("x", "k")], Err("has no key `API_KEY`"));
+
     let vertex = json!({"provider": "VertexAI", "vertex": {"project": "p", "location": "l"}});
+    let person = r#"{"type": "authorized_user", "refresh_token": "r"}"#;
+    let agreed = Some(Credential::ServiceAccount {
+        service_account: secret(person),
+    });
+    check_credential(&vertex, Some("x"), &[("x", person)], Ok(agreed));
+    // It would name files of the gateway's.
+    let elsewhere = r#"{"type": "external_account", "credential_source": {"file": "/etc/passwd"}}"#;
+    check_credential(
+        &vertex,
+        Some("x"),
+        &[("x", elsewhere)],
+        Err("is not the key file of a Google service account"),
+    );
     let file = r#"{"private_key": "p"}"#;
     let account = Some(Credential::ServiceAccount {
         service_account: secret(file),
@@ -204,6 +256,23 @@ fn credentials_have_documented_keys() {
         Some("x"),
         &[("x", "a token")],
         Err("is not the key file of a Google service account"),
+    );
+}
+
+#[test]
+fn the_gateways_own_identity_needs_no_secret() {
+    let arn = "arn:aws:iam::111122223333:role/models";
+    let external = json!({
+        "provider": "Bedrock", "bedrock": {"region": "us-east-1"}, "workloadIdentity": {"roleARN": arn}
+    });
+    let found = engine(&external, &BTreeMap::new()).expect("an engine");
+    let workload_identity = Workload {
+        role_arn: Some(arn.to_owned()),
+        ..Workload::default()
+    };
+    assert_eq!(
+        found.credential,
+        Some(Credential::Workload { workload_identity })
     );
 }
 

@@ -1,0 +1,62 @@
+//! What the gateway itself is at a cloud, in the place of a Secret.
+
+use serde_json::{Value, json};
+
+use super::{check, check_external};
+
+#[test]
+fn the_gateways_own_identity_takes_the_place_of_a_secret_at_three_clouds() {
+    let azure = |identity: Value| json!({"provider": "AzureOpenAI", "baseURL": "https://r.openai.azure.com", "workloadIdentity": identity});
+    let bedrock = |identity: Value| json!({"provider": "Bedrock", "bedrock": {"region": "us-east-1"}, "workloadIdentity": identity});
+    let vertex = |identity: Value| json!({"provider": "VertexAI", "vertex": {"project": "p", "location": "global"}, "workloadIdentity": identity});
+    let application = json!({"tenantID": "contoso.onmicrosoft.com", "clientID": "11111111-2222"});
+    let role = json!({"roleARN": "arn:aws:iam::111122223333:role/models/bedrock"});
+    let account = json!({"serviceAccount": "models@p.iam.gserviceaccount.com"});
+    for accepted in [
+        azure(json!({})),
+        azure(application.clone()),
+        bedrock(json!({})),
+        bedrock(role.clone()),
+        vertex(json!({})),
+        vertex(account.clone()),
+    ] {
+        check_external(&accepted, None);
+    }
+    check_external(&bedrock(application), Some("AzureOpenAI only"));
+    check_external(&vertex(role), Some("Bedrock only"));
+    check_external(&azure(account), Some("VertexAI only"));
+    let gemini = json!({"provider": "Gemini", "workloadIdentity": {}});
+    check_external(&gemini, Some("use credentialsRef"));
+    let mut both = bedrock(json!({}));
+    both["credentialsRef"] = json!({"name": "s"});
+    check_external(&both, Some("takes the place of a Secret"));
+    for wrong in [
+        json!({"roleARN": "models"}),
+        json!({"roleARN": "arn:aws:iam::1:role/models"}),
+    ] {
+        check_external(&bedrock(wrong), Some("roleARN"));
+    }
+    check_external(&azure(json!({"tenantID": "../x"})), Some("tenantID"));
+    check_external(
+        &vertex(json!({"serviceAccount": "a/b"})),
+        Some("serviceAccount"),
+    );
+}
+
+#[test]
+fn the_examples_of_identities_in_the_documentation_are_accepted() {
+    let page = include_str!("../../../../docs/concepts/gateway-identities.md");
+    let blocks = page.split("```yaml\n").skip(1);
+    let texts = blocks.filter_map(|block| block.split("```").next());
+    let examples: Vec<Value> = texts
+        .flat_map(|text| text.split("---\n"))
+        .map(|example| serde_norway::from_str(example).expect("an example is YAML"))
+        .collect();
+    assert_eq!(examples.len(), 4);
+    for example in examples {
+        match example["kind"].as_str() {
+            Some(kind) => check(kind, &example["spec"], None),
+            None => check_external(&example, None),
+        }
+    }
+}
