@@ -226,6 +226,19 @@ pub struct Backend {
     /// Who marks what of a prompt is worth caching, at Anthropic and Bedrock; Client if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_cache: Option<PromptCache>,
+    /// Who runs the lines of batches that the route gets; Gateway if not given. With Provider they go to the batch API of
+    /// this backend's provider, OpenAI or AzureOpenAI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batches: Option<Batches>,
+}
+
+/// Who runs the lines of batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Batches {
+    /// The gateway, line by line, at once.
+    Gateway,
+    /// The provider, within a day and mostly for less.
+    Provider,
 }
 
 /// Who marks what of a prompt is worth caching.

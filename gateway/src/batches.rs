@@ -3,6 +3,7 @@
 //! The answers of a batch are appended to its files and synced before they count as done. After a crash the lines that
 //! are there are not asked again; a line whose answer was on its way is.
 
+mod handover;
 mod input;
 mod line;
 mod results;
@@ -10,7 +11,7 @@ mod runner;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -22,8 +23,10 @@ use crate::{
     paths::{Place, place},
 };
 
-/// Batches that run at once; the others wait.
-const BATCHES_AT_ONCE: usize = 4;
+/// Batches that are under way at once, those included that a provider runs; the others wait.
+const BATCHES_AT_ONCE: usize = 64;
+/// Batches whose lines the gateway asks at once.
+const ASKED_AT_ONCE: usize = 4;
 /// How often to look for batches that nobody told of, and for files whose time is over.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How long lines in progress get at shutdown.
@@ -46,6 +49,7 @@ pub(crate) fn operation(endpoint: &str) -> Option<Operation> {
 pub(crate) async fn run(gateway: Arc<Gateway>, shutdown: CancellationToken) {
     let mut running: JoinSet<String> = JoinSet::new();
     let mut known = HashSet::new();
+    let slots = Arc::new(Semaphore::new(ASKED_AT_ONCE));
     while !shutdown.is_cancelled() {
         match gateway.objects.open_batches().await {
             Ok(open) => {
@@ -54,7 +58,8 @@ pub(crate) async fn run(gateway: Arc<Gateway>, shutdown: CancellationToken) {
                         break;
                     }
                     if known.insert(batch.batch.id.clone()) {
-                        running.spawn(run_one(Arc::clone(&gateway), batch, shutdown.clone()));
+                        let signals = (shutdown.clone(), Arc::clone(&slots));
+                        running.spawn(run_one(Arc::clone(&gateway), batch, signals));
                     }
                 }
             }
@@ -83,7 +88,11 @@ pub(crate) async fn run(gateway: Arc<Gateway>, shutdown: CancellationToken) {
     }
 }
 
-async fn run_one(gateway: Arc<Gateway>, open: OpenBatch, shutdown: CancellationToken) -> String {
+async fn run_one(
+    gateway: Arc<Gateway>,
+    open: OpenBatch,
+    (shutdown, slots): (CancellationToken, Arc<Semaphore>),
+) -> String {
     let id = open.batch.id.clone();
     let stop = gateway.objects.note_running(&id);
     let objects = Arc::clone(&gateway.objects);
@@ -92,6 +101,7 @@ async fn run_one(gateway: Arc<Gateway>, open: OpenBatch, shutdown: CancellationT
         open,
         stop,
         shutdown: shutdown.clone(),
+        slots,
     };
     if let Err(fault) = runner.run().await {
         error!(

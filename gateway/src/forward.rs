@@ -6,7 +6,7 @@ mod failure;
 mod opening;
 mod race;
 mod recognise;
-mod retry_after;
+pub(crate) mod retry_after;
 mod socket;
 
 use std::{

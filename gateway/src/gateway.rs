@@ -2,6 +2,7 @@
 
 mod answer;
 mod copy;
+mod enlist;
 mod passage;
 mod talk;
 mod waiting;
@@ -14,7 +15,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
-use http_body_util::Full;
 use hyper::body::Body as HttpBody;
 use jiff::Timestamp;
 use parking_lot::RwLock;
@@ -22,6 +22,7 @@ use protocol::{openai::ErrorKind, snapshot::GatewaySnapshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::info;
 
+pub(crate) use self::enlist::{Ran, Waiting};
 use self::{passage::Admitted, waiting::Room};
 use crate::{
     a2a::Desk,
@@ -242,6 +243,11 @@ impl Gateway {
         &self.upstream
     }
 
+    /// The client for bodies that come while they are sent.
+    pub(crate) const fn uploads(&self) -> &Uploads {
+        &self.uploads
+    }
+
     /// Whether there is something to route by.
     ///
     /// A ledger that takes no rows does not make the gateway unready: clients are better off with an honest 503 than
@@ -406,30 +412,7 @@ impl Gateway {
             is_batched: true,
             ..Call::new(id.to_owned(), operation)
         };
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit = permit.map_err(|_| Fault::new(ErrorKind::Unavailable, "The gateway ends."))?;
-        let table = self.table()?;
-        let declared = table.key_of(key).cloned();
-        let key = declared.or_else(|| self.people.key_of(key));
-        let caller = Caller::of(key, Timestamp::now());
-        if let Caller::Nobody(why) = &caller {
-            return Err(why.fault());
-        }
-        let body = Full::new(body);
-        let decoded = decode(operation, body, self.limits.body_bytes_max).await?;
-        let headers = HeaderMap::new();
-        let attribution = Attribution::of(&caller, &headers, &decoded.fields)?;
-        let admitted = Admitted {
-            attribution,
-            call,
-            table,
-            caller,
-            headers,
-            decoded,
-            upload: None,
-            invitation: None,
-            permit,
-        };
+        let admitted = self.admitted_for(key, call, body).await?;
         Box::pin(Arc::clone(self).pass(admitted)).await
     }
 

@@ -95,6 +95,8 @@ pub(crate) struct Reservation {
     held: Vec<Held>,
     /// What the client is told of the tightest limits.
     headers: HeaderMap,
+    /// Whether limits of requests, tokens and concurrency are left out.
+    is_of_money: bool,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,15 @@ struct Held {
 }
 
 impl Reservation {
+    /// One that takes of budgets only.
+    pub(crate) fn of_money() -> Self {
+        Self {
+            is_of_money: true,
+            held: Vec::new(),
+            headers: HeaderMap::new(),
+        }
+    }
+
     /// Reserves what a request may need of some limits, besides what it holds. `over` hears of each limit that is
     /// reached, also of those that only watch.
     ///
@@ -143,6 +154,9 @@ impl Reservation {
         now: Timestamp,
         over: &mut impl FnMut(&Reached),
     ) -> Result<(), Refused> {
+        if self.is_of_money && rule.resource != Resource::Cost {
+            return Ok(());
+        }
         let meter = rule.meters.of(account);
         let amount = rule.resource.of(need);
         match meter.reserve(rule.capacity, amount, now) {

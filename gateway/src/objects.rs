@@ -5,6 +5,7 @@
 
 mod batch;
 mod file;
+mod handover;
 
 use std::{
     collections::HashMap,
@@ -24,6 +25,7 @@ use uuid::Uuid;
 pub(crate) use self::{
     batch::{Batch, BatchError, Counts, Errors, OpenBatch, Status},
     file::{File, Purpose},
+    handover::Handover,
 };
 use crate::fault::Fault;
 
@@ -96,6 +98,7 @@ impl Objects {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.execute_batch(SCHEMA)?;
+            connection.execute_batch(handover::SCHEMA)?;
             Ok(connection)
         };
         let connection = connect().map_err(|error: rusqlite::Error| format!("{FILE}: {error}"))?;
@@ -124,7 +127,7 @@ impl Objects {
                 error!(%error, "what a crash left in the data folder cannot be removed");
             }
         }
-        Ok(())
+        handover::sweep(&connection, &self.folder)
     }
 
     /// Where the content of a file lies.

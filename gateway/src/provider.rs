@@ -244,6 +244,16 @@ impl Provider {
         self.kind.uri(endpoint, ask)
     }
 
+    /// Where its files and batches are; `None` if it has none that are known.
+    pub(crate) fn batches_uri(&self, endpoint: &Endpoint, path: &str) -> Option<Uri> {
+        self.kind.batches(endpoint.url(), path)
+    }
+
+    /// How lines of a batch there name an endpoint.
+    pub(crate) fn batch_endpoint<'a>(&self, endpoint: &'a str) -> &'a str {
+        self.kind.batch_endpoint(endpoint)
+    }
+
     /// Adds what lets the gateway in, and the headers of the client that the provider may see.
     pub(crate) fn authorize(
         &self,

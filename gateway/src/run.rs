@@ -109,7 +109,6 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
     let (observers, exporting) = observers(&args)?;
-    let own = Own::of(args.identity.clone());
     let GatewayArgs {
         listen: _,
         snapshots,
@@ -132,7 +131,8 @@ pub async fn serve(
     let ledger = Arc::new(ledger);
     let fleet = Arc::new(Fleet::new(node.clone(), Box::new(Http::default())));
     let files = (data_dir.as_path(), admin_key_file.as_deref());
-    let governance = governance(&ledger, &fleet, files, (jwt, own))?;
+    let who = (jwt, Own::of(args.identity));
+    let governance = governance(&ledger, &fleet, files, who)?;
     let issuer = governance.people.issuer.clone();
     let storage = Storage::open(&data_dir, form_bytes_max, files_bytes_max);
     let storage = storage.map_err(|reason| storage_fault(&data_dir, reason))?;

@@ -24,6 +24,7 @@ mod openapi;
 mod outage;
 mod people;
 mod prompts;
+mod provider_batches;
 mod providers;
 mod raw;
 mod realtime;

@@ -1,5 +1,6 @@
 //! Route: compiled into the gateway's snapshot; has no children.
 
+mod batches;
 mod build;
 mod cache;
 mod dereference;

@@ -1,14 +1,18 @@
 //! Runs one batch from where it is to its end.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinSet, spawn_blocking},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{
+    handover::{Handed, Of, Signals},
     input::{self, Line, Rules},
     line::{self, Outcome},
     operation,
@@ -34,15 +38,34 @@ pub(super) struct Runner {
     /// Rings when somebody wants it to end.
     pub(super) stop: CancellationToken,
     pub(super) shutdown: CancellationToken,
+    /// Places for batches whose lines the gateway asks itself.
+    pub(super) slots: Arc<Semaphore>,
 }
 
 /// Why no more lines are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Done,
     Expired,
     Cancelled,
     Shutdown,
+}
+
+impl End {
+    /// Why a batch ends of which one part ends so and another so.
+    pub(super) fn and(self, other: Self) -> Self {
+        let rank = |end: Self| match end {
+            Self::Done => 0,
+            Self::Expired => 1,
+            Self::Cancelled => 2,
+            Self::Shutdown => 3,
+        };
+        if rank(self) < rank(other) {
+            other
+        } else {
+            self
+        }
+    }
 }
 
 impl Runner {
@@ -64,14 +87,44 @@ impl Runner {
         );
         let results = blocking(move || Results::open(&output, &errors)).await?;
         let results = Arc::new(Mutex::new(results));
-        let end = self.answer_lines(&results).await?;
+        let mut handed = Handed::prepare(self.of(&results)).await?;
+        let ids = std::mem::take(&mut handed.ids);
+        // What providers run they run while the gateway runs the rest.
+        let slots = Arc::clone(&self.slots);
+        let (stop, shutdown) = (self.stop.clone(), self.shutdown.clone());
+        let own = async {
+            // Only those who ask for lines themselves take turns.
+            let _slot = tokio::select! {
+                slot = slots.acquire() => Some(slot.map_err(|error| unusable(&error))?),
+                () = shutdown.cancelled() => None,
+                () = stop.cancelled() => None,
+            };
+            self.answer_lines(&results, &ids).await
+        };
+        let (own, theirs) = tokio::try_join!(own, handed.run(&results))?;
+        let end = own.and(theirs);
         if end == End::Shutdown {
             return Ok(());
         }
         if end == End::Expired {
             self.expire_lines(&results).await?;
         }
-        self.finish(&results, end).await
+        self.finish(&results, end).await?;
+        handed.forget().await
+    }
+
+    fn of<'a>(&'a self, results: &'a Arc<Mutex<Results>>) -> Of<'a> {
+        Of {
+            gateway: &self.gateway,
+            open: &self.open,
+            rules: self.rules(),
+            results,
+            signals: Signals {
+                stop: self.stop.clone(),
+                shutdown: self.shutdown.clone(),
+                expires_at: self.open.batch.expires_at,
+            },
+        }
     }
 
     fn rules(&self) -> Rules {
@@ -137,7 +190,11 @@ impl Runner {
     }
 
     /// Asks the lines that are not done.
-    async fn answer_lines(&mut self, results: &Arc<Mutex<Results>>) -> Result<End, Fault> {
+    async fn answer_lines(
+        &mut self,
+        results: &Arc<Mutex<Results>>,
+        handed: &HashSet<String>,
+    ) -> Result<End, Fault> {
         let Some(operation) = operation(&self.open.batch.endpoint) else {
             return Ok(End::Done);
         };
@@ -162,7 +219,8 @@ impl Runner {
                 line = lines.recv(), if end.is_none() && asked.len() < LINES_AT_ONCE => match line {
                     None => end = Some(End::Done),
                     Some(Err(error)) => return Err(unusable(&error)),
-                    Some(Ok(line)) if results.lock().done.contains(&line.custom_id) => {}
+                    Some(Ok(line)) if handed.contains(&line.custom_id)
+                        || results.lock().done.contains(&line.custom_id) => {}
                     Some(Ok(line)) => {
                         let (gateway, key) = (Arc::clone(&self.gateway), Arc::clone(&key));
                         asked.spawn(line::ask(gateway, key, operation, line, ending.clone()));
@@ -230,7 +288,7 @@ impl Runner {
     }
 
     /// Shows the files and ends the batch, in one transaction.
-    async fn finish(mut self, results: &Arc<Mutex<Results>>, end: End) -> Result<(), Fault> {
+    async fn finish(&mut self, results: &Arc<Mutex<Results>>, end: End) -> Result<(), Fault> {
         let (answers, errors) = results.lock().bytes().map_err(|error| unusable(&error))?;
         let id = self.open.batch.id.clone();
         let file = |name: &str, kind: &str, bytes: u64| {

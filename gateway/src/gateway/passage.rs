@@ -110,7 +110,7 @@ impl Admitted {
 
 impl Facts {
     /// What is known of a request, if any condition may ask for it.
-    fn where_asked(admitted: &Admitted) -> Option<Self> {
+    pub(super) fn where_asked(admitted: &Admitted) -> Option<Self> {
         let Admitted {
             table,
             caller,
@@ -376,8 +376,30 @@ impl Gateway {
         route: &Route,
         need: Need,
     ) -> Result<Reservation, Fault> {
+        self.reserve_of(admitted, route, need, Reservation::default)
+            .await
+    }
+
+    /// Reserves only the money that the request may need.
+    pub(super) async fn reserve_money(
+        &self,
+        admitted: &Admitted,
+        route: &Route,
+        need: Need,
+    ) -> Result<Reservation, Fault> {
+        self.reserve_of(admitted, route, need, Reservation::of_money)
+            .await
+    }
+
+    async fn reserve_of(
+        &self,
+        admitted: &Admitted,
+        route: &Route,
+        need: Need,
+        begin: fn() -> Reservation,
+    ) -> Result<Reservation, Fault> {
         for _ in 0..SHORTAGES_MAX {
-            match self.try_reserve(admitted, route, need) {
+            match self.try_reserve(admitted, route, need, begin()) {
                 Ok(reservation) => return Ok(reservation),
                 Err(Refused::Reached(reached)) => return Err(reached.fault()),
                 Err(Refused::Short(shortage)) => Box::pin(self.fleet.relieve(shortage)).await,
@@ -392,10 +414,10 @@ impl Gateway {
         admitted: &Admitted,
         route: &Route,
         need: Need,
+        mut reservation: Reservation,
     ) -> Result<Reservation, Refused> {
         let mut over = |reached: &Reached| self.metrics.count_limit(&route.id, reached);
         let (asker, now) = (admitted.asker(), admitted.call.started_at);
-        let mut reservation = Reservation::default();
         reservation.take(&route.rules, &asker, need, now, &mut over)?;
         let (caller, parties) = (&admitted.caller, &self.lasting.parties);
         let request = (&asker, need, now);
@@ -406,7 +428,7 @@ impl Gateway {
     }
 
     /// The route that answers a model's name for the caller.
-    fn route(
+    pub(super) fn route(
         &self,
         admitted: &Admitted,
         facts: Option<&Facts>,
@@ -417,7 +439,7 @@ impl Gateway {
     }
 
     /// The targets of a route whose conditions do not hold.
-    fn barred(&self, route: &Route, facts: Option<&Facts>) -> Vec<usize> {
+    pub(super) fn barred(&self, route: &Route, facts: Option<&Facts>) -> Vec<usize> {
         let targets = route.targets.iter().enumerate();
         let barred = targets.filter_map(|(place, target)| {
             let condition = target.when.as_ref()?;

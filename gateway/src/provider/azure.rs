@@ -43,6 +43,18 @@ impl Azure {
         };
         url.parse().ok()
     }
+
+    /// Where files and batches are; the path may have a query.
+    pub(super) fn objects_uri(&self, base: &str, path: &str) -> Option<Uri> {
+        let base = base.trim_end_matches('/');
+        let resource = base.strip_suffix(UNVERSIONED).unwrap_or(base);
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let url = match &self.api_version {
+            None => format!("{resource}{UNVERSIONED}{path}"),
+            Some(version) => format!("{resource}/openai{path}{sign}api-version={version}"),
+        };
+        url.parse().ok()
+    }
 }
 
 #[cfg(test)]

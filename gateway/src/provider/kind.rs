@@ -124,6 +124,28 @@ impl Kind {
         }
     }
 
+    /// Where its files and batches are, and what it calls a path of the API there; `None` if it has none that are known.
+    pub(super) fn batches(&self, base: &str, path: &str) -> Option<Uri> {
+        match self {
+            Self::OpenAi => format!("{}{path}", base.trim_end_matches('/')).parse().ok(),
+            Self::Azure(azure) => azure.objects_uri(base, path),
+            Self::Anthropic
+            | Self::Bedrock
+            | Self::Gemini
+            | Self::Vertex(_)
+            | Self::VertexAnthropic(_)
+            | Self::Ollama => None,
+        }
+    }
+
+    /// How lines of a batch there name an endpoint, as `/v1/chat/completions`.
+    pub(super) fn batch_endpoint<'a>(&self, endpoint: &'a str) -> &'a str {
+        match self {
+            Self::Azure(_) => endpoint.strip_prefix("/v1").unwrap_or(endpoint),
+            _ => endpoint,
+        }
+    }
+
     /// A body as the provider wants it.
     pub(super) fn shape(&self, body: Bytes) -> Bytes {
         match self {

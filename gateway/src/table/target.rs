@@ -6,7 +6,7 @@ use http::{HeaderValue, Uri};
 use protocol::{
     key::digest,
     provider::Credential,
-    snapshot::{self, Adapter, Affinity, KvEvents, Prices},
+    snapshot::{self, Adapter, Affinity, Batches, KvEvents, Prices},
 };
 
 use super::{InvalidSnapshot, Lasting, condition};
@@ -49,6 +49,8 @@ pub(crate) struct Target {
     pub(crate) wanted: Option<Arc<Wanted>>,
     /// `NAMESPACE/ROUTE/TARGET`, which the client is told.
     pub(crate) shown: HeaderValue,
+    /// Who runs the lines of batches that it gets.
+    pub(crate) batches: Batches,
     /// Its series in the metrics.
     pub(crate) series: Arc<TargetSeries>,
 }
@@ -96,6 +98,7 @@ impl Target {
                 .map(|model| lasting.demands.wanted(model)),
             // Names of resources and targets are letters, digits and hyphens.
             shown: HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("")),
+            batches: target.batches,
             series: Arc::default(),
         })
     }

@@ -424,6 +424,26 @@ pub struct Target {
     /// Who marks what of a prompt is worth caching.
     #[serde(default, skip_serializing_if = "PromptCache::is_default")]
     pub prompt_cache: PromptCache,
+    /// Who runs the lines of batches that it gets.
+    #[serde(default, skip_serializing_if = "Batches::is_default")]
+    pub batches: Batches,
+}
+
+/// Who runs the lines of batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Batches {
+    /// The gateway, line by line.
+    #[default]
+    Gateway,
+    /// The provider, as a batch of its own.
+    Provider,
+}
+
+impl Batches {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    const fn is_default(&self) -> bool {
+        matches!(self, Self::Gateway)
+    }
 }
 
 const fn whole_share() -> u32 {

@@ -1,6 +1,6 @@
 //! A server that answers what a function says, and remembers what it was asked.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri},
     response::Response,
 };
+use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -35,6 +36,8 @@ pub struct Reply {
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Bytes,
+    /// Whether the connection breaks after the body.
+    pub is_cut: bool,
 }
 
 /// A running server; it stops when dropped.
@@ -76,6 +79,7 @@ impl Reply {
             status,
             headers: vec![("content-type", "application/json".to_owned())],
             body: Bytes::from(body.to_string()),
+            is_cut: false,
         }
     }
 
@@ -85,7 +89,15 @@ impl Reply {
             status,
             headers: Vec::new(),
             body: Bytes::from(body.to_owned()),
+            is_cut: false,
         }
+    }
+
+    /// The same, but the connection breaks after the body.
+    #[must_use]
+    pub fn cut(mut self) -> Self {
+        self.is_cut = true;
+        self
     }
 
     /// The same with another header.
@@ -182,12 +194,21 @@ async fn reply(
         status,
         headers,
         body,
+        is_cut,
     } = (shared.answer)(&asked);
     let mut builder = Response::builder().status(status);
     for (name, value) in headers {
         builder = builder.header(name, value);
     }
-    builder.body(Body::from(body)).unwrap_or_else(|_| {
+    let body = match is_cut {
+        false => Body::from(body),
+        true => Body::from_stream(stream::once(async { Ok(body) }).chain(stream::once(async {
+            // What was sent has to leave before the connection is torn down.
+            tokio::task::yield_now().await;
+            Err(io::Error::from(io::ErrorKind::ConnectionReset))
+        }))),
+    };
+    builder.body(body).unwrap_or_else(|_| {
         let mut failed = Response::new(Body::empty());
         *failed.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         failed

@@ -148,6 +148,7 @@ fn target(backend: &ValidBackend) -> Target {
         on_demand: backend.on_demand.clone(),
         adapters: backend.adapters.clone(),
         prompt_cache: backend.prompt_cache,
+        batches: backend.batches,
         kv_events: backend.kv_events.clone(),
         ..Target::default()
     };

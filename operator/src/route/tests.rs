@@ -1,6 +1,7 @@
 //! A Route's plans and statuses, without a client.
 
 mod adapters;
+mod batches;
 mod examples;
 mod jwt;
 mod kv_events;

@@ -11,14 +11,14 @@ use jiff::Timestamp;
 use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
     snapshot::{
-        A2a, Access, Adapter, Budget, Cache, Guard, Jwt, KvEvents, Limit, MIRROR_TIMEOUT_MILLIS,
-        Mcp, Prices, PromptCache, Prompts,
+        A2a, Access, Adapter, Batches, Budget, Cache, Guard, Jwt, KvEvents, Limit,
+        MIRROR_TIMEOUT_MILLIS, Mcp, Prices, PromptCache, Prompts,
     },
 };
 use thiserror::Error;
 
 use super::{
-    cache,
+    batches, cache,
     dereference::{FoundModel, World},
     guards, jwt, limits, prompts, resilience, tools,
 };
@@ -136,6 +136,7 @@ pub(super) struct ValidBackend {
     pub(super) on_demand: Option<String>,
     pub(super) adapters: Vec<Adapter>,
     pub(super) prompt_cache: PromptCache,
+    pub(super) batches: Batches,
     pub(super) kv_events: Option<KvEvents>,
 }
 
@@ -240,6 +241,7 @@ fn resolve(
             Some(route::PromptCache::Automatic) => PromptCache::Automatic,
             Some(route::PromptCache::Client) | None => PromptCache::Client,
         },
+        batches: batches::batches(index, backend, &engine)?,
         ..engine
     })
 }
@@ -323,6 +325,7 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         on_demand,
         adapters,
         prompt_cache: PromptCache::default(),
+        batches: Batches::default(),
         kv_events,
     })
 }

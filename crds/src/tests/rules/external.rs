@@ -1,8 +1,27 @@
-//! What the gateway itself is at a cloud, in the place of a Secret.
+//! External engines: where they may be, and what the gateway itself is at a cloud, in the place of a Secret.
 
 use serde_json::{Value, json};
 
 use super::{check, check_external};
+
+#[test]
+fn a_provider_is_no_metadata_service_and_holds_no_password() {
+    let url = |url: &str| json!({"baseURL": url});
+    check_external(&url("http://169.254.169.254/v1"), Some("metadata service"));
+    check_external(
+        &url("http://metadata.google.internal/v1"),
+        Some("metadata service"),
+    );
+    check_external(&url("http://[fe80::1]/v1"), Some("link-local"));
+    check_external(
+        &url("https://user:pass@llm.example/v1"),
+        Some("must not hold a password"),
+    );
+    check_external(&url("http://127.0.0.1:8000/v1"), None);
+    let header = |name: &str| json!({"vendor": "groq", "headers": [{"name": name, "value": "v"}]});
+    check_external(&header("OpenAI-Organization"), None);
+    check_external(&header("Host"), Some("belongs to the gateway"));
+}
 
 #[test]
 fn the_gateways_own_identity_takes_the_place_of_a_secret_at_three_clouds() {
