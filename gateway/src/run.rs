@@ -18,7 +18,7 @@ use crate::{
     admin::AdminKey,
     batches,
     gateway::{Gateway, Governance, Limits, Storage},
-    identity::Own,
+    identity::{IdentityArgs, Own},
     jwt::{self, Issuer, JwtArgs},
     kv_events,
     leases::{self, Fleet, Http},
@@ -131,8 +131,7 @@ pub async fn serve(
     let ledger = Arc::new(ledger);
     let fleet = Arc::new(Fleet::new(node.clone(), Box::new(Http::default())));
     let files = (data_dir.as_path(), admin_key_file.as_deref());
-    let who = (jwt, Own::of(args.identity));
-    let governance = governance(&ledger, &fleet, files, who)?;
+    let governance = governance(&ledger, &fleet, files, (jwt, args.identity))?;
     let issuer = governance.people.issuer.clone();
     let storage = Storage::open(&data_dir, form_bytes_max, files_bytes_max);
     let storage = storage.map_err(|reason| storage_fault(&data_dir, reason))?;
@@ -280,7 +279,7 @@ fn governance(
     ledger: &Arc<Ledger>,
     fleet: &Arc<Fleet>,
     (data_dir, admin_key_file): (&Path, Option<&Path>),
-    (jwt, own): (JwtArgs, Own),
+    (jwt, identity): (JwtArgs, IdentityArgs),
 ) -> Result<Governance, GatewayError> {
     let admin = admin_key_file.map(|path| {
         AdminKey::read(path).map_err(|reason| GatewayError::AdminKey {
@@ -290,7 +289,7 @@ fn governance(
     });
     let admin = admin.transpose()?;
     let lasting = Lasting::new(ledger, fleet);
-    lasting.identities.introduce(own);
+    lasting.identities.introduce(Own::of(identity));
     let people = People::open(data_dir, admin.is_some(), Arc::clone(&lasting));
     let people = people.map_err(|reason| GatewayError::People {
         folder: data_dir.to_owned(),

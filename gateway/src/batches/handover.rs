@@ -107,7 +107,12 @@ impl Handed {
         let mut waiting = HashMap::new();
         let mut handovers = objects.handovers(&of.open.batch.id).await?;
         let is_decided = !handovers.is_empty();
-        if !is_decided && can_be_handed(operation) && of.gateway.hands_over()? {
+        // Without routes nothing is decided, and nobody is known for whom lines are run.
+        let hands_over = tokio::select! {
+            hands_over = of.gateway.hands_over() => hands_over,
+            () = of.signals.shutdown.cancelled() => return Ok(of.nothing(operation)),
+        };
+        if !is_decided && can_be_handed(operation) && hands_over {
             (handovers, waiting) = of.decide(operation).await?;
         }
         let mut parts = Vec::new();
@@ -181,6 +186,18 @@ const fn can_be_handed(operation: Operation) -> bool {
 }
 
 impl Of<'_> {
+    /// No lines, while the gateway ends.
+    fn nothing(&self, operation: Operation) -> Handed {
+        Handed {
+            gateway: Arc::clone(self.gateway),
+            batch: self.open.batch.clone(),
+            operation,
+            signals: self.signals.clone(),
+            parts: Vec::new(),
+            ids: HashSet::new(),
+        }
+    }
+
     /// Decides which lines providers run, and writes that down.
     async fn decide(
         &self,

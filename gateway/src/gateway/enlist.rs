@@ -122,14 +122,19 @@ impl Gateway {
         })
     }
 
-    /// Whether a target of any route has its provider run lines of batches.
-    ///
-    /// # Errors
-    /// There are no routes yet.
-    pub(crate) fn hands_over(&self) -> Result<bool, Fault> {
-        let table = self.table()?;
+    /// Waits for routes; whether a target of any has its provider run lines of batches.
+    pub(crate) async fn hands_over(&self) -> bool {
+        let mut changes = self.changes.subscribe();
+        let table = loop {
+            if let Ok(table) = self.table() {
+                break table;
+            }
+            if changes.changed().await.is_err() {
+                return false;
+            }
+        };
         let mut targets = table.routes.iter().flat_map(|route| &route.targets);
-        Ok(targets.any(|target| target.batches == Batches::Provider))
+        targets.any(|target| target.batches == Batches::Provider)
     }
 
     /// A line of a batch for the provider that runs such lines; `None` if the gateway runs it itself.

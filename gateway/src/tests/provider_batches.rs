@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path};
 use protocol::{
     provider::{Credential, Provider},
     secret::SecretString,
-    snapshot::{Batches, Budget, Mode, Per, Prices, Rates, RouteEntry, Target},
+    snapshot::{Batches, Budget, KeyEntry, Mode, Per, Prices, Rates, RouteEntry, Target},
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -232,7 +232,11 @@ async fn a_crash_at_any_step_makes_no_second_batch_and_counts_no_line_twice() {
         "json_set(record, '$.remote', NULL)",
     ] {
         let fake = Fake::start().await;
-        let harness = start(&fake).await;
+        let of_team = || KeyEntry {
+            team: Some("blue".to_owned()),
+            ..key("a")
+        };
+        let harness = Harness::start(routes(&fake), vec![of_team()]).await;
         let id = create(&harness, &[line("a", "m"), line("b", "m")]).await;
         fake.until_polled().await;
         let forget = |folder: &Path| {
@@ -241,12 +245,15 @@ async fn a_crash_at_any_step_makes_no_second_batch_and_counts_no_line_twice() {
             assert_eq!(connection.execute(&sql, []).unwrap(), 1);
         };
         let harness = harness
-            .crashed_with(routes(&fake), vec![key("a")], forget)
+            .crashed_with(routes(&fake), vec![of_team()], forget)
             .await;
         fake.run(Phase::Completed);
         let batch = until(&harness, &id, "completed").await;
         let rows = [("a", 200, "ran a"), ("b", 200, "ran b")];
         assert_eq!(results(&harness, &batch).await, expected(&rows), "{set}");
+        let sql = "SELECT count(*) FROM requests WHERE team = 'blue' AND outcome = 'complete'";
+        let of_team = harness.query(sql, |row| row.get::<_, i64>(0)).await;
+        assert_eq!(of_team, 2, "{set}");
         assert_eq!(fake.batches().len(), 1, "{set}");
         assert_eq!(harness.rows().await.len(), 2, "{set}");
         assert_eq!(cost(&harness).await, "0.000008", "{set}");

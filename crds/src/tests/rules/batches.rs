@@ -1,19 +1,8 @@
 //! Who runs the lines of batches.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::check;
-
-#[test]
-fn a_backend_says_who_runs_lines_of_batches() {
-    let route = |batches: &str| {
-        let backend = json!({"name": "b", "modelRef": {"name": "m"}, "batches": batches});
-        json!({"match": {"models": ["m"]}, "targets": {"backends": [backend]}})
-    };
-    check("Route", &route("Provider"), None);
-    check("Route", &route("Gateway"), None);
-    check("Route", &route("Somebody"), Some("batches"));
-}
 
 #[test]
 fn the_examples_of_batches_in_the_documentation_are_accepted() {
