@@ -1,5 +1,6 @@
 //! Route: which models answer to which names, for whom.
 
+mod backend_limits;
 mod cache;
 mod guard;
 mod jwt;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    backend_limits::BackendLimits,
     cache::{Cache, CacheStore},
     guard::{
         Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
@@ -226,6 +228,9 @@ pub struct Backend {
     /// Who marks what of a prompt is worth caching, at Anthropic and Bedrock; Client if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_cache: Option<PromptCache>,
+    /// What it may be sent, whoever asks; requests beyond it go to the next backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<BackendLimits>,
 }
 
 /// Who marks what of a prompt is worth caching.

@@ -151,6 +151,13 @@ impl Accounting {
         self.guess = guess;
     }
 
+    /// Holds what the request has reserved at the target that answers.
+    pub(crate) fn hold_besides(&mut self, reservation: Option<Box<Reservation>>) {
+        if let Some(reservation) = reservation {
+            self.reservation.add(*reservation);
+        }
+    }
+
     /// Gives back what the request has reserved.
     pub(crate) fn release(&mut self) {
         self.reservation = Reservation::default();

@@ -7,6 +7,7 @@ mod opening;
 mod race;
 mod recognise;
 mod retry_after;
+mod room;
 mod socket;
 
 use std::{
@@ -21,13 +22,15 @@ use protocol::{openai::ErrorKind, routing::FailureClass};
 use rand::Rng;
 use tracing::{debug, warn};
 
-use self::{candidates::Candidates, failure::Failure};
+use self::{candidates::Candidates, failure::Failure, room::Full};
 pub(crate) use self::{failure::UpstreamError, race::is_repeatable};
 use crate::{
     call::Call,
     decode::{Decoded, Upload},
     endpoint::{Aside, Endpoint, Lease, Standing},
     fault::Fault,
+    leases::Fleet,
+    limits::Reservation,
     metrics::Metrics,
     prefix::Prediction,
     provider::{Tokens, Unsendable},
@@ -52,6 +55,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) uploads: &'a Uploads,
     /// The client for WebSockets.
     pub(crate) sockets: &'a Upstream,
+    /// The replicas that share the limits of targets.
+    pub(crate) fleet: &'a Fleet,
     /// Where to count.
     pub(crate) metrics: &'a Metrics,
     /// The route.
@@ -79,6 +84,8 @@ pub(crate) struct Answered {
     pub(crate) answer: Answer,
     /// What was expected of the replica's cache, and when the request was sent.
     pub(crate) prediction: Option<(Prediction, Instant)>,
+    /// What the request has reserved at the target, if that has limits.
+    pub(crate) reservation: Option<Box<Reservation>>,
     /// When, and by whom.
     pub(crate) timing: Timing,
 }
@@ -179,8 +186,9 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
     let mut repeats = 0;
     let mut waited = Duration::ZERO;
     let mut last: Option<(usize, Failure)> = None;
+    let mut full: Option<Full> = None;
     for tries_left in (1..=tries_max).rev() {
-        let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
+        let next = room::next(&forward, &mut candidates, tries_left, &mut full).await;
         let Some(candidate) = next else { break };
         if let Some((_, failure)) = &last {
             let is_spent = forward.upload.is_some_and(Upload::is_spent);
@@ -209,6 +217,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
                     target: candidate.target,
                     answer,
                     prediction: candidate.prediction.map(|prediction| (prediction, sent)),
+                    reservation: candidate.reservation,
                     timing: Timing {
                         sent,
                         waited,
@@ -230,7 +239,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
             }
         }
     }
-    Err(refuse(route, last))
+    Err(refuse(route, last, full))
 }
 
 /// Takes a try after the first from the route's budget.
@@ -250,11 +259,7 @@ fn may_retry(forward: &Forward<'_>) -> bool {
 }
 
 fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {
-    if matches!(
-        failure,
-        Failure::Unsendable(_) | Failure::Client(_) | Failure::Adapter(_)
-    ) {
-        // Nobody was asked, or not to the end: that says nothing of the endpoint.
+    if failure.is_unasked() {
         return;
     }
     let route = &forward.route.id;
@@ -323,14 +328,17 @@ fn set_aside(forward: &Forward<'_>, endpoint: &Endpoint, failure: &Failure) {
 }
 
 /// What is told when there was nobody to ask.
-fn nobody(route: &Route, now: Instant) -> Failed {
+fn nobody(route: &Route, full: Option<Full>, now: Instant) -> Failed {
     let endpoints = route.targets.iter().flat_map(|target| &target.endpoints);
     let waits = endpoints.filter_map(|endpoint| match endpoint.standing(now) {
         Standing::RateLimited { until } => Some(until.saturating_duration_since(now)),
         _ => None,
     });
-    let (class, fault) = match waits.min() {
-        Some(wait) => {
+    let (class, fault) = match (waits.min(), full) {
+        (wait, Some(full)) if wait.is_none_or(|wait| full.retry_after <= wait) => {
+            (FailureClass::RateLimit, full.fault)
+        }
+        (Some(wait), _) => {
             let message = "The servers of this model take no more requests for now.";
             let fault = Fault {
                 retry_after: Some(wait.as_secs_f64().ceil().max(1.0) as u64),
@@ -338,7 +346,7 @@ fn nobody(route: &Route, now: Instant) -> Failed {
             };
             (FailureClass::RateLimit, fault)
         }
-        None => {
+        (None, _) => {
             let message = "No replica of this model is ready. Try again later.";
             let fault = Fault::new(ErrorKind::Unavailable, message);
             (FailureClass::ColdStart, fault)
@@ -351,9 +359,9 @@ fn nobody(route: &Route, now: Instant) -> Failed {
     }
 }
 
-fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
+fn refuse(route: &Route, last: Option<(usize, Failure)>, full: Option<Full>) -> Failed {
     let Some((target, failure)) = last else {
-        return nobody(route, Instant::now());
+        return nobody(route, full, Instant::now());
     };
     let class = failure.class();
     let name = &route.targets[target].name;

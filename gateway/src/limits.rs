@@ -22,7 +22,7 @@ pub(crate) use self::{
     meter::{Capacity, Left},
     reached::{Reached, Refused, Shortage},
     registry::{MeterId, Registry, Scope},
-    rule::{InvalidRules, Rule, allowed, rules},
+    rule::{InvalidRules, Rule, allowed, of_target, rules},
 };
 use crate::cost::Cost;
 
@@ -95,6 +95,8 @@ pub(crate) struct Reservation {
     held: Vec<Held>,
     /// What the client is told of the tightest limits.
     headers: HeaderMap,
+    /// Whether the request went out: then it counts as one, whatever becomes of it.
+    is_sent: bool,
 }
 
 #[derive(Debug)]
@@ -194,6 +196,16 @@ impl Reservation {
         other.held = left;
     }
 
+    /// Holds what another reservation holds besides.
+    pub(crate) fn add(&mut self, mut other: Self) {
+        self.held.append(&mut other.held);
+    }
+
+    /// Says whether the request went out to whoever the limits protect.
+    pub(crate) const fn note_sent(&mut self, is_sent: bool) {
+        self.is_sent = is_sent;
+    }
+
     /// Puts what was needed in the place of what was reserved.
     pub(crate) fn settle(&mut self, need: Need, now: Timestamp) {
         for held in self.held.drain(..) {
@@ -208,6 +220,10 @@ impl Reservation {
     }
 
     fn tell(&mut self, rule: &Rule, left: Left) {
+        if matches!(*rule.scope, Scope::Target { .. }) {
+            // What others leave of a target is no affair of the client's.
+            return;
+        }
         const REQUESTS: [HeaderName; 3] = [
             HeaderName::from_static("x-ratelimit-limit-requests"),
             HeaderName::from_static("x-ratelimit-remaining-requests"),
@@ -242,7 +258,16 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         for held in self.held.drain(..) {
-            held.meter.release(held.amount);
+            match held.resource {
+                Resource::Requests if self.is_sent => {
+                    let Held {
+                        capacity, amount, ..
+                    } = held;
+                    held.meter
+                        .settle(capacity, amount, amount, Timestamp::now());
+                }
+                _ => held.meter.release(held.amount),
+            }
         }
     }
 }

@@ -35,6 +35,7 @@ mod stores;
 mod streams;
 mod surfaces;
 mod swap;
+mod target_limits;
 mod uploads;
 mod waiting;
 mod webhooks;

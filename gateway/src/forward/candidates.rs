@@ -9,6 +9,7 @@ use crate::{
     call::Operation,
     decode::Decoded,
     endpoint::{Endpoint, Standing},
+    limits::Reservation,
     policy::{self, Session},
     prefix::{CHAT, COMPLETION, Chain, Load, MESSAGE, Prediction, RESPONSE, Seed, chain},
     route::{self, Wish},
@@ -69,6 +70,8 @@ pub(super) struct Next {
     pub(super) is_repeat: bool,
     /// What is expected of the replica's cache.
     pub(super) prediction: Option<Prediction>,
+    /// What the request has reserved at the target, if that has limits.
+    pub(super) reservation: Option<Box<Reservation>>,
 }
 
 impl<'a> Candidates<'a> {
@@ -144,6 +147,20 @@ impl<'a> Candidates<'a> {
         self.has_begun = false;
     }
 
+    /// Leaves the target of a candidate that was not asked, for all of the request: it takes no more for now.
+    pub(super) fn leave_full(&mut self, candidate: &Next) {
+        self.put_back(candidate);
+        self.targets.retain(|target| *target != candidate.target);
+        self.order.retain(|target| *target != candidate.target);
+        self.has_begun = false;
+    }
+
+    /// Takes a candidate back that was not asked.
+    pub(super) fn put_back(&mut self, candidate: &Next) {
+        let asked = &candidate.endpoint;
+        self.tried.retain(|tried| !Arc::ptr_eq(tried, asked));
+    }
+
     fn pick(&mut self, now: Instant, random: &mut impl Rng) -> Option<Next> {
         while let Some(target) = self.targets.first().copied() {
             let picked = self.pick_by_prefix(target, now, random);
@@ -158,6 +175,7 @@ impl<'a> Candidates<'a> {
                     endpoint,
                     is_repeat: false,
                     prediction,
+                    reservation: None,
                 });
             }
             self.targets.remove(0);

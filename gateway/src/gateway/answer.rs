@@ -110,6 +110,7 @@ pub(super) async fn answer(
     let target = &route.targets[answered.target];
     let recorder = lead.map(|lead| Recorder::new(lead, &target.name, call.operation));
     accounting.answered_by(target);
+    accounting.hold_besides(answered.reservation);
     if let Some((prediction, sent)) = answered.prediction {
         accounting.expect(prediction, sent);
     }

@@ -296,6 +296,7 @@ impl Gateway {
             uploads: &self.uploads,
             upload: admitted.upload.as_ref(),
             sockets: &self.socket_upstream,
+            fleet: &self.fleet,
             answer_bytes_max: ANSWER_BYTES_MAX,
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     credential::uri,
     demand::Wanted,
     endpoint::{Caches, Digest, Endpoint},
+    limits::{self, Rule},
     metrics::TargetSeries,
     provider::Provider,
 };
@@ -44,6 +45,8 @@ pub(crate) struct Target {
     pub(crate) provider: Provider,
     /// What its tokens cost.
     pub(crate) prices: Prices,
+    /// What it may be sent, whoever asks.
+    pub(crate) rules: Vec<Rule>,
     /// Its Model, if that has replicas only while it is wanted.
     pub(crate) wanted: Option<Arc<Wanted>>,
     /// `NAMESPACE/ROUTE/TARGET`, which the client is told.
@@ -89,6 +92,7 @@ impl Target {
             when: condition(&name, target.when.as_deref())?,
             provider,
             prices: target.prices.unwrap_or_default(),
+            rules: limits::of_target(route, &target.name, target.limits.as_ref(), &lasting.meters),
             wanted: target
                 .on_demand
                 .as_ref()

@@ -4,6 +4,7 @@ mod adapters;
 mod examples;
 mod jwt;
 mod kv_events;
+mod limits;
 mod mirror;
 mod prices;
 mod prompts;

@@ -12,7 +12,7 @@ use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
     snapshot::{
         A2a, Access, Adapter, Budget, Cache, Guard, Jwt, KvEvents, Limit, MIRROR_TIMEOUT_MILLIS,
-        Mcp, Prices, PromptCache, Prompts,
+        Mcp, Prices, PromptCache, Prompts, TargetLimits,
     },
 };
 use thiserror::Error;
@@ -137,6 +137,7 @@ pub(super) struct ValidBackend {
     pub(super) adapters: Vec<Adapter>,
     pub(super) prompt_cache: PromptCache,
     pub(super) kv_events: Option<KvEvents>,
+    pub(super) limits: Option<TargetLimits>,
 }
 
 /// Where copies of a share of the requests go.
@@ -165,8 +166,12 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         )?;
         let path = || format!("spec.targets.backends[{index}].when");
         resilience::condition(path, backend.when.as_ref())?;
+        let limits = limits::of_backend(
+            &format!("spec.targets.backends[{index}].limits"),
+            backend.limits.as_ref(),
+        )?;
         match resolve(index, backend, prices, world) {
-            Ok(backend) => backends.push(backend),
+            Ok(backend) => backends.push(ValidBackend { limits, ..backend }),
             Err(fault) => unresolved.push(fault),
         }
     }
@@ -324,6 +329,7 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         adapters,
         prompt_cache: PromptCache::default(),
         kv_events,
+        limits: None,
     })
 }
 
