@@ -86,6 +86,10 @@ fn backend(index: usize, model: &str, deployment: &Deployment) -> Value {
     let mut backend = Map::new();
     backend.insert("name".to_owned(), json!(format!("b{}", index + 1)));
     backend.insert("modelRef".to_owned(), json!({"name": model}));
+    let model = deployment.model_override.as_ref();
+    let model = model.map(|model| ("modelOverride".to_owned(), json!(model)));
+    let limits = deployment.limits.clone();
+    let limits = limits.map(|limits| ("limits".to_owned(), limits));
     let weight = deployment
         .weight
         .map(|weight| ("weight".to_owned(), json!(weight)));
@@ -96,7 +100,11 @@ fn backend(index: usize, model: &str, deployment: &Deployment) -> Value {
         .prices
         .clone()
         .map(|prices| ("prices".to_owned(), prices));
-    backend.extend(weight.into_iter().chain(priority).chain(prices));
+    backend.extend(
+        [model, weight, priority, prices, limits]
+            .into_iter()
+            .flatten(),
+    );
     Value::Object(backend)
 }
 
@@ -170,8 +178,8 @@ fn spec(
     if !fallbacks.is_empty() {
         spec.insert("fallbacks".to_owned(), Value::Array(fallbacks));
     }
-    if let Some(ttl) = &settings.cache {
-        spec.insert("cache".to_owned(), json!({"ttl": ttl}));
+    if let Some(cache) = &settings.cache {
+        spec.insert("cache".to_owned(), Value::Object(cache.clone()));
     }
     Value::Object(spec)
 }

@@ -44,7 +44,7 @@ fn what_is_made_are_models_and_routes_and_no_credential_is_in_them() {
     };
     let models: Vec<Model> = serde_json::from_value(of_kind("Model").into()).unwrap();
     let routes: Vec<Route> = serde_json::from_value(of_kind("Route").into()).unwrap();
-    assert_eq!((models.len(), routes.len()), (8, 6));
+    assert_eq!((models.len(), routes.len()), (9, 7));
     for route in &routes {
         for backend in &route.spec.targets.backends {
             let named = &backend.model_ref.name;
