@@ -35,7 +35,7 @@ pub use self::{
 use crate::{
     condition::Condition,
     reference::NameRef,
-    schema::{DECIMAL, DNS_LABEL, DURATION, label_map},
+    schema::{DECIMAL, DNS_LABEL, DURATION, ONE_STAR, label_map},
 };
 
 /// Names, targets and access.
@@ -218,9 +218,10 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
-    /// The model's name in the forwarded request; the Model's own if not given.
+    /// The model's name in the forwarded request; the Model's own if not given. A * in it stands for what the * of the
+    /// Route's pattern stood for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = ONE_STAR))]
     pub model_override: Option<String>,
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,7 @@ mod room;
 mod socket;
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,7 +37,7 @@ use crate::{
     provider::{Tokens, Unsendable},
     retry,
     route::Wish,
-    table::Route,
+    table::{Route, Target, Unnamable},
     upstream::{Uploads, Upstream},
     wire::Translation,
 };
@@ -65,6 +66,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) call: &'a Call,
     /// The request.
     pub(crate) decoded: &'a Decoded,
+    /// The model's name by which the route was found: the request's, or that of a fallback.
+    pub(crate) asked: &'a str,
     /// What of it decides where it goes.
     pub(crate) wish: Wish<'a>,
     /// The request's headers, of which providers may see a few.
@@ -170,6 +173,20 @@ pub(crate) enum Refusal {
     Upstream(Box<UpstreamError>),
 }
 
+impl Forward<'_> {
+    /// The model's name at a target.
+    ///
+    /// # Errors
+    /// The name that was asked for makes none; nobody was asked then.
+    fn model_at<'t>(&self, target: &'t Target) -> Result<Cow<'t, str>, Failure> {
+        let model = target.model_for(&self.route.models, self.asked);
+        model.map_err(|Unnamable| {
+            let fault = Fault::model_not_found(self.asked);
+            Failure::Unsendable(Unsendable::Untranslatable(fault))
+        })
+    }
+}
+
 /// Sends the request until somebody answers, tries run out, or the time is over.
 ///
 /// # Errors
@@ -181,7 +198,8 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         hedging.budget.deposit();
     }
     let deadline = call.started + Duration::from_millis(route.timeouts.request_millis);
-    let mut candidates = Candidates::new(route, forward.decoded, &forward.wish, &mut rand::rng());
+    let request = (forward.decoded, forward.asked);
+    let mut candidates = Candidates::new(route, request, &forward.wish, &mut rand::rng());
     let tries_max = route.retries_max.saturating_add(1);
     let mut repeats = 0;
     let mut waited = Duration::ZERO;
@@ -299,17 +317,20 @@ fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure:
             "an upstream refused"
         );
         endpoint.note_success(Instant::now());
-        set_aside(forward, endpoint, failure);
+        set_aside(forward, &forward.route.targets[target], endpoint, failure);
     }
 }
 
 /// Leaves out an endpoint that said that it takes no requests for now, or none of ours.
-fn set_aside(forward: &Forward<'_>, endpoint: &Endpoint, failure: &Failure) {
+fn set_aside(forward: &Forward<'_>, target: &Target, endpoint: &Endpoint, failure: &Failure) {
     let Failure::Status(error) = failure else {
         return;
     };
     let (wait, why) = match (failure.class(), error.retry_in) {
-        (Some(FailureClass::RateLimit), Some(wait)) => (wait, Aside::RateLimit),
+        // Of a target that has many models it says that of one of them.
+        (Some(FailureClass::RateLimit), Some(wait)) if target.naming.is_none() => {
+            (wait, Aside::RateLimit)
+        }
         (Some(FailureClass::Error), _) if error.is_unauthorized() => {
             (UNAUTHORIZED_PAUSE, Aside::Unauthorized)
         }

@@ -39,6 +39,7 @@ mod target_limits;
 mod uploads;
 mod waiting;
 mod webhooks;
+mod wildcards;
 
 use serde_json::json;
 use testkit::scripted_model::ScriptedModel;

@@ -1,6 +1,7 @@
 //! One try, or two beside each other where the route hedges: the first answer wins, the other one is dropped at once.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -106,10 +107,13 @@ async fn send(
     deadline: Instant,
 ) -> Result<Answer, Failure> {
     let adapter = target.adapter(&forward.decoded.fields.model);
-    let model = adapter.map_or(&target.model, |adapter| &adapter.model);
+    let model = match adapter {
+        None => forward.model_at(target)?,
+        Some(adapter) => Cow::Borrowed(adapter.model.as_str()),
+    };
     let encoded = target
         .provider
-        .encode_request(forward.call, forward.decoded, model);
+        .encode_request(forward.call, forward.decoded, &model);
     match encoded {
         Ok(body) => attempt::attempt(forward, target, endpoint, body, deadline).await,
         Err(unsendable) => Err(Failure::Unsendable(unsendable)),

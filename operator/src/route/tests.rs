@@ -10,6 +10,7 @@ mod prices;
 mod prompts;
 mod tools;
 mod webhook;
+mod wildcards;
 
 use std::{collections::BTreeMap, sync::Arc};
 
