@@ -9,6 +9,7 @@ mod prices;
 mod prompts;
 mod queue;
 mod resilience;
+mod tool_prices;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use self::{
     prompts::{PromptTemplate, Prompts},
     queue::{ColdStart, Fairness, Queue},
     resilience::{FailureClass, Fallback, Hedging, Session, SessionSource},
+    tool_prices::{ToolPrice, ToolPrices},
     tools::{A2a, A2aAgent, KeyToolFilter, Mcp, McpServer, OauthClient, ToolFilter},
 };
 use crate::{

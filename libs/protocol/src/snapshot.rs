@@ -13,6 +13,7 @@ mod peers;
 mod prices;
 mod prompts;
 mod target_limits;
+mod tool_prices;
 mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -30,6 +31,7 @@ pub use self::{
     prices::{LongPrompts, Prices, Rates},
     prompts::{PROMPT_BYTES_MAX, PromptCache, PromptMessage, PromptRole, PromptTemplate, Prompts},
     target_limits::TargetLimits,
+    tool_prices::{ToolPrice, ToolPrices},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
     },

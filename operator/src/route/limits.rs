@@ -156,7 +156,8 @@ impl Given<'_> {
     }
 }
 
-fn dollars(path: impl Fn() -> String, value: &str) -> Result<u64, InvalidRoute> {
+/// US dollars at a path, in nano-dollars.
+pub(super) fn dollars(path: impl Fn() -> String, value: &str) -> Result<u64, InvalidRoute> {
     nano_dollars(value).ok_or_else(|| InvalidRoute::Dollars {
         path: path(),
         value: value.to_owned(),
