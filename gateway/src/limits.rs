@@ -149,7 +149,10 @@ impl Reservation {
         let amount = rule.resource.of(need);
         match meter.reserve(rule.capacity, amount, now) {
             Ok(left) => {
-                self.tell(rule, left);
+                // What others leave of a target is no affair of the client's.
+                if !matches!(*rule.scope, Scope::Target { .. }) {
+                    self.tell(rule, left);
+                }
                 self.held.push(Held {
                     meter,
                     resource: rule.resource,
@@ -220,10 +223,6 @@ impl Reservation {
     }
 
     fn tell(&mut self, rule: &Rule, left: Left) {
-        if matches!(*rule.scope, Scope::Target { .. }) {
-            // What others leave of a target is no affair of the client's.
-            return;
-        }
         const REQUESTS: [HeaderName; 3] = [
             HeaderName::from_static("x-ratelimit-limit-requests"),
             HeaderName::from_static("x-ratelimit-remaining-requests"),
