@@ -58,7 +58,7 @@ mod tests {
     use super::{Models, models};
 
     #[track_caller]
-    fn check(name: &str, full: &str, asked: (&str, &str), expected: Models) {
+    fn check(name: &str, full: &str, asked: (&str, &str), expected: &Models) {
         let mut warnings = Vec::new();
         let found = models(name, full, asked, "at", &mut warnings);
         assert_eq!(
@@ -66,19 +66,19 @@ mod tests {
             1 == warnings.len(),
             "{warnings:?}"
         );
-        assert_eq!(found, expected);
+        assert_eq!(&found, expected);
     }
 
     #[test]
     fn a_star_on_either_side_is_an_override() {
         let many = |model: &str| Models::Many(model.to_owned());
-        check("openai/*", "openai/*", ("openai", "*"), many("*"));
-        check("my-*", "azure/team-*", ("azure", "team-*"), many("team-*"));
-        check("*", "groq/*", ("groq", "*"), many("*"));
-        check("gpt-*", "openai/gpt-4o", ("openai", "gpt-4o"), Models::One);
-        check("*", "*", ("openai", "*"), Models::Unnamable);
-        check("one", "openai/*", ("openai", "*"), Models::Unnamable);
-        check("a*b", "openai/*", ("openai", "*"), Models::Unnamable);
-        check("a/*", "openai/*:*", ("openai", "*:*"), Models::Unnamable);
+        check("openai/*", "openai/*", ("openai", "*"), &many("*"));
+        check("my-*", "azure/team-*", ("azure", "team-*"), &many("team-*"));
+        check("*", "groq/*", ("groq", "*"), &many("*"));
+        check("gpt-*", "openai/gpt-4o", ("openai", "gpt-4o"), &Models::One);
+        check("*", "*", ("openai", "*"), &Models::Unnamable);
+        check("one", "openai/*", ("openai", "*"), &Models::Unnamable);
+        check("a*b", "openai/*", ("openai", "*"), &Models::Unnamable);
+        check("a/*", "openai/*:*", ("openai", "*:*"), &Models::Unnamable);
     }
 }

@@ -213,6 +213,24 @@ async fn what_went_out_counts_as_a_request_whatever_became_of_it() {
     assert_eq!((failing.requests().len(), backup.requests().len()), (2, 4));
 }
 
+#[tokio::test]
+async fn a_retry_goes_back_to_who_failed_when_the_others_have_no_room() {
+    let script = vec![Answer::Status(500), Answer::Status(500), "x".into()];
+    let failing = ScriptedModel::start(script).await;
+    let backup = ScriptedModel::start(vec!["y".into()]).await;
+    let entry = route(
+        "m",
+        vec![
+            target("failing", "m", &[&failing]),
+            limited(target("backup", "m", &[&backup]), requests(1, HOUR)),
+        ],
+    );
+    let harness = Harness::start(vec![entry], vec![key("a")]).await;
+    assert_eq!(ask(&harness).await, "ns/m/backup");
+    assert_eq!(ask(&harness).await, "ns/m/failing");
+    assert_eq!((failing.requests().len(), backup.requests().len()), (3, 1));
+}
+
 /// A late target and a quick one that may be sent so many requests at once; the route hedges after 20 ms.
 async fn hedged(late: TargetLimits, quick: TargetLimits) -> (Harness, RawUpstream, ScriptedModel) {
     let stalling = RawUpstream::start(vec![Reply::Stall(Vec::new())]).await;
