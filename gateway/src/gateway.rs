@@ -362,6 +362,7 @@ impl Gateway {
             decoded,
             upload,
             invitation: None,
+            renamed: None,
             permit,
         };
         Box::pin(Arc::clone(self).pass(admitted)).await
@@ -428,6 +429,7 @@ impl Gateway {
             decoded,
             upload: None,
             invitation: None,
+            renamed: None,
             permit,
         };
         Box::pin(Arc::clone(self).pass(admitted)).await
