@@ -368,6 +368,7 @@ impl Gateway {
             decoded,
             upload,
             invitation: None,
+            renamed: None,
             permit,
         };
         Box::pin(Arc::clone(self).pass(admitted)).await

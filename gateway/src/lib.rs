@@ -73,7 +73,7 @@ mod wire;
 pub use args::GatewayArgs;
 pub use identity::IdentityArgs;
 pub use jwt::JwtArgs;
-pub use run::{GatewayError, run, serve};
+pub use run::{GatewayError, run, runtime, serve};
 
 #[cfg(test)]
 mod tests;

@@ -235,7 +235,7 @@ impl Of<'_> {
             let Some(target) = enlisted.route.targets.get(enlisted.target) else {
                 continue;
             };
-            let of = (&*enlisted.route.id, &*target.name);
+            let of = [&*enlisted.route.id, &*target.name, &*enlisted.model];
             let url = target.provider.batch_endpoint(&batch.endpoint);
             let path = |part| objects.part(&batch.id, part);
             let has_room = plan.add(of, (&custom_id, url), &enlisted.body, path);

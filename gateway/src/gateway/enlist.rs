@@ -32,6 +32,8 @@ pub(crate) struct Enlisted {
     pub(crate) route: Arc<Route>,
     /// The place of the target in it.
     pub(crate) target: usize,
+    /// The model's name there.
+    pub(crate) model: String,
     /// The body, as the provider is sent it.
     pub(crate) body: Bytes,
     /// For whom, until its answer is here.
@@ -118,6 +120,7 @@ impl Gateway {
             decoded,
             upload: None,
             invitation: None,
+            renamed: None,
             permit,
         })
     }
@@ -165,8 +168,12 @@ impl Gateway {
         if let Some(prompts) = &route.prompts {
             prompts.put_in(&mut admitted.decoded)?;
         }
+        let named = target.model_for(&route.models, &model);
+        let Some(named) = named.ok().filter(|_| target.adapter(&model).is_none()) else {
+            return Ok(None);
+        };
         let provider = &target.provider;
-        let encoded = provider.encode_request(&admitted.call, &admitted.decoded, &target.model);
+        let encoded = provider.encode_request(&admitted.call, &admitted.decoded, &named);
         let Some(outgoing) = encoded.ok().filter(|outgoing| outgoing.back.is_none()) else {
             return Ok(None);
         };
@@ -186,6 +193,7 @@ impl Gateway {
         };
         Ok(Some(Enlisted {
             body: outgoing.body,
+            model: named.into_owned(),
             target: place,
             route: Arc::clone(&route),
             waiting,
@@ -216,7 +224,7 @@ impl Gateway {
         accounting.hold(reservation, guess);
         accounting.watch(self.observers.watch(None));
         if let Some(target) = ran.route.targets.get(ran.target) {
-            accounting.answered_by(target);
+            accounting.answered_by(ran.route, target, &model);
         }
         let ending = match ran.status {
             200..400 => {

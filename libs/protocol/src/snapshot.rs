@@ -12,6 +12,8 @@ mod mirror;
 mod peers;
 mod prices;
 mod prompts;
+mod target_limits;
+mod tool_prices;
 mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -28,6 +30,8 @@ pub use self::{
     peers::{OnPartition, Peer, Peers},
     prices::{LongPrompts, Prices, Rates},
     prompts::{PROMPT_BYTES_MAX, PromptCache, PromptMessage, PromptRole, PromptTemplate, Prompts},
+    target_limits::TargetLimits,
+    tool_prices::{ToolPrice, ToolPrices},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
     },
@@ -427,6 +431,9 @@ pub struct Target {
     /// Who runs the lines of batches that it gets.
     #[serde(default, skip_serializing_if = "Batches::is_default")]
     pub batches: Batches,
+    /// What it may be sent; as much as comes if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<TargetLimits>,
 }
 
 /// Who runs the lines of batches.

@@ -150,6 +150,7 @@ fn target(backend: &ValidBackend) -> Target {
         prompt_cache: backend.prompt_cache,
         batches: backend.batches,
         kv_events: backend.kv_events.clone(),
+        limits: backend.limits.clone(),
         ..Target::default()
     };
     match &backend.provider {

@@ -18,13 +18,14 @@ pub(super) const PARTS_MAX: usize = 64;
 /// The parts of a batch while they are written.
 pub(super) struct Plan {
     parts: Vec<Part>,
-    open: HashMap<(String, String), usize>,
+    /// The part that lines for a target and a model go to: providers take one model a batch.
+    open: HashMap<[String; 3], usize>,
 }
 
 /// A part that is written.
 pub(super) struct Part {
     /// The route's id and the target's name.
-    pub(super) of: (String, String),
+    of: (String, String),
     path: PathBuf,
     file: BufWriter<File>,
     bytes: u64,
@@ -51,13 +52,13 @@ impl Plan {
         }
     }
 
-    /// Adds a line to a part for this target; whether there was room. Blocks shortly.
+    /// Adds a line to a part for this route, target and model; whether there was room. Blocks shortly.
     ///
     /// # Errors
     /// The disk does not take it, or the body is no JSON.
     pub(super) fn add(
         &mut self,
-        of: (&str, &str),
+        of: [&str; 3],
         (custom_id, url): (&str, &str),
         body: &[u8],
         path: impl Fn(usize) -> PathBuf,
@@ -72,7 +73,8 @@ impl Plan {
         let mut line = serde_json::to_vec(&sent)?;
         line.push(b'\n');
         let bytes = line.len() as u64;
-        let of = (of.0.to_owned(), of.1.to_owned());
+        let of = of.map(str::to_owned);
+        let [route, target, _] = of.clone();
         let known = self.open.get(&of).copied();
         let has_room = |place: &usize| {
             let part = self.parts.get(*place);
@@ -84,7 +86,7 @@ impl Plan {
                 let place = self.parts.len();
                 let path = path(place);
                 self.parts.push(Part {
-                    of: of.clone(),
+                    of: (route, target),
                     file: BufWriter::new(File::create(&path)?),
                     path,
                     bytes: 0,
