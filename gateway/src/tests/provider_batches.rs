@@ -190,6 +190,41 @@ async fn a_provider_runs_its_lines_and_the_gateway_the_others() {
 }
 
 #[tokio::test]
+async fn each_model_of_a_wildcard_has_a_batch_of_its_own() {
+    let fake = Fake::start().await;
+    let any = Target {
+        model: "*".to_owned(),
+        ..at(&fake)
+    };
+    let mut one = route("m", vec![any]);
+    one.models = vec!["vendor/*".to_owned()];
+    let harness = Harness::start(vec![one], vec![key("a")]).await;
+    let lines = [
+        line("a", "vendor/x"),
+        line("b", "vendor/y"),
+        line("c", "vendor/x"),
+    ];
+    let id = create(&harness, &lines).await;
+    fake.run(Phase::Completed);
+    let batch = until(&harness, &id, "completed").await;
+    let rows = [
+        ("a", 200, "ran a"),
+        ("b", 200, "ran b"),
+        ("c", 200, "ran c"),
+    ];
+    assert_eq!(results(&harness, &batch).await, expected(&rows));
+    let mut models: Vec<Vec<String>> = [0, 1]
+        .map(|upload| {
+            let lines = fake.lines_of(upload);
+            let models = lines.iter().map(|line| line["body"]["model"].to_string());
+            models.collect()
+        })
+        .to_vec();
+    models.sort_unstable();
+    assert_eq!(models, [vec!["\"x\"", "\"x\""], vec!["\"y\""]]);
+}
+
+#[tokio::test]
 async fn faults_of_a_provider_cost_time_and_no_line() {
     let fake = Fake::start().await;
     for path in ["/v1/files", "/v1/batches", "poll", "content"] {
