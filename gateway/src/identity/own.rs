@@ -5,7 +5,6 @@
 
 use std::path::PathBuf;
 
-use http::Uri;
 use protocol::{address::host_of, provider::Provider};
 
 use super::Unusable;
@@ -54,7 +53,7 @@ pub struct IdentityArgs {
     pub azure_federated_token_file: Option<PathBuf>,
     /// Where Entra ID gives tokens; that of the public cloud if not given
     #[arg(long, value_name = "URL", env = "AZURE_AUTHORITY_HOST")]
-    pub azure_authority_host: Option<Uri>,
+    pub azure_authority_host: Option<String>,
     /// Role of Amazon's that trusts the Pod's token
     #[arg(long, value_name = "ARN", env = "AWS_ROLE_ARN")]
     pub aws_role_arn: Option<String>,
@@ -150,8 +149,7 @@ impl Own {
             namespaces: workload_identity_namespaces,
             hosts: workload_identity_hosts,
             azure: OwnAzure {
-                authority: azure_authority_host
-                    .map_or_else(|| AUTHORITY.to_owned(), |url| url.to_string()),
+                authority: text(azure_authority_host).unwrap_or_else(|| AUTHORITY.to_owned()),
                 tenant: text(azure_tenant_id),
                 client: text(azure_client_id),
                 token_file: path(azure_federated_token_file),

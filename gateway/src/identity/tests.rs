@@ -182,7 +182,7 @@ async fn a_pod_shows_entra_the_token_that_its_file_holds_now() {
         azure_tenant_id: Some("tenant-1".to_owned()),
         azure_client_id: Some("of-the-pod".to_owned()),
         azure_federated_token_file: token_file(&folder, "first\n"),
-        azure_authority_host: Some(server.url("").parse().unwrap()),
+        azure_authority_host: Some(server.url("")),
         ..lent()
     };
     let of_target = Workload {
@@ -218,7 +218,7 @@ async fn the_gateways_identity_is_lent_to_nobody_who_is_not_named() {
         azure_tenant_id: Some("tenant-1".to_owned()),
         azure_client_id: Some("client-1".to_owned()),
         azure_federated_token_file: token_file(&folder, "pod"),
-        azure_authority_host: Some(server.url("").parse().unwrap()),
+        azure_authority_host: Some(server.url("")),
         ..lent()
     };
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -284,7 +284,7 @@ async fn the_gateways_token_goes_to_hosts_of_its_cloud_only() {
         azure_tenant_id: Some("tenant-1".to_owned()),
         azure_client_id: Some("client-1".to_owned()),
         azure_federated_token_file: token_file(&folder, "pod"),
-        azure_authority_host: Some(server.url("").parse().unwrap()),
+        azure_authority_host: Some(server.url("")),
         workload_identity_hosts: Vec::new(),
         ..lent()
     };
