@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
 use protocol::snapshot::Prices;
@@ -14,12 +15,14 @@ use crate::{
     authorize::Caller,
     call::Call,
     cost::{cost, of_batches},
+    decode::Decoded,
     encode::Tally,
     forward::Timing,
+    guard::Sessions,
     ledger::{Entry, Ledger, LedgerError, Outcome},
     limits::{Asker, Need, Reservation},
     metrics::{Metrics, Observation, TargetSeries},
-    observe::{Ended, Phases, Watch},
+    observe::{Ended, Masks, Phases, Watch},
     prefix::{Answered, Prediction},
     provider::Tokens,
     queue::Turn,
@@ -53,6 +56,10 @@ const CLIENT_CLOSED: u16 = 499;
 pub(crate) struct Accounting {
     entry: Entry,
     upstream_model: String,
+    /// The target's provider; empty until one answers.
+    provider: &'static str,
+    /// What the first route declares for the model's name, and its place there until another route takes over.
+    asked: (Arc<str>, Option<usize>),
     started: Instant,
     ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
@@ -94,9 +101,13 @@ impl Accounting {
             started_at: call.started_at,
             ..Entry::default()
         };
+        let place = route.models.iter().position(|known| known.matches(model));
+        let declared = place.and_then(|place| route.declared.get(place));
         Self {
             entry,
             upstream_model: String::new(),
+            provider: "",
+            asked: (declared.cloned().unwrap_or_else(|| Arc::from("")), place),
             started: call.started,
             ledger,
             metrics,
@@ -135,6 +146,27 @@ impl Accounting {
         }
     }
 
+    /// Notes a request that guards have let through, for those who are told of it.
+    pub(crate) fn note_request(&mut self, decoded: &Decoded, guards: &Sessions) {
+        if let Some(watch) = &mut self.watch {
+            watch.note_request(decoded, || Masks::new(guards.masked()));
+        }
+    }
+
+    /// Notes a whole answer that the client gets, for those who are told of it.
+    pub(crate) fn note_answer(&mut self, body: &Bytes) {
+        if let Some(watch) = &mut self.watch {
+            watch.note_answer(body);
+        }
+    }
+
+    /// Notes events that the client gets, for those who are told of them.
+    pub(crate) fn note_events(&mut self, events: &[u8]) {
+        if let Some(watch) = &mut self.watch {
+            watch.note_events(events);
+        }
+    }
+
     /// Notes whom the request is counted for, and whom the client says that it asks for.
     pub(crate) fn attribute(&mut self, asker: &Asker<'_>, end_user: Option<&str>) {
         asker.team.clone_into(&mut self.entry.team);
@@ -165,6 +197,7 @@ impl Accounting {
     /// Moves the account to another route, which answers in the place of the first one.
     pub(crate) fn reroute(&mut self, route: &Route, reservation: Reservation) {
         self.entry.route.clone_from(&route.id);
+        self.asked.1 = None;
         self.reservation.move_to(reservation);
     }
 
@@ -177,6 +210,7 @@ impl Accounting {
     pub(crate) fn answered_by(&mut self, target: &Target) {
         self.entry.target.clone_from(&target.name);
         self.upstream_model.clone_from(&target.model);
+        self.provider = target.provider.name();
         self.prices = match self.is_batched {
             true => of_batches(&target.prices),
             false => target.prices,
@@ -286,7 +320,10 @@ impl Accounting {
         self.reservation.settle(need, Timestamp::now());
         self.metrics.observe(&Observation {
             route: &self.entry.route,
+            asked: &self.asked.0,
+            place: self.asked.1,
             model: &self.upstream_model,
+            provider: self.provider,
             series: self.series.as_deref(),
             operation: self.entry.operation,
             status,
@@ -314,6 +351,7 @@ impl Accounting {
         watch.tell(&Ended {
             entry: &self.entry,
             upstream_model: &self.upstream_model,
+            provider: self.provider,
             phases: Phases {
                 queue: watch.sent.map(|(sent, _)| sent),
                 first_byte: self.entry.first_byte_millis.map(Duration::from_millis),

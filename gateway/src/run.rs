@@ -22,7 +22,7 @@ use crate::{
     kv_events,
     leases::{self, Fleet, Http},
     ledger::{DatabaseUrl, Durability, Ledger},
-    observe::{AccessLog, Exporter, LiteLlm, Observers, Written, collector},
+    observe::{self, AccessLog, Collector, Exporter, LiteLlm, LogExporter, Observers, Written},
     people::{People, exchange},
     server,
     source::{self, Source},
@@ -108,6 +108,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
     let (observers, exporting) = observers(&args)?;
+    let pushing = pushing(&args)?;
     let GatewayArgs {
         listen: _,
         snapshots,
@@ -162,6 +163,11 @@ pub async fn serve(
     let people = Arc::clone(&gateway.people);
     working.spawn(exchange::keep(people, Arc::clone(&fleet), shutdown.clone()));
     working.spawn(leases::keep(fleet, served.clone()));
+    if let Some((collector, every)) = pushing {
+        let told = (upstream::client(), collector);
+        let gateway = Arc::clone(&gateway);
+        working.spawn(observe::push(gateway, told, every, served.clone()));
+    }
     server::accept(listener, gateway, shutdown.clone()).await;
     // What requests in progress held is given back once they have ended.
     served.cancel();
@@ -208,11 +214,16 @@ fn source_of(
 /// Those who are told of requests, and what sends spans on.
 fn observers(args: &GatewayArgs) -> Result<(Observers, JoinSet<()>), GatewayError> {
     let mut exporting = JoinSet::new();
-    let traces = args.otlp_endpoint.as_ref().map(|url| {
-        let collector = collector(url).map_err(|error| GatewayError::Config(error.to_string()))?;
+    let collector = collector(args)?;
+    let traces = collector.as_ref().map(|collector| {
         let (exporter, spans) = Exporter::new(args.trace_share);
-        exporting.spawn(spans.export(upstream::client(), collector, args.node.clone()));
-        Ok(exporter)
+        exporting.spawn(spans.export(upstream::client(), collector.clone()));
+        exporter.telling_content(args.otlp_content)
+    });
+    let logs = collector.filter(|_| args.otlp_logs).map(|collector| {
+        let (exporter, lines) = LogExporter::new();
+        exporting.spawn(lines.export(upstream::client(), collector));
+        exporter
     });
     let access = args.access_log.as_deref().map(|path| {
         let (log, written) = open_log(path)?;
@@ -221,10 +232,25 @@ fn observers(args: &GatewayArgs) -> Result<(Observers, JoinSet<()>), GatewayErro
     });
     let observers = Observers {
         access: access.transpose()?,
-        traces: traces.transpose()?,
+        traces,
+        logs,
         litellm: args.litellm_metrics.then(LiteLlm::default),
     };
     Ok((observers, exporting))
+}
+
+/// The collector that is told, if there is one.
+fn collector(args: &GatewayArgs) -> Result<Option<Collector>, GatewayError> {
+    let url = args.otlp_endpoint.as_deref();
+    let collector = url.map(|url| Collector::new(url, &args.node)).transpose();
+    collector.map_err(|error| GatewayError::Config(error.to_string()))
+}
+
+/// The collector that is told of metrics, and how often.
+fn pushing(args: &GatewayArgs) -> Result<Option<(Collector, Duration)>, GatewayError> {
+    let every = Duration::from_secs(args.otlp_metrics_seconds);
+    let collector = collector(args)?.filter(|_| !every.is_zero());
+    Ok(collector.map(|collector| (collector, every)))
 }
 
 /// Waits for the last spans and lines: the gateway that makes them is gone.
