@@ -14,6 +14,7 @@ mod lists;
 mod places;
 mod relay;
 mod revision;
+mod search;
 mod session;
 
 use std::{collections::HashSet, sync::Arc};

@@ -107,8 +107,7 @@ pub async fn serve(
     args: GatewayArgs,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
-    let (observers, exporting) = observers(&args)?;
-    let pushing = pushing(&args)?;
+    let (observers, exporting, pushing) = observers(&args)?;
     let GatewayArgs {
         listen: _,
         snapshots,
@@ -147,27 +146,16 @@ pub async fn serve(
     if let Ok(address) = listener.local_addr() {
         info!(%address, "gateway listens");
     }
-    let mut following = JoinSet::new();
-    if let Some(issuer) = issuer {
-        let shutdown = shutdown.clone();
-        following.spawn(async move { issuer.follow(shutdown).await });
-    }
-    following.spawn(jwt::follow(Arc::clone(&gateway), shutdown.clone()));
+    let _following = follow(&gateway, issuer, &shutdown);
     let mut feeding = JoinSet::new();
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
-    following.spawn(kv_events::follow(Arc::clone(&gateway), shutdown.clone()));
-    following.spawn(adapters::follow(Arc::clone(&gateway), shutdown.clone()));
     let mut working = JoinSet::new();
     working.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
     let served = CancellationToken::new();
     let people = Arc::clone(&gateway.people);
     working.spawn(exchange::keep(people, Arc::clone(&fleet), shutdown.clone()));
     working.spawn(leases::keep(fleet, served.clone()));
-    if let Some((collector, every)) = pushing {
-        let told = (upstream::client(), collector);
-        let gateway = Arc::clone(&gateway);
-        working.spawn(observe::push(gateway, told, every, served.clone()));
-    }
+    push_metrics(pushing, &gateway, &mut working, &served);
     server::accept(listener, gateway, shutdown.clone()).await;
     // What requests in progress held is given back once they have ended.
     served.cancel();
@@ -183,6 +171,23 @@ pub async fn serve(
         Some(Ok(Err(source))) => Err(GatewayError::Signals(source)),
         _ => Ok(()),
     }
+}
+
+/// What keeps the gateway up to date with what is outside of it, for as long as it runs.
+fn follow(
+    gateway: &Arc<Gateway>,
+    issuer: Option<Arc<Issuer>>,
+    shutdown: &CancellationToken,
+) -> JoinSet<()> {
+    let mut following = JoinSet::new();
+    if let Some(issuer) = issuer {
+        let shutdown = shutdown.clone();
+        following.spawn(async move { issuer.follow(shutdown).await });
+    }
+    following.spawn(jwt::follow(Arc::clone(gateway), shutdown.clone()));
+    following.spawn(kv_events::follow(Arc::clone(gateway), shutdown.clone()));
+    following.spawn(adapters::follow(Arc::clone(gateway), shutdown.clone()));
+    following
 }
 
 /// Where routes come from: a file, which is read at once, or an operator.
@@ -211,8 +216,13 @@ fn source_of(
     }
 }
 
-/// Those who are told of requests, and what sends spans on.
-fn observers(args: &GatewayArgs) -> Result<(Observers, JoinSet<()>), GatewayError> {
+/// The collector that is told of metrics, and how often.
+type Pushing = (Collector, Duration);
+
+/// Those who are told of requests, what sends spans and lines on, and who is told of metrics.
+fn observers(
+    args: &GatewayArgs,
+) -> Result<(Observers, JoinSet<()>, Option<Pushing>), GatewayError> {
     let mut exporting = JoinSet::new();
     let collector = collector(args)?;
     let traces = collector.as_ref().map(|collector| {
@@ -220,9 +230,10 @@ fn observers(args: &GatewayArgs) -> Result<(Observers, JoinSet<()>), GatewayErro
         exporting.spawn(spans.export(upstream::client(), collector.clone()));
         exporter.telling_content(args.otlp_content)
     });
-    let logs = collector.filter(|_| args.otlp_logs).map(|collector| {
+    let logs = collector.as_ref().filter(|_| args.otlp_logs);
+    let logs = logs.map(|collector| {
         let (exporter, lines) = LogExporter::new();
-        exporting.spawn(lines.export(upstream::client(), collector));
+        exporting.spawn(lines.export(upstream::client(), collector.clone()));
         exporter
     });
     let access = args.access_log.as_deref().map(|path| {
@@ -236,7 +247,13 @@ fn observers(args: &GatewayArgs) -> Result<(Observers, JoinSet<()>), GatewayErro
         logs,
         litellm: args.litellm_metrics.then(LiteLlm::default),
     };
-    Ok((observers, exporting))
+    let every = Duration::from_secs(args.otlp_metrics_seconds);
+    let pushing = collector.filter(|_| !every.is_zero());
+    Ok((
+        observers,
+        exporting,
+        pushing.map(|collector| (collector, every)),
+    ))
 }
 
 /// The collector that is told, if there is one.
@@ -246,11 +263,17 @@ fn collector(args: &GatewayArgs) -> Result<Option<Collector>, GatewayError> {
     collector.map_err(|error| GatewayError::Config(error.to_string()))
 }
 
-/// The collector that is told of metrics, and how often.
-fn pushing(args: &GatewayArgs) -> Result<Option<(Collector, Duration)>, GatewayError> {
-    let every = Duration::from_secs(args.otlp_metrics_seconds);
-    let collector = collector(args)?.filter(|_| !every.is_zero());
-    Ok(collector.map(|collector| (collector, every)))
+/// Tells a collector of metrics now and then, and once more when all requests have ended.
+fn push_metrics(
+    pushing: Option<Pushing>,
+    gateway: &Arc<Gateway>,
+    working: &mut JoinSet<()>,
+    end: &CancellationToken,
+) {
+    if let Some((collector, every)) = pushing {
+        let told = (upstream::client(), collector);
+        working.spawn(observe::push(Arc::clone(gateway), told, every, end.clone()));
+    }
 }
 
 /// Waits for the last spans and lines: the gateway that makes them is gone.

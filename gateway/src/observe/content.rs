@@ -90,7 +90,7 @@ impl Content {
             tools,
         } = said.map_or_else(
             |_| Said::default(),
-            |body| request::said(self.operation, body),
+            |body: Value| request::said(self.operation, &body),
         );
         let mut output = self.answer.messages(self.operation);
         for message in &mut output {

@@ -4,6 +4,7 @@ mod client;
 mod federation;
 mod hostile;
 mod sdk;
+mod search;
 mod sessions;
 
 use protocol::snapshot::{Access, Mcp, McpServer, RouteEntry};

@@ -1,6 +1,6 @@
 //! Whole answers of chats, messages, responses and completions, in the words of the conventions.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     parts::{parts, text},
@@ -52,11 +52,13 @@ pub(super) fn messages(operation: Operation, body: &Value) -> Vec<Value> {
 }
 
 fn told(parts: Vec<Value>, reason: &Value) -> Value {
-    let mut message = json!({"role": "assistant", "parts": parts});
+    let mut message = Map::new();
+    message.insert("role".to_owned(), json!("assistant"));
+    message.insert("parts".to_owned(), Value::Array(parts));
     if let Some(reason) = reason.as_str() {
-        message["finish_reason"] = json!(finish_reason(reason));
+        message.insert("finish_reason".to_owned(), json!(finish_reason(reason)));
     }
-    message
+    Value::Object(message)
 }
 
 /// The word of the conventions for why an answer ended, where they have one.

@@ -9,7 +9,7 @@ use super::{
 use crate::call::Operation;
 
 /// What a request says.
-pub(super) fn said(operation: Operation, body: Value) -> Said {
+pub(super) fn said(operation: Operation, body: &Value) -> Said {
     let system = match operation {
         Operation::Message => parts(&body["system"]),
         Operation::Response => parts(&body["instructions"]),

@@ -76,7 +76,7 @@ fn chat() -> Value {
     })
 }
 
-fn told_of_chat(output: Value) -> Value {
+fn told_of_chat(output: &Value) -> Value {
     json!({
         "gen_ai.input.messages": [
             {"role": "system", "parts": [text("be kind")]},
@@ -115,7 +115,7 @@ fn chats_are_told_whole_and_streamed_alike() {
         Operation::Chat,
         &chat(),
         Answer::Whole(whole),
-        &told_of_chat(output.clone()),
+        &told_of_chat(&output),
     );
     let piece = |index: u64, delta: Value| json!({"choices": [{"index": index, "delta": delta, "finish_reason": null}]});
     let end = |index: u64, reason: &str| json!({"choices": [{"index": index, "delta": {}, "finish_reason": reason}]});
@@ -146,13 +146,12 @@ fn chats_are_told_whole_and_streamed_alike() {
         Operation::Chat,
         &chat(),
         Answer::Events(events),
-        &told_of_chat(output),
+        &told_of_chat(&output),
     );
 }
 
-#[test]
-fn messages_are_told_whole_and_streamed_alike() {
-    let request = json!({
+fn message_request() -> Value {
+    json!({
         "model": "m",
         "system": [{"type": "text", "text": "be kind"}],
         "messages": [
@@ -164,7 +163,12 @@ fn messages_are_told_whole_and_streamed_alike() {
             ]},
         ],
         "tools": [{"name": "look", "input_schema": {"type": "object"}}],
-    });
+    })
+}
+
+#[test]
+fn messages_are_told_whole_and_streamed_alike() {
+    let request = message_request();
     let expected = json!({
         "gen_ai.system_instructions": [text("be kind")],
         "gen_ai.input.messages": [
@@ -227,9 +231,8 @@ fn messages_are_told_whole_and_streamed_alike() {
     );
 }
 
-#[test]
-fn responses_are_told_whole_and_streamed_alike() {
-    let request = json!({
+fn response_request() -> Value {
+    json!({
         "model": "m",
         "instructions": "be kind",
         "input": [
@@ -243,7 +246,12 @@ fn responses_are_told_whole_and_streamed_alike() {
             {"type": "function", "name": "look", "parameters": {"type": "object"}},
             {"type": "mcp", "server_label": "s", "authorization": "never told"},
         ],
-    });
+    })
+}
+
+#[test]
+fn responses_are_told_whole_and_streamed_alike() {
+    let request = response_request();
     let items = json!([
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a cat"}]},
         {"type": "function_call", "call_id": "c2", "name": "look", "arguments": "{\"at\":2}"},

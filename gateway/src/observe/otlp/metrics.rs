@@ -218,13 +218,13 @@ mod tests {
     };
 
     #[track_caller]
-    fn check(text: &str, expected: Value) {
+    fn check(text: &str, expected: &Value) {
         let told: Vec<Value> = batches(text, SPAN)
             .concat()
             .iter()
             .map(|metric| serde_json::from_str(metric).unwrap())
             .collect();
-        assert_eq!(Value::Array(told), expected);
+        assert_eq!(&Value::Array(told), expected);
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
              gen_ai_client_token_usage_bucket{le=\"1.0\",gen_ai_token_type=\"input\",route=\"r\"} 1\n\
              gen_ai_client_token_usage_bucket{le=\"4.0\",gen_ai_token_type=\"input\",route=\"r\"} 3\n\
              gen_ai_client_token_usage_bucket{le=\"+Inf\",gen_ai_token_type=\"input\",route=\"r\"} 3\n",
-            json!([{
+            &json!([{
                 "name": "gen_ai.client.token.usage",
                 "description": "Tokens.",
                 "unit": "{token}",
@@ -272,7 +272,7 @@ mod tests {
         };
         check(
             "# HELP a A.\n# TYPE a counter\na_total 3\n# HELP b B.\n# TYPE b gauge\nb 0.5\n",
-            json!([
+            &json!([
                 {"name": "a", "description": "A.", "sum": {
                     "dataPoints": [point(json!({"asInt": "3"}))],
                     "aggregationTemporality": 2,

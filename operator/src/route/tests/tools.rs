@@ -43,7 +43,7 @@ fn tool_servers_and_agents_reach_the_gateway_with_their_credentials() {
             {"name": "two", "url": "http://two:8080/mcp", "secretRef": token, "header": "X-Key", "timeout": "5m"},
             {"name": "three", "url": "http://three/mcp", "oauth": oauth},
             {"name": "four", "url": "http://four/mcp"},
-        ], "allowedOrigins": ["https://app.example"]},
+        ], "allowedOrigins": ["https://app.example"], "toolSearch": true},
         "a2a": {"agents": [{"name": "travel", "url": "https://agents.example/travel/"}]},
     }));
     let entries = in_order(build(&validate(&route, &world).expect("valid")));
@@ -59,7 +59,7 @@ fn tool_servers_and_agents_reach_the_gateway_with_their_credentials() {
         {"name": "two", "url": "http://two:8080/mcp", "auth": header("X-Key", "t"), "timeoutMillis": 300_000},
         {"name": "three", "url": "http://three/mcp", "auth": fetched, "timeoutMillis": 60_000},
         {"name": "four", "url": "http://four/mcp", "auth": "none", "timeoutMillis": 60_000},
-    ], "allowedOrigins": ["https://app.example"]});
+    ], "allowedOrigins": ["https://app.example"], "toolSearch": true});
     assert_eq!(entry["mcp"], expected);
     let agents = json!([{"name": "travel", "url": "https://agents.example/travel", "auth": "none",
         "timeoutMillis": 60_000}]);
