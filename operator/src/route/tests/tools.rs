@@ -133,10 +133,19 @@ fn metadata_services_are_no_tool_servers_agents_or_token_endpoints() {
     );
 }
 
+/// Checks all examples of a page.
 #[track_caller]
-fn check_example(page: &str) {
-    let (_, rest) = page.split_once("```yaml\n").expect("an example");
-    let (example, _) = rest.split_once("```").expect("its end");
+fn check_examples(page: &str) {
+    let examples = page.split("```yaml\n").skip(1);
+    let examples: Vec<_> = examples.map(|rest| rest.split_once("```")).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        check_example(example.expect("its end").0);
+    }
+}
+
+#[track_caller]
+fn check_example(example: &str) {
     let route: crds::Route = serde_norway::from_str(example).expect("a route");
     let secret = |data: &[(&str, &str)]| {
         let data = data
@@ -158,6 +167,6 @@ fn check_example(page: &str) {
 
 #[test]
 fn the_examples_in_the_documentation_are_valid() {
-    check_example(include_str!("../../../../docs/concepts/gateway-mcp.md"));
-    check_example(include_str!("../../../../docs/concepts/gateway-a2a.md"));
+    check_examples(include_str!("../../../../docs/concepts/gateway-mcp.md"));
+    check_examples(include_str!("../../../../docs/concepts/gateway-a2a.md"));
 }
