@@ -202,12 +202,15 @@ impl ModelSeries {
             .filter(|_| observation.status == COMPLETE)
             .zip(observation.place)
             .and_then(|(known, place)| known.by_model.get(place));
+        let known = known.map(|known| {
+            let new = || Box::new(self.series(observation));
+            known[observation.operation as usize].get_or_init(new)
+        });
+        // While a request waited its route may have got other models.
+        let known = known.filter(|known| known.labels.gen_ai_request_model == observation.asked);
         let looked_up;
         let series = match known {
-            Some(known) => {
-                let new = || Box::new(self.series(observation));
-                known[observation.operation as usize].get_or_init(new)
-            }
+            Some(known) => known,
             None => {
                 looked_up = self.series(observation);
                 &looked_up

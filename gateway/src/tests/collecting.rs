@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use testkit::scripted_model::ScriptedModel;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -37,27 +37,38 @@ impl FakeCollector {
         Collector::new(&url, "node").unwrap()
     }
 
-    /// The path and the body of the next request.
+    /// The path and the body of the next request that is complete.
     async fn next(&self) -> (String, Value) {
-        let (mut stream, _) = self.listener.accept().await.unwrap();
-        let mut got = Vec::new();
-        let (path, at) = loop {
-            let text = String::from_utf8_lossy(&got).to_string();
-            if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let lower = head.to_ascii_lowercase();
-                let (_, length) = lower.split_once("content-length: ").unwrap();
-                let length: usize = length.lines().next().unwrap().parse().unwrap();
-                if body.len() == length {
-                    let path = head.split(' ').nth(1).unwrap().to_owned();
-                    break (path, head.len() + 4);
-                }
+        loop {
+            let (stream, _) = self.listener.accept().await.unwrap();
+            if let Some(told) = read(stream).await {
+                return told;
             }
-            assert_ne!(stream.read_buf(&mut got).await.unwrap(), 0);
-        };
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        stream.write_all(answer).await.unwrap();
-        (path, serde_json::from_slice(&got[at..]).unwrap())
+        }
     }
+}
+
+/// The path and the body of a request; nothing if whoever tells has gone away.
+async fn read(mut stream: TcpStream) -> Option<(String, Value)> {
+    let mut got = Vec::new();
+    let (path, at) = loop {
+        let text = String::from_utf8_lossy(&got).to_string();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let lower = head.to_ascii_lowercase();
+            let (_, length) = lower.split_once("content-length: ").unwrap();
+            let length: usize = length.lines().next().unwrap().parse().unwrap();
+            if body.len() == length {
+                let path = head.split(' ').nth(1).unwrap().to_owned();
+                break (path, head.len() + 4);
+            }
+        }
+        if stream.read_buf(&mut got).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    stream.write_all(answer).await.ok()?;
+    Some((path, serde_json::from_slice(&got[at..]).unwrap()))
 }
 
 /// A gateway in front of a model that says what it hears, with mail addresses masked, and what exports its spans.

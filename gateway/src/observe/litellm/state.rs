@@ -181,7 +181,7 @@ impl StateSeries {
         let deployment = DeploymentLabels {
             litellm_model_name: target.model.clone(),
             model_id: format!("{}/{}", route.id, target.name),
-            api_base: endpoint.url().to_owned(),
+            api_base: shown(endpoint.url()),
             api_provider: target.provider.name(),
         };
         let state = state(endpoint.standing(now));
@@ -213,10 +213,40 @@ where
     most.get_or_create(labels).set(budget.most.as_dollars());
 }
 
+/// A URL without what lets somebody in.
+fn shown(url: &str) -> String {
+    let Ok(mut parsed) = url::Url::parse(url) else {
+        return String::new();
+    };
+    if parsed.username().is_empty() && parsed.password().is_none() && parsed.query().is_none() {
+        return url.to_owned();
+    }
+    // A URL that can have no user has none.
+    let _ = parsed.set_username("");
+    let _ = parsed.set_password(None);
+    parsed.set_query(None);
+    parsed.into()
+}
+
 const fn state(standing: Standing) -> i64 {
     match standing {
         Standing::Usable => HEALTHY,
         Standing::Probing | Standing::RateLimited { .. } => PARTIAL_OUTAGE,
         Standing::Ejected | Standing::Unauthorized => OUTAGE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn a_url_is_shown_without_what_lets_somebody_in() {
+        let check = |url: &str, expected: &str| assert_eq!(shown(url), expected);
+        check("http://10.0.0.1:8000/v1", "http://10.0.0.1:8000/v1");
+        check("http://10.0.0.1:8000", "http://10.0.0.1:8000");
+        check("https://me:word@host/v1", "https://host/v1");
+        check("https://me@host/v1?key=word", "https://host/v1");
+        check("no url", "");
     }
 }

@@ -13,6 +13,8 @@ use super::{
 };
 use crate::{gateway::Gateway, upstream::Upstream};
 
+/// How long the last telling may take.
+const LAST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Counts go on from one telling to the next.
 const CUMULATIVE: u8 = 2;
 /// Bytes that a collector is told at once, unless one metric has more.
@@ -65,11 +67,7 @@ pub(crate) async fn push(
     end: CancellationToken,
 ) {
     let begun = Timestamp::now();
-    loop {
-        let is_last = tokio::select! {
-            () = end.cancelled() => true,
-            () = tokio::time::sleep(every) => false,
-        };
+    let tell_all = async || {
         let span = Span {
             begun,
             now: Timestamp::now(),
@@ -81,9 +79,23 @@ pub(crate) async fn push(
                 break;
             }
         }
-        if is_last {
-            return;
+    };
+    let now_and_then = async {
+        loop {
+            tokio::time::sleep(every).await;
+            tell_all().await;
         }
+    };
+    tokio::select! {
+        biased;
+        () = end.cancelled() => {}
+        () = now_and_then => {}
+    }
+    if tokio::time::timeout(LAST_TIMEOUT, tell_all())
+        .await
+        .is_err()
+    {
+        warn!("the last metrics did not reach the collector in time");
     }
 }
 
