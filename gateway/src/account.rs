@@ -60,6 +60,8 @@ pub(crate) struct Accounting {
     provider: &'static str,
     /// What the first route declares for the model's name, and its place there until another route takes over.
     asked: (Arc<str>, Option<usize>),
+    /// What stands for all models of the target, if it has many.
+    upstream_models: Option<String>,
     started: Instant,
     ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
@@ -108,6 +110,7 @@ impl Accounting {
             upstream_model: String::new(),
             provider: "",
             asked: (declared.cloned().unwrap_or_else(|| Arc::from("")), place),
+            upstream_models: None,
             started: call.started,
             ledger,
             metrics,
@@ -183,6 +186,13 @@ impl Accounting {
         self.guess = guess;
     }
 
+    /// Holds what the request has reserved at the target that answers.
+    pub(crate) fn hold_besides(&mut self, reservation: Option<Box<Reservation>>) {
+        if let Some(reservation) = reservation {
+            self.reservation.add(*reservation);
+        }
+    }
+
     /// Gives back what the request has reserved.
     pub(crate) fn release(&mut self) {
         self.reservation = Reservation::default();
@@ -206,16 +216,21 @@ impl Accounting {
         self.reservation.headers()
     }
 
-    /// Notes who answers; the model's name there bounds the metrics' labels.
-    pub(crate) fn answered_by(&mut self, target: &Target) {
+    /// Notes which target of a route answers a request for a model's name.
+    pub(crate) fn answered_by(&mut self, route: &Route, target: &Target, asked: &str) {
         self.entry.target.clone_from(&target.name);
-        self.upstream_model.clone_from(&target.model);
+        let model = target.model_for(&route.models, asked);
+        // A name that makes none is in no metric.
+        let model = model.as_deref().unwrap_or(&target.model);
+        model.clone_into(&mut self.upstream_model);
+        let has_many = target.naming.is_some();
+        self.upstream_models = has_many.then(|| target.model.clone());
         self.provider = target.provider.name();
         self.prices = match self.is_batched {
             true => of_batches(&target.prices),
             false => target.prices,
         };
-        self.series = Some(Arc::clone(&target.series));
+        self.series = (!has_many).then(|| Arc::clone(&target.series));
     }
 
     /// Notes that the answer is one that was given before; it costs nothing and takes nothing of limits on tokens.
@@ -318,11 +333,18 @@ impl Accounting {
             cost: self.entry.cost,
         };
         self.reservation.settle(need, Timestamp::now());
+        let model = match &self.upstream_models {
+            None => &self.upstream_model,
+            Some(all) => {
+                let names = &self.metrics.names;
+                names.label(&self.upstream_model, all, status < 400)
+            }
+        };
         self.metrics.observe(&Observation {
             route: &self.entry.route,
             asked: &self.asked.0,
             place: self.asked.1,
-            model: &self.upstream_model,
+            model,
             provider: self.provider,
             series: self.series.as_deref(),
             operation: self.entry.operation,
@@ -332,7 +354,7 @@ impl Accounting {
             duration: self.started.elapsed(),
             first_byte_millis: self.entry.first_byte_millis,
         });
-        self.tell();
+        self.tell(model);
         let Entry {
             id, route, target, ..
         } = &self.entry;
@@ -345,13 +367,14 @@ impl Accounting {
 }
 
 impl Accounting {
-    /// Tells of the request, whose row is complete.
-    fn tell(&self) {
+    /// Tells of the request, whose row is complete, with the label of its model.
+    fn tell(&self, model_label: &str) {
         let Some(watch) = &self.watch else { return };
         watch.tell(&Ended {
             entry: &self.entry,
             upstream_model: &self.upstream_model,
             provider: self.provider,
+            model_label,
             phases: Phases {
                 queue: watch.sent.map(|(sent, _)| sent),
                 first_byte: self.entry.first_byte_millis.map(Duration::from_millis),

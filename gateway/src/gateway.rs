@@ -370,6 +370,7 @@ impl Gateway {
             decoded,
             upload,
             invitation: None,
+            renamed: None,
             permit,
         };
         Box::pin(Arc::clone(self).pass(admitted)).await
@@ -436,6 +437,7 @@ impl Gateway {
             decoded,
             upload: None,
             invitation: None,
+            renamed: None,
             permit,
         };
         Box::pin(Arc::clone(self).pass(admitted)).await

@@ -1,6 +1,7 @@
-//! Metrics, by OpenTelemetry's names for generative AI; labels come from the table, never from users.
+//! Metrics, by OpenTelemetry's names for generative AI; labels come from the table; of users' words only so many.
 
 mod models;
+mod names;
 mod pools;
 mod routing;
 
@@ -11,7 +12,7 @@ use prometheus_client::{
 };
 use telemetry::metrics::{Registry, render};
 
-use self::models::ModelSeries;
+use self::{models::ModelSeries, names::ModelNames};
 pub(crate) use self::{
     models::{Observation, TargetSeries},
     pools::PoolSeries,
@@ -78,6 +79,8 @@ pub(crate) struct Metrics {
     snapshots: Counter,
     ledger: Gauge,
     missed: Gauge,
+    /// The names of models that clients have chosen.
+    pub(crate) names: ModelNames,
     /// Where requests go when the first choice does not answer.
     pub(crate) routing: RoutingSeries,
     /// Replicas of one model, by the names of llm-d's picker.
@@ -108,6 +111,7 @@ impl Default for Metrics {
             snapshots: Counter::default(),
             ledger: Gauge::default(),
             missed: Gauge::default(),
+            names: ModelNames::default(),
             routing: RoutingSeries::default(),
             pools: PoolSeries::default(),
         };

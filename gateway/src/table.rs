@@ -1,5 +1,6 @@
 //! The immutable table that requests are routed by, compiled from a snapshot.
 
+mod naming;
 mod pattern;
 mod target;
 
@@ -18,6 +19,7 @@ use protocol::{
 use thiserror::Error;
 
 pub(crate) use self::{
+    naming::Unnamable,
     pattern::{InvalidPattern, Pattern},
     target::{Target, is_http},
 };
@@ -180,6 +182,16 @@ pub(crate) enum InvalidSnapshot {
         route: String,
         /// The pattern.
         pattern: String,
+    },
+    /// A model's name with more than one star.
+    #[error("route {route}: target {target}: the model `{model}` has more than one `*`")]
+    Stars {
+        /// The route.
+        route: String,
+        /// The target.
+        target: String,
+        /// The model's name there.
+        model: String,
     },
     /// A URL of a metadata service, or of what is only on the same wire.
     #[error("route {route}: target {target}: no request may go to `{url}`")]

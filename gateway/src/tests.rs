@@ -36,10 +36,12 @@ mod stores;
 mod streams;
 mod surfaces;
 mod swap;
+mod target_limits;
 mod telling;
 mod uploads;
 mod waiting;
 mod webhooks;
+mod wildcards;
 
 use serde_json::json;
 use testkit::scripted_model::ScriptedModel;

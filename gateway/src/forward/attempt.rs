@@ -166,7 +166,6 @@ fn first_byte_limit(forward: &Forward<'_>) -> Duration {
     })
 }
 
-/// A request with a form.
 /// Signs a request and hands it to the client that is for its kind of body.
 async fn send(
     forward: &Forward<'_>,
@@ -193,13 +192,14 @@ async fn send(
     Ok(forward.uploads.request(request))
 }
 
+/// A request with a form.
 fn form(
     forward: &Forward<'_>,
     target: &Target,
     endpoint: &Endpoint,
     upload: &Upload,
 ) -> Result<Request<UploadBody>, Failure> {
-    let outgoing = upload.outgoing(&target.model);
+    let outgoing = upload.outgoing(&forward.model_at(target)?);
     let operation = forward.call.operation;
     let mut request = request(forward, target, endpoint, operation, outgoing.body)?;
     let headers = request.headers_mut();
@@ -241,7 +241,7 @@ pub(super) fn request<B>(
         .uri(
             endpoint,
             operation,
-            &target.model,
+            &forward.model_at(target)?,
             forward.decoded.fields.stream,
         )
         .ok_or_else(|| Failure::Broken("the model's name makes no URL".to_owned()))?;

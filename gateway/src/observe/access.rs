@@ -106,6 +106,7 @@ pub(super) fn line(ended: &Ended<'_>) -> Vec<u8> {
         provider: _,
         phases,
         watch,
+        model_label: _,
     } = *ended;
     let line = Line {
         time: entry.started_at.to_string(),

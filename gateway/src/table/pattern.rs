@@ -1,4 +1,4 @@
-//! Patterns: the model names that a route answers, exactly or all that begin or end alike.
+//! Patterns: names of models and tools, exact or with one star at an end. Pure.
 
 use thiserror::Error;
 

@@ -12,7 +12,7 @@ use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
     snapshot::{
         A2a, Access, Adapter, Budget, Cache, Guard, Jwt, KvEvents, Limit, MIRROR_TIMEOUT_MILLIS,
-        Mcp, Prices, PromptCache, Prompts,
+        Mcp, Prices, PromptCache, Prompts, TargetLimits,
     },
 };
 use thiserror::Error;
@@ -137,6 +137,7 @@ pub(super) struct ValidBackend {
     pub(super) adapters: Vec<Adapter>,
     pub(super) prompt_cache: PromptCache,
     pub(super) kv_events: Option<KvEvents>,
+    pub(super) limits: Option<TargetLimits>,
 }
 
 /// Where copies of a share of the requests go.
@@ -165,8 +166,12 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         )?;
         let path = || format!("spec.targets.backends[{index}].when");
         resilience::condition(path, backend.when.as_ref())?;
+        let limits = limits::of_backend(
+            &format!("spec.targets.backends[{index}].limits"),
+            backend.limits.as_ref(),
+        )?;
         match resolve(index, backend, prices, world) {
-            Ok(backend) => backends.push(backend),
+            Ok(backend) => backends.push(ValidBackend { limits, ..backend }),
             Err(fault) => unresolved.push(fault),
         }
     }
@@ -229,7 +234,7 @@ fn resolve(
 ) -> Result<ValidBackend, (Reason, String)> {
     let path = format!("spec.targets.backends[{index}].modelRef");
     let engine = engine(&path, &backend.model_ref.name, world)?;
-    let engine = renamed(engine, backend.model_override.as_ref());
+    let engine = renamed(&path, engine, backend.model_override.as_ref())?;
     Ok(ValidBackend {
         name: backend.name.clone(),
         weight: backend.weight.unwrap_or(1),
@@ -257,12 +262,14 @@ fn mirror(
     let timeout = wanted.timeout.as_deref();
     let timeout = timeout.map(|timeout| parse("spec.mirror.timeout", timeout));
     let timeout = timeout.transpose()?;
-    match engine("spec.mirror.modelRef", &wanted.model_ref.name, world) {
+    let path = "spec.mirror.modelRef";
+    let engine = engine(path, &wanted.model_ref.name, world);
+    match engine.and_then(|engine| renamed(path, engine, wanted.model_override.as_ref())) {
         Ok(engine) => Ok(Some(ValidMirror {
             backend: ValidBackend {
                 name: MIRROR.to_owned(),
                 prices,
-                ..renamed(engine, wanted.model_override.as_ref())
+                ..engine
             },
             percent: wanted.percent,
             timeout: timeout.unwrap_or(Duration::from_millis(MIRROR_TIMEOUT_MILLIS)),
@@ -324,6 +331,7 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         adapters,
         prompt_cache: PromptCache::default(),
         kv_events,
+        limits: None,
     })
 }
 
@@ -336,16 +344,29 @@ fn native_adapter(served_name: &str, adapter: &crds::model::Adapter) -> Adapter 
     }
 }
 
-/// A backend whose model has another name in requests, which is the name of the one thing that it is asked for.
-fn renamed(engine: ValidBackend, model: Option<&String>) -> ValidBackend {
-    match model {
+/// A backend whose model has another name in requests, which is the name of the one thing that it is asked for, or with
+/// a star the way to the name of each that it has.
+fn renamed(
+    path: &str,
+    engine: ValidBackend,
+    model: Option<&String>,
+) -> Result<ValidBackend, (Reason, String)> {
+    let renamed = match model {
         None => engine,
         Some(model) => ValidBackend {
             model: model.clone(),
             adapters: Vec::new(),
             ..engine
         },
+    };
+    let model = &renamed.model;
+    if 1 < model.matches('*').count() {
+        let message = format!(
+            "{path}: the model is called `{model}` there, with more than one `*`; only one can be filled in"
+        );
+        return Err((Reason::Invalid, message));
     }
+    Ok(renamed)
 }
 
 fn access(auth: Option<&Auth>, world: &World) -> Access {
