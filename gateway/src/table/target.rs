@@ -6,7 +6,7 @@ use http::{HeaderValue, Uri};
 use protocol::{
     key::digest,
     provider::Credential,
-    snapshot::{self, Adapter, Affinity, Batches, KvEvents, Prices},
+    snapshot::{self, Adapter, Affinity, Batches, KvEvents, Prices, RouteEntry},
 };
 
 use super::{
@@ -68,7 +68,7 @@ impl Target {
     pub(super) fn compile(
         route: &str,
         target: &snapshot::Target,
-        affinity: Affinity,
+        entry: &RouteEntry,
         lasting: &Lasting,
     ) -> Result<Self, InvalidSnapshot> {
         let endpoints = target
@@ -84,7 +84,7 @@ impl Target {
             source,
         })?;
         let name = format!("{route}/{}", target.name);
-        let caches = match affinity {
+        let caches = match entry.affinity {
             Affinity::Prefix if 1 < endpoints.len() => lasting.endpoints.caches(&name, &endpoints),
             _ => None,
         };
@@ -109,7 +109,7 @@ impl Target {
             // Names of resources and targets are letters, digits and hyphens.
             shown: HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("")),
             batches: target.batches,
-            series: Arc::default(),
+            series: Arc::new(TargetSeries::new(entry.models.len())),
         })
     }
 
