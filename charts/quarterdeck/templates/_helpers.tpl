@@ -184,6 +184,10 @@ spec:
         - --ledger-url-file
         - /var/run/secrets/quarterdeck-ledger/url
         {{- end }}
+        {{- if ($values.adminKeySecret).name }}
+        - --admin-key-file
+        - /var/run/secrets/quarterdeck-admin/key
+        {{- end }}
         {{- with ($values.workloadIdentity).namespaces }}
         - --workload-identity-namespaces
         - {{ join "," . | quote }}
@@ -191,6 +195,9 @@ spec:
         {{- with ($values.workloadIdentity).hosts }}
         - --workload-identity-hosts
         - {{ join "," . | quote }}
+        {{- end }}
+        {{- range $values.extraArgs }}
+        - {{ . | quote }}
         {{- end }}
         env:
         {{- include "quarterdeck.environment" $values | nindent 8 }}
@@ -214,6 +221,9 @@ spec:
         {{- if (($values.ledger).urlSecret).name }}
         - {name: ledger, mountPath: /var/run/secrets/quarterdeck-ledger, readOnly: true}
         {{- end }}
+        {{- if ($values.adminKeySecret).name }}
+        - {name: admin, mountPath: /var/run/secrets/quarterdeck-admin, readOnly: true}
+        {{- end }}
       volumes:
       - name: data
         {{- if $values.persistence.enabled }}
@@ -232,6 +242,15 @@ spec:
           secretName: {{ .name }}
           items:
           - {key: {{ .key }}, path: url}
+      {{- end }}
+      {{- end }}
+      {{- with $values.adminKeySecret }}
+      {{- if .name }}
+      - name: admin
+        secret:
+          secretName: {{ .name }}
+          items:
+          - {key: {{ .key }}, path: key}
       {{- end }}
       {{- end }}
 {{- end }}
