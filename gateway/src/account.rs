@@ -176,7 +176,9 @@ impl Accounting {
     /// Notes who answers; the model's name there bounds the metrics' labels.
     pub(crate) fn answered_by(&mut self, target: &Target) {
         self.entry.target.clone_from(&target.name);
-        self.upstream_model.clone_from(&target.model);
+        // What clients ask for is no label: they could make one for each request.
+        let model = target.model_for(&target.name);
+        model.clone_into(&mut self.upstream_model);
         self.prices = match self.is_batched {
             true => of_batches(&target.prices),
             false => target.prices,

@@ -23,6 +23,7 @@ mod observing;
 mod openapi;
 mod outage;
 mod people;
+mod pools;
 mod prompts;
 mod providers;
 mod raw;

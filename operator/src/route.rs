@@ -7,6 +7,7 @@ mod guards;
 mod jwt;
 mod limits;
 mod patterns;
+mod pools;
 mod prompts;
 mod resilience;
 mod status;

@@ -83,6 +83,9 @@ impl<'a> Candidates<'a> {
         let model = &decoded.fields.model;
         let mut adapters = route.targets.iter().map(|target| target.adapter(model));
         let adapter = adapters.find_map(|adapter| Some(&*adapter?.name));
+        // Behind one such target are the model and its adapters, which have nothing of each other's caches.
+        let is_passed_on = || route.targets.iter().any(|target| target.model.is_empty());
+        let adapter = adapter.or_else(|| is_passed_on().then_some(&**model));
         Self {
             route,
             targets: order.clone(),

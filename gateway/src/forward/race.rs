@@ -97,7 +97,8 @@ async fn send(
     deadline: Instant,
 ) -> Result<Answer, Failure> {
     let adapter = target.adapter(&forward.decoded.fields.model);
-    let model = adapter.map_or(&target.model, |adapter| &adapter.model);
+    let asked = &forward.decoded.fields.model;
+    let model = adapter.map_or(target.model_for(asked), |adapter| &adapter.model);
     let encoded = target
         .provider
         .encode_request(forward.call, forward.decoded, model);

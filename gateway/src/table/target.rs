@@ -24,7 +24,7 @@ use crate::{
 pub(crate) struct Target {
     /// Its name in the route.
     pub(crate) name: String,
-    /// The model's name there.
+    /// The model's name there; empty for the one that the client asked for.
     pub(crate) model: String,
     /// Its replicas.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
@@ -106,6 +106,14 @@ impl Target {
 }
 
 impl Target {
+    /// The model's name there, for a request that asks for this one.
+    pub(crate) fn model_for<'a>(&'a self, asked: &'a str) -> &'a str {
+        match self.model.as_str() {
+            "" => asked,
+            model => model,
+        }
+    }
+
     /// The adapter that a model's name asks for.
     pub(crate) fn adapter(&self, model: &str) -> Option<&Adapter> {
         if self.adapters.is_empty() {
