@@ -4,6 +4,7 @@ mod attempt;
 mod candidates;
 mod failure;
 mod opening;
+mod pick;
 mod race;
 mod recognise;
 mod retry_after;
@@ -22,7 +23,11 @@ use rand::Rng;
 use tracing::{debug, warn};
 
 use self::{candidates::Candidates, failure::Failure};
-pub(crate) use self::{failure::UpstreamError, race::is_repeatable};
+pub(crate) use self::{
+    failure::UpstreamError,
+    pick::{Chosen, pick},
+    race::is_repeatable,
+};
 use crate::{
     call::Call,
     decode::{Decoded, Upload},

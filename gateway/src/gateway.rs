@@ -3,6 +3,7 @@
 mod answer;
 mod copy;
 mod passage;
+mod pick;
 mod talk;
 mod waiting;
 

@@ -110,7 +110,7 @@ impl Admitted {
 
 impl Facts {
     /// What is known of a request, if any condition may ask for it.
-    fn where_asked(admitted: &Admitted) -> Option<Self> {
+    pub(super) fn where_asked(admitted: &Admitted) -> Option<Self> {
         let Admitted {
             table,
             caller,
@@ -349,7 +349,11 @@ impl Gateway {
     }
 
     /// Reserves what the request may need of all limits, and opens its account.
-    async fn open_account(&self, admitted: &Admitted, route: &Route) -> Result<Accounting, Fault> {
+    pub(super) async fn open_account(
+        &self,
+        admitted: &Admitted,
+        route: &Route,
+    ) -> Result<Accounting, Fault> {
         let (need, guess) = admitted.need(route);
         // All or nothing: what is held of some limits is given back where one refuses.
         let reservation = self.reserve(admitted, route, need).await?;
@@ -406,7 +410,7 @@ impl Gateway {
     }
 
     /// The route that answers a model's name for the caller.
-    fn route(
+    pub(super) fn route(
         &self,
         admitted: &Admitted,
         facts: Option<&Facts>,
@@ -417,7 +421,7 @@ impl Gateway {
     }
 
     /// The targets of a route whose conditions do not hold.
-    fn barred(&self, route: &Route, facts: Option<&Facts>) -> Vec<usize> {
+    pub(super) fn barred(&self, route: &Route, facts: Option<&Facts>) -> Vec<usize> {
         let targets = route.targets.iter().enumerate();
         let barred = targets.filter_map(|(place, target)| {
             let condition = target.when.as_ref()?;
