@@ -195,7 +195,8 @@ where
             return Err(Status::INVALID);
         }
         self.modes = Modes::of(config);
-        match self.admit(shown, subset(metadata)).await {
+        let (gateway, mode) = (Arc::clone(&self.gateway), self.modes.request);
+        match admit(&gateway, mode, shown, subset(metadata)).await {
             Ok(collecting) => {
                 self.state = State::Body(Box::new(collecting));
                 if self.modes.request != BodyMode::FullDuplexStreamed {
@@ -205,29 +206,6 @@ where
             Err(fault) => self.refuse(&fault, Surface::OpenAi).await,
         }
         Ok(())
-    }
-
-    /// A request that may go on to its body; that of somebody unknown is not even read, while nothing is open.
-    async fn admit(&self, shown: &HttpHeaders, subset: Subset) -> Result<Collecting, Fault> {
-        match self.modes.request {
-            BodyMode::FullDuplexStreamed | BodyMode::Buffered | BodyMode::BufferedPartial => {}
-            BodyMode::None | BodyMode::Streamed => {
-                let message =
-                    "The endpoint picker needs request_body_mode FULL_DUPLEX_STREAMED or BUFFERED.";
-                return Err(Fault::new(ErrorKind::Internal, message));
-            }
-        }
-        let head = Head::read(shown)?;
-        let permit = self.gateway.admit()?;
-        let table = self.gateway.table()?;
-        self.gateway.welcome(&table, &head.headers).await?;
-        Ok(Collecting {
-            head,
-            subset,
-            body: BytesMut::new(),
-            since: Instant::now(),
-            permit,
-        })
     }
 
     /// A piece of the request's body, or all of it.
@@ -350,4 +328,32 @@ where
     fn reply(&mut self, reply: ProcessingResponse) {
         self.replies.push_back(reply);
     }
+}
+
+/// A request that may go on to its body; that of somebody unknown is not even read, while nothing is open.
+async fn admit(
+    gateway: &Gateway,
+    mode: BodyMode,
+    shown: &HttpHeaders,
+    subset: Subset,
+) -> Result<Collecting, Fault> {
+    match mode {
+        BodyMode::FullDuplexStreamed | BodyMode::Buffered | BodyMode::BufferedPartial => {}
+        BodyMode::None | BodyMode::Streamed => {
+            let message =
+                "The endpoint picker needs request_body_mode FULL_DUPLEX_STREAMED or BUFFERED.";
+            return Err(Fault::new(ErrorKind::Internal, message));
+        }
+    }
+    let head = Head::read(shown)?;
+    let permit = gateway.admit()?;
+    let table = gateway.table()?;
+    gateway.welcome(&table, &head.headers).await?;
+    Ok(Collecting {
+        head,
+        subset,
+        body: BytesMut::new(),
+        since: Instant::now(),
+        permit,
+    })
 }
