@@ -23,7 +23,7 @@ pub(crate) fn run(args: EngineArgs) -> Result<()> {
 pub(crate) fn run_gateway(args: GatewayArgs) -> Result<()> {
     telemetry::init(LogFormat::Text, "info,hyper=warn,h2=warn");
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    let runtime = ::gateway::runtime().context("starting the runtime")?;
     runtime.block_on(Box::pin(async {
         let shutdown = telemetry::shutdown::on_signals().context("watching for signals")?;
         ::gateway::run(args, shutdown)

@@ -83,10 +83,11 @@ impl Args {
             }
             command => command,
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("starting the runtime")?;
+        let runtime = match &role {
+            Command::Role(Role::Gateway(_)) => gateway::runtime(),
+            _ => tokio::runtime::Runtime::new(),
+        };
+        let runtime = runtime.context("starting the runtime")?;
         // Commands are large state machines; on the heap they do not weigh on the main thread's stack.
         runtime.block_on(Box::pin(role.run(self.global)))
     }

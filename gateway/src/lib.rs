@@ -72,7 +72,7 @@ mod wire;
 
 pub use args::GatewayArgs;
 pub use jwt::JwtArgs;
-pub use run::{GatewayError, run, serve};
+pub use run::{GatewayError, run, runtime, serve};
 
 #[cfg(test)]
 mod tests;

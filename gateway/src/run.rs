@@ -9,7 +9,11 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -84,6 +88,19 @@ pub enum GatewayError {
     /// The signal handlers cannot be installed.
     #[error("listening for signals")]
     Signals(#[source] io::Error),
+}
+
+/// The runtime for a process that is a gateway and nothing else: where it has one core, as with a limit of one on a
+/// cluster, one thread does it all, and no two have to wake each other.
+///
+/// # Errors
+/// The system gives no threads or no poll.
+pub fn runtime() -> io::Result<Runtime> {
+    let mut builder = match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() == 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 /// Runs the gateway until shutdown.

@@ -23,6 +23,10 @@ use super::{
 /// The core of the gateway under test; nothing else of the benchmark runs there.
 const CORE: usize = 0;
 const KEY_ID: &str = "bench/clients";
+/// What a million tokens cost, in nano-dollars.
+const PRICE: u64 = 200_000_000;
+/// More than any measurement uses, of requests, tokens and nano-dollars.
+const NEVER_REACHED: u64 = 1_000_000_000_000_000;
 
 /// A gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +97,7 @@ impl Contestant {
     }
 }
 
-/// The gateway's role, with a key and the ledger.
+/// The gateway's role, with a key, limits, a budget and the ledger.
 fn ours(place: &Place, folder: &Path, port: u16, others: usize) -> Result<Command> {
     let config = folder.join("snapshot.json");
     let snapshot = snapshot(place.upstream, others);
@@ -116,10 +120,16 @@ fn floor(place: &Place, port: u16) -> Result<Command> {
 fn snapshot(upstream: u16, others: usize) -> Value {
     let route = |name: &str| {
         let endpoint = format!("http://127.0.0.1:{upstream}/v1");
-        let target = json!({"name": "fake", "model": name, "endpoints": [endpoint], "weight": 1, "priority": 0});
+        let prices = json!({"inputNanos": PRICE, "outputNanos": PRICE});
+        let target = json!({
+            "name": "fake", "model": name, "endpoints": [endpoint], "weight": 1, "priority": 0, "prices": prices,
+        });
+        let rate = json!({"limit": NEVER_REACHED, "windowMillis": 60_000});
         json!({
             "namespace": "bench", "name": name, "generation": 1, "models": [name], "strategy": "Weighted",
             "targets": [target], "access": {"Keys": [KEY_ID]},
+            "limits": [{"name": "rates", "requests": rate, "tokens": rate, "concurrency": 10_000}],
+            "budgets": [{"name": "daily", "amountNanos": NEVER_REACHED, "windowMillis": 86_400_000}],
         })
     };
     let key = |id: &str, secret: &str| json!({"id": id, "hash": hash_key(secret)});
@@ -134,15 +144,18 @@ fn snapshot(upstream: u16, others: usize) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use protocol::snapshot::{Access, GatewaySnapshot};
+    use protocol::snapshot::{Access, GatewaySnapshot, RouteEntry};
 
     use super::{KEY_ID, snapshot};
 
     #[test]
-    fn the_snapshot_is_one_and_asks_for_a_key() {
+    fn the_snapshot_is_one_with_a_key_limits_and_a_budget() {
         let snapshot: GatewaySnapshot = serde_json::from_value(snapshot(8000, 2)).unwrap();
         assert_eq!((snapshot.routes.len(), snapshot.keys.len()), (3, 3));
         let access = Access::Keys(vec![KEY_ID.to_owned()]);
-        assert!(snapshot.routes.iter().all(|route| route.access == access));
+        let is_governed = |route: &RouteEntry| {
+            route.access == access && route.limits.len() == 1 && route.budgets.len() == 1
+        };
+        assert!(snapshot.routes.iter().all(is_governed));
     }
 }

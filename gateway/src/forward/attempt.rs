@@ -166,7 +166,6 @@ fn first_byte_limit(forward: &Forward<'_>) -> Duration {
     })
 }
 
-/// A request with a form.
 /// Signs a request and hands it to the client that is for its kind of body.
 async fn send(
     forward: &Forward<'_>,
@@ -193,6 +192,7 @@ async fn send(
     Ok(forward.uploads.request(request))
 }
 
+/// A request with a form.
 fn form(
     forward: &Forward<'_>,
     target: &Target,

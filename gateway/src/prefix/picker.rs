@@ -19,6 +19,9 @@ use crate::prefix::{
 /// Entries of an index, 4 MiB in all: prefixes of 64 MiB of text, the caches of about sixteen data-centre accelerators.
 pub(crate) const ENTRIES_DEFAULT: usize = 1 << 18;
 
+/// Tokens that replicas wrote into their caches, in the mean, before older ones count for less: more than most hold.
+const WRITTEN_MAX: f64 = 1_048_576.0;
+
 /// Picks among the replicas of one model. Clones are the same picker.
 #[derive(Debug, Clone)]
 pub(crate) struct Picker {
@@ -122,10 +125,18 @@ impl Picker {
                 matched_tokens: matched_tokens.min(work.prompt_tokens) * seat.trust.get(),
                 queued_tokens: seat.queued_tokens() as f64 + unknown_tokens,
                 load_tokens: seat.load_tokens() as f64 + unknown_tokens,
+                written_tokens: seat.written_tokens() as f64,
             }
         };
         let standings: Vec<Standing> = loads.iter().map(standing).collect();
         let picked = choose(&standings, work, random)?;
+        let written: f64 = standings
+            .iter()
+            .map(|standing| standing.written_tokens)
+            .sum();
+        if WRITTEN_MAX * (loads.len() as f64) < written {
+            loads.iter().for_each(|load| load.seat.fade());
+        }
         let seat = Arc::clone(loads[picked].seat);
         let expected = Expected {
             matched_blocks: depths[seat.place()],

@@ -7,9 +7,14 @@ use rand::{Rng, seq::IndexedRandom};
 const LOAD_BOUND: f64 = 1.5;
 /// The part of the request's own prompt by which it may be further above: where few long prompts are in progress, the
 /// mean is less than one of them, and nobody could stay where he is.
-const LOAD_SLACK: f64 = 0.5;
+const LOAD_SLACK: f64 = 1.0;
 /// Replicas whose scores differ by less than this share of reading the whole prompt are as good as each other.
 const TIE_SHARE: f64 = 0.05;
+/// Tokens that even a small cache holds.
+const WRITTEN_FREE: f64 = 65_536.0;
+/// What a token costs that takes the place of another in a cache, in tokens that are read: who misses it reads it again,
+/// and the rest of his prompt behind it.
+const EVICTION: f64 = 2.0;
 
 /// What is known of a replica when a request comes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,6 +27,8 @@ pub(super) struct Standing {
     pub(super) queued_tokens: f64,
     /// Tokens of all prompts in progress there.
     pub(super) load_tokens: f64,
+    /// Tokens that it wrote into its cache lately.
+    pub(super) written_tokens: f64,
     /// Seconds that the request waits for something else than reading.
     pub(super) seconds: f64,
 }
@@ -37,10 +44,13 @@ pub(super) struct Work {
 
 impl Standing {
     /// The reading that the cache saves, less the reading that the request waits for. What is cached counts twice, once
-    /// on either side: it shortens this wait, and that of whoever comes next.
-    fn score(&self, work: Work) -> f64 {
+    /// on either side: it shortens this wait, and that of whoever comes next. What is not takes the place of something
+    /// else there, which is the more likely to be missed the more was written there lately.
+    fn score(&self, work: Work, mean_written: f64) -> f64 {
         let missed_tokens = work.prompt_tokens - self.matched_tokens;
-        let read = self.matched_tokens - missed_tokens - self.queued_tokens;
+        let pressure = (self.written_tokens + WRITTEN_FREE) / (mean_written + WRITTEN_FREE);
+        let lost_tokens = EVICTION * missed_tokens * pressure;
+        let read = self.matched_tokens - missed_tokens - self.queued_tokens - lost_tokens;
         read * work.seconds_per_token - self.seconds
     }
 }
@@ -56,9 +66,14 @@ pub(super) fn choose(standings: &[Standing], work: Work, random: &mut impl Rng) 
     }
     let load: f64 = pool.iter().map(|index| standings[*index].load_tokens).sum();
     let mean = (load + work.prompt_tokens) / pool.len() as f64;
+    let written: f64 = pool
+        .iter()
+        .map(|index| standings[*index].written_tokens)
+        .sum();
+    let mean_written = written / pool.len() as f64;
     let bound = LOAD_BOUND * mean + LOAD_SLACK * work.prompt_tokens;
     pool.retain(|index| standings[*index].load_tokens <= bound);
-    let score = |index: &usize| standings[*index].score(work);
+    let score = |index: &usize| standings[*index].score(work, mean_written);
     let best = pool.iter().map(score).max_by(f64::total_cmp)?;
     let tie = TIE_SHARE * work.prompt_tokens * work.seconds_per_token;
     pool.retain(|index| best - tie <= score(index));
@@ -82,6 +97,7 @@ mod tests {
             matched_tokens: *matched,
             queued_tokens: *queued,
             load_tokens: *load,
+            written_tokens: 0.0,
             seconds: 0.0,
         });
         check_standings(&standings.collect::<Vec<_>>(), expected);
@@ -107,9 +123,9 @@ mod tests {
         check(&[], &[]);
         check(&[(0.0, 0.0, 0.0), (0.0, 0.0, 0.0)], &[0, 1]);
         check(&[(0.0, 0.0, 0.0), (900.0, 0.0, 0.0)], &[1]);
-        // 900 cached tokens outweigh 1,800 that wait, not more.
-        check(&[(0.0, 0.0, 0.0), (900.0, 1700.0, 0.0)], &[1]);
-        check(&[(0.0, 0.0, 0.0), (900.0, 1900.0, 0.0)], &[0]);
+        // 900 cached tokens outweigh 3,600 that wait, not more: they are not read, and nothing gives way to them.
+        check(&[(0.0, 0.0, 0.0), (900.0, 3500.0, 0.0)], &[1]);
+        check(&[(0.0, 0.0, 0.0), (900.0, 3700.0, 0.0)], &[0]);
     }
 
     #[test]
@@ -125,23 +141,41 @@ mod tests {
 
     #[test]
     fn no_replica_far_above_the_mean_is_chosen() {
-        // Means with the request: 3,000 and 3,050; the bounds 5,000 and 5,075.
-        check(&[(900.0, 0.0, 5000.0), (0.0, 0.0, 0.0)], &[0]);
-        check(&[(900.0, 0.0, 5100.0), (0.0, 0.0, 0.0)], &[1]);
+        // Means with the request: 4,000 and 4,050; the bounds 7,000 and 7,075.
+        check(&[(900.0, 0.0, 7000.0), (0.0, 0.0, 0.0)], &[0]);
+        check(&[(900.0, 0.0, 7100.0), (0.0, 0.0, 0.0)], &[1]);
     }
 
     #[test]
     fn waiting_for_an_adapter_is_weighed_against_reading() {
-        // Reading 900 tokens again takes 0.09 s, and counts twice.
+        // Reading 900 tokens again takes 0.09 s, and counts four times.
         let replica = |matched_tokens, seconds| Standing {
             is_usable: true,
             matched_tokens,
             queued_tokens: 0.0,
             load_tokens: 0.0,
+            written_tokens: 0.0,
             seconds,
         };
-        check_standings(&[replica(900.0, 0.15), replica(0.0, 0.0)], &[0]);
+        check_standings(&[replica(900.0, 0.3), replica(0.0, 0.0)], &[0]);
         check_standings(&[replica(900.0, 2.0), replica(0.0, 0.0)], &[1]);
+    }
+
+    #[test]
+    fn new_prompts_go_where_the_least_was_written() {
+        let replica = |matched_tokens, written_tokens| Standing {
+            is_usable: true,
+            matched_tokens,
+            queued_tokens: 0.0,
+            load_tokens: 0.0,
+            written_tokens,
+            seconds: 0.0,
+        };
+        check_standings(&[replica(0.0, 300_000.0), replica(0.0, 200_000.0)], &[1]);
+        // Nothing gives way to what is there already.
+        check_standings(&[replica(900.0, 300_000.0), replica(0.0, 200_000.0)], &[0]);
+        // Caches are not full yet.
+        check_standings(&[replica(0.0, 1_000.0), replica(0.0, 0.0)], &[0, 1]);
     }
 
     #[test]
@@ -151,6 +185,7 @@ mod tests {
             matched_tokens,
             queued_tokens: 0.0,
             load_tokens: 0.0,
+            written_tokens: 0.0,
             seconds: 0.0,
         });
         check_standings(&[best, other], &[0]);

@@ -25,6 +25,8 @@ pub(crate) struct Seat {
     load_tokens: AtomicU64,
     /// Tokens of them that are yet to be read.
     queued_tokens: AtomicU64,
+    /// Tokens that it wrote into its cache, those of long ago for less.
+    written_tokens: AtomicU64,
     /// How much of its cache is there.
     pub(super) trust: Trust,
     /// The blocks that it says that it holds.
@@ -55,6 +57,7 @@ impl Seat {
     /// Begins a generation: the replica was started again, with an empty cache.
     pub(super) fn renew(&self, generation: u32) {
         self.generation.store(generation, Relaxed);
+        self.written_tokens.store(0, Relaxed);
     }
 
     /// Requests that were picked for it and have not ended.
@@ -72,11 +75,23 @@ impl Seat {
         self.queued_tokens.load(Relaxed)
     }
 
+    /// Tokens that it wrote into its cache, those of long ago for less.
+    pub(super) fn written_tokens(&self) -> u64 {
+        self.written_tokens.load(Relaxed)
+    }
+
     /// Takes on a request.
     pub(super) fn begin(&self, prompt_tokens: u64, missed_tokens: u64) {
         self.requests.fetch_add(1, Relaxed);
         self.load_tokens.fetch_add(prompt_tokens, Relaxed);
         self.queued_tokens.fetch_add(missed_tokens, Relaxed);
+        self.written_tokens.fetch_add(missed_tokens, Relaxed);
+    }
+
+    /// What it wrote so far counts half from now on.
+    pub(super) fn fade(&self) {
+        let written = self.written_tokens();
+        self.written_tokens.fetch_sub(written / 2, Relaxed);
     }
 
     /// A request's prompt was read.
@@ -121,6 +136,7 @@ impl Seats {
             requests: AtomicUsize::new(0),
             load_tokens: AtomicU64::new(0),
             queued_tokens: AtomicU64::new(0),
+            written_tokens: AtomicU64::new(0),
             trust: Trust::default(),
             residents: Residents::default(),
         });

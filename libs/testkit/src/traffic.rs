@@ -75,6 +75,19 @@ impl Session {
         self.prompt.say(role, content);
     }
 
+    /// The model calls a tool, and the tool answers.
+    fn call(&mut self, thought: &str, result: &str) {
+        let id = format!("call_{}", self.messages.len());
+        let function = json!({"name": "read", "arguments": "{}"});
+        let calls = json!([{"id": id, "type": "function", "function": function}]);
+        self.messages
+            .push(json!({"role": "assistant", "content": thought, "tool_calls": calls}));
+        self.messages
+            .push(json!({"role": "tool", "tool_call_id": id, "content": result}));
+        self.prompt.say("assistant", thought);
+        self.prompt.say("tool", result);
+    }
+
     fn ask(&mut self, thinks: f64, answered_tokens: usize) {
         self.turns.push(Turn {
             answered_tokens,
@@ -165,9 +178,9 @@ pub fn agents() -> Workload {
         for _ in 0..random.random_range(6..12) {
             let answer = random.random_range(50..300);
             session.ask(random.random_range(0.5..4.0), answer);
-            session.say("assistant", &text(&mut random, answer));
+            let thought = text(&mut random, answer);
             let result = random.random_range(500..4_000);
-            session.say("tool", &text(&mut random, result));
+            session.call(&thought, &text(&mut random, result));
         }
         session
     };

@@ -1,12 +1,15 @@
 //! The ways of picking that are compared.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use rand::{SeedableRng, rngs::StdRng, seq::index};
 
 use testkit::traffic::{Session, Turn};
 
 use crate::prefix::{CHAT, ENTRIES_DEFAULT, Load, Picker, Prediction, Seat, Seed, chain};
+
+/// The share of a prompt that must be known for it to follow, as of smg's and vllm-router's `cache_aware`.
+const KNOWN_SHARE: f64 = 0.3;
 
 /// A way of picking.
 #[derive(Debug)]
@@ -17,6 +20,9 @@ pub(super) enum Policy {
     LeastBusy(StdRng),
     /// Always the same one for the same first message.
     FirstMessage,
+    /// Where most of the prompt was sent before, whatever waits there; a prompt that is mostly new goes where the fewest
+    /// blocks were sent. As routers do that look at the prompt first and at the load only when it is far out of balance.
+    Stickiest(Vec<HashSet<u64>>),
     /// Ours.
     PrefixAware {
         /// The picker.
@@ -32,6 +38,11 @@ impl Policy {
     /// Of two at random, the one with fewer requests in progress.
     pub(super) fn least_busy() -> Self {
         Self::LeastBusy(StdRng::seed_from_u64(9))
+    }
+
+    /// Where most of the prompt was sent before.
+    pub(super) fn stickiest(engines: usize) -> Self {
+        Self::Stickiest(vec![HashSet::new(); engines])
     }
 
     /// Ours.
@@ -69,6 +80,21 @@ impl Policy {
                         >> 8
                 };
                 ((0..count).max_by_key(weight).unwrap_or_default(), None)
+            }
+            Self::Stickiest(sent) => {
+                let blocks = session.blocks(turn);
+                let matched = |sent: &HashSet<u64>| {
+                    let known = blocks.iter().take_while(|block| sent.contains(block));
+                    known.count()
+                };
+                let most = (0..count).max_by_key(|engine| matched(&sent[*engine]));
+                let known = most.filter(|engine| {
+                    KNOWN_SHARE * (blocks.len() as f64) < matched(&sent[*engine]) as f64
+                });
+                let fewest = || (0..count).min_by_key(|engine| sent[*engine].len());
+                let picked = known.or_else(fewest).unwrap_or_default();
+                sent[picked].extend(blocks);
+                (picked, None)
             }
             Self::PrefixAware {
                 picker,
