@@ -27,6 +27,7 @@ pub(crate) use self::{
     failure::UpstreamError,
     pick::{Chosen, pick},
     race::is_repeatable,
+    retry_after::retry_after,
 };
 use crate::{
     call::Call,

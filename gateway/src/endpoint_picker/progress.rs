@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
+use jiff::Timestamp;
 use protocol::sse;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{error, warn};
@@ -12,7 +13,8 @@ use crate::{
     account::{Accounting, Ending},
     call::Operation,
     encode::{Events, Tally},
-    endpoint::Lease,
+    endpoint::{Aside, Lease},
+    forward::retry_after,
     metrics::Metrics,
     provider::openai,
     table::Route,
@@ -82,7 +84,7 @@ impl Progress {
     pub(super) fn begin(&mut self, status: u16, headers: &HeaderMap, is_ours: bool) {
         self.answer.status = Some(status);
         if is_ours {
-            self.judge(status);
+            self.judge(status, headers);
         }
         if !(200..300).contains(&status) || headers.contains_key(header::CONTENT_ENCODING) {
             return;
@@ -163,13 +165,19 @@ impl Progress {
     }
 
     /// Learns from a status what it says of the endpoint.
-    fn judge(&self, status: u16) {
+    fn judge(&self, status: u16, headers: &HeaderMap) {
         if 500 <= status {
             self.blame();
             return;
         }
         let (endpoint, now) = (self.lease.endpoint(), Instant::now());
         endpoint.note_success(now);
+        let wait = (status == 429).then(|| retry_after(headers, Timestamp::now()));
+        if let Some(wait) = wait.flatten() {
+            let route = &self.route.id;
+            endpoint.set_aside(now + wait, Aside::RateLimit);
+            self.metrics.routing.count_aside(route, Aside::RateLimit);
+        }
         if status < 400 && self.route.strategy.is_measured() {
             endpoint.pace.note(self.sent.elapsed(), now);
         }

@@ -292,6 +292,19 @@ async fn a_replica_that_fails_is_left_out() {
     assert_ne!(picked, bad);
 }
 
+#[tokio::test]
+async fn a_replica_that_asks_to_be_left_alone_is_not_picked_meanwhile() {
+    let (_harness, client) = start(route("m", vec![pool("m", 1)])).await;
+    let body = conversation("x", 1);
+    let (mut call, _) = pick(&client, &body).await;
+    let headers = [(":status", "429"), ("retry-after", "60")];
+    call.show(Shown::ResponseHeaders(head(&headers)));
+    assert!(matches!(call.told().await, Told::ResponseHeaders(_)));
+    call.close().await;
+    let (status, code) = refusal(&client, &opening(PATH, "qd-a"), &body).await;
+    assert_eq!((status, &*code), (429, "rate_limit_exceeded"));
+}
+
 fn hint(endpoints: &[&str]) -> Option<Metadata> {
     let value = |kind| Value { kind: Some(kind) };
     let texts = endpoints

@@ -11,7 +11,7 @@ const MILLIS: HeaderName = HeaderName::from_static("retry-after-ms");
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// The time until then, if an answer's headers tell it: milliseconds, seconds, or a date.
-pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |text: &str| text.parse::<f64>().ok();
     let seconds = match text(&MILLIS).and_then(number) {

@@ -10,7 +10,7 @@ use kube::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::{sync::mpsc::unbounded_channel, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::watch_if_there;
@@ -78,7 +78,8 @@ async fn check(script: Vec<Said>, wakes: usize, expected: bool) {
         Duration::from_millis(1),
         shutdown.clone(),
     );
-    let running = tokio::spawn(watching);
+    let mut running = JoinSet::new();
+    running.spawn(watching);
     store.wait_until_ready().await.expect("a watch");
     for _ in 0..wakes {
         woken.recv().await.expect("a wake");
@@ -86,7 +87,7 @@ async fn check(script: Vec<Said>, wakes: usize, expected: bool) {
     let found = store.get(&ObjectRef::new("vllm").within("n"));
     assert_eq!(found.is_some(), expected);
     shutdown.cancel();
-    running.await.expect("an end");
+    running.join_next().await.expect("a watch").expect("an end");
     assert_eq!(woken.recv().await, None);
 }
 
