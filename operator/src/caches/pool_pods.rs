@@ -158,35 +158,4 @@ fn wanted(routes: &[Arc<Route>], exists: impl Fn(&str, &str) -> bool) -> BTreeSe
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use crds::Route;
-    use serde_json::{Value, json};
-
-    use super::wanted;
-
-    fn route(namespace: &str, reference: &Value) -> Arc<Route> {
-        let mut backend = json!({"name": "b"});
-        backend
-            .as_object_mut()
-            .expect("an object")
-            .extend(reference.as_object().expect("an object").clone());
-        let route = json!({
-            "apiVersion": "quarterdeck.dev/v1alpha1", "kind": "Route", "metadata": {"name": "r", "namespace": namespace},
-            "spec": {"match": {"models": ["m"]}, "targets": {"backends": [backend]}},
-        });
-        Arc::new(serde_json::from_value(route).expect("a route"))
-    }
-
-    #[test]
-    fn only_namespaces_with_a_route_to_a_pool_that_exists_are_followed() {
-        let routes = [
-            route("a", &json!({"inferencePoolRef": {"name": "vllm"}})),
-            route("b", &json!({"inferencePoolRef": {"name": "nobody"}})),
-            route("c", &json!({"modelRef": {"name": "vllm"}})),
-        ];
-        let found = wanted(&routes, |_, name| name == "vllm");
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["a"]);
-    }
-}
+mod tests;
