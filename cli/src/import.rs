@@ -3,13 +3,16 @@
 //! What has no counterpart is told, never dropped in silence. No credential is copied: Secrets hold placeholders.
 
 mod deployment;
+mod limits;
 mod prices;
 mod provider;
+mod redis;
 mod routes;
 mod secrets;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod wildcard;
 
 use serde_json::{Map, Value};
 
@@ -39,8 +42,8 @@ pub(crate) fn import(
 ) -> Result<Imported, serde_norway::Error> {
     let config: Config = serde_norway::from_str(text)?;
     let mut warnings = Vec::new();
-    let settings = Settings::read(&config, &mut warnings);
     let mut secrets = Secrets::default();
+    let settings = Settings::read(&config, &mut secrets, &mut warnings);
     let list = config.get("model_list").and_then(Value::as_array);
     let mut deployments: Vec<Deployment> = Vec::new();
     for (index, entry) in list.into_iter().flatten().enumerate() {

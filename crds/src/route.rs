@@ -1,5 +1,6 @@
 //! Route: which models answer to which names, for whom.
 
+mod backend_limits;
 mod cache;
 mod guard;
 mod jwt;
@@ -8,6 +9,7 @@ mod prices;
 mod prompts;
 mod queue;
 mod resilience;
+mod tool_prices;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -17,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    backend_limits::BackendLimits,
     cache::{Cache, CacheStore},
     guard::{
         Guard, GuardAction, GuardPhases, GuardType, PiiGuard, PiiKind, PromptInjectionGuard,
@@ -28,13 +31,14 @@ pub use self::{
     prompts::{PromptTemplate, Prompts},
     queue::{ColdStart, Fairness, Queue},
     resilience::{FailureClass, Fallback, Hedging, Session, SessionSource},
+    tool_prices::{ToolPrice, ToolPrices},
     tools::{A2a, A2aAgent, KeyToolFilter, Mcp, McpServer, OauthClient, ToolFilter},
 };
 use crate::{
     condition::Condition,
     external::ExternalAdapter,
     reference::NameRef,
-    schema::{DECIMAL, DNS_LABEL, DURATION, label_map},
+    schema::{DECIMAL, DNS_LABEL, DURATION, ONE_STAR, label_map},
 };
 
 /// Names, targets and access.
@@ -237,9 +241,9 @@ pub struct Backend {
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
     /// The model's name in the forwarded request; the Model's own if not given, and for an InferencePool the one that the
-    /// client asked for.
+    /// client asked for. A * in it stands for what the * of the Route's pattern stood for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = ONE_STAR))]
     pub model_override: Option<String>,
     /// What its tokens cost; nothing if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -247,6 +251,9 @@ pub struct Backend {
     /// Who marks what of a prompt is worth caching, at Anthropic and Bedrock; Client if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_cache: Option<PromptCache>,
+    /// What it may be sent, whoever asks; requests beyond it go to the next backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<BackendLimits>,
 }
 
 /// Who marks what of a prompt is worth caching.

@@ -12,6 +12,8 @@ pub(crate) const DURATION: &str = "^([0-9]+(ms|s|m|h))+$";
 pub(crate) const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// A name that reaches models as part of a function's name, and URIs as part of their scheme.
 pub(crate) const SERVER_NAME: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
+/// A name with one star at most.
+pub(crate) const ONE_STAR: &str = "^[^*]*[*]?[^*]*$";
 /// A decimal number without sign.
 pub(crate) const DECIMAL: &str = r"^[0-9]+(\.[0-9]+)?$";
 /// A model's name as clients write it.

@@ -53,6 +53,8 @@ const CLIENT_CLOSED: u16 = 499;
 pub(crate) struct Accounting {
     entry: Entry,
     upstream_model: String,
+    /// What stands for all models of the target, if it has many.
+    upstream_models: Option<String>,
     started: Instant,
     ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
@@ -97,6 +99,7 @@ impl Accounting {
         Self {
             entry,
             upstream_model: String::new(),
+            upstream_models: None,
             started: call.started,
             ledger,
             metrics,
@@ -151,6 +154,13 @@ impl Accounting {
         self.guess = guess;
     }
 
+    /// Holds what the request has reserved at the target that answers.
+    pub(crate) fn hold_besides(&mut self, reservation: Option<Box<Reservation>>) {
+        if let Some(reservation) = reservation {
+            self.reservation.add(*reservation);
+        }
+    }
+
     /// Gives back what the request has reserved.
     pub(crate) fn release(&mut self) {
         self.reservation = Reservation::default();
@@ -173,17 +183,20 @@ impl Accounting {
         self.reservation.headers()
     }
 
-    /// Notes who answers; the model's name there bounds the metrics' labels.
-    pub(crate) fn answered_by(&mut self, target: &Target) {
+    /// Notes which target of a route answers a request for a model's name.
+    pub(crate) fn answered_by(&mut self, route: &Route, target: &Target, asked: &str) {
         self.entry.target.clone_from(&target.name);
-        // What clients ask for is no label: they could make one for each request.
-        let model = target.model_for(&target.name);
+        let model = target.model_for(&route.models, asked);
+        // A name that makes none is in no metric.
+        let model = model.as_deref().unwrap_or(target.models());
         model.clone_into(&mut self.upstream_model);
+        let has_many = target.naming.is_some();
+        self.upstream_models = has_many.then(|| target.models().to_owned());
         self.prices = match self.is_batched {
             true => of_batches(&target.prices),
             false => target.prices,
         };
-        self.series = Some(Arc::clone(&target.series));
+        self.series = (!has_many).then(|| Arc::clone(&target.series));
     }
 
     /// Notes that the answer is one that was given before; it costs nothing and takes nothing of limits on tokens.
@@ -286,9 +299,16 @@ impl Accounting {
             cost: self.entry.cost,
         };
         self.reservation.settle(need, Timestamp::now());
+        let model = match &self.upstream_models {
+            None => &self.upstream_model,
+            Some(all) => {
+                let names = &self.metrics.names;
+                names.label(&self.upstream_model, all, status < 400)
+            }
+        };
         self.metrics.observe(&Observation {
             route: &self.entry.route,
-            model: &self.upstream_model,
+            model,
             series: self.series.as_deref(),
             operation: self.entry.operation,
             status,
@@ -297,7 +317,7 @@ impl Accounting {
             duration: self.started.elapsed(),
             first_byte_millis: self.entry.first_byte_millis,
         });
-        self.tell();
+        self.tell(model);
         let Entry {
             id, route, target, ..
         } = &self.entry;
@@ -310,12 +330,13 @@ impl Accounting {
 }
 
 impl Accounting {
-    /// Tells of the request, whose row is complete.
-    fn tell(&self) {
+    /// Tells of the request, whose row is complete, with the label of its model.
+    fn tell(&self, model_label: &str) {
         let Some(watch) = &self.watch else { return };
         watch.tell(&Ended {
             entry: &self.entry,
             upstream_model: &self.upstream_model,
+            model_label,
             phases: Phases {
                 queue: watch.sent.map(|(sent, _)| sent),
                 first_byte: self.entry.first_byte_millis.map(Duration::from_millis),

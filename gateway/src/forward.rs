@@ -8,9 +8,11 @@ mod pick;
 mod race;
 mod recognise;
 mod retry_after;
+mod room;
 mod socket;
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,7 +24,7 @@ use protocol::{openai::ErrorKind, routing::FailureClass};
 use rand::Rng;
 use tracing::{debug, warn};
 
-use self::{candidates::Candidates, failure::Failure};
+use self::{candidates::Candidates, failure::Failure, room::Full};
 pub(crate) use self::{
     failure::UpstreamError,
     pick::{Chosen, pick},
@@ -34,12 +36,14 @@ use crate::{
     decode::{Decoded, Upload},
     endpoint::{Aside, Endpoint, Lease, Standing},
     fault::Fault,
+    leases::Fleet,
+    limits::Reservation,
     metrics::Metrics,
     prefix::Prediction,
     provider::{Tokens, Unsendable},
     retry,
     route::Wish,
-    table::Route,
+    table::{Route, Target, Unnamable},
     upstream::{Uploads, Upstream},
     wire::Translation,
 };
@@ -58,6 +62,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) uploads: &'a Uploads,
     /// The client for WebSockets.
     pub(crate) sockets: &'a Upstream,
+    /// The replicas that share the limits of targets.
+    pub(crate) fleet: &'a Fleet,
     /// Where to count.
     pub(crate) metrics: &'a Metrics,
     /// The route.
@@ -66,6 +72,8 @@ pub(crate) struct Forward<'a> {
     pub(crate) call: &'a Call,
     /// The request.
     pub(crate) decoded: &'a Decoded,
+    /// The model's name by which the route was found: the request's, or that of a fallback.
+    pub(crate) asked: &'a str,
     /// What of it decides where it goes.
     pub(crate) wish: Wish<'a>,
     /// The request's headers, of which providers may see a few.
@@ -85,6 +93,8 @@ pub(crate) struct Answered {
     pub(crate) answer: Answer,
     /// What was expected of the replica's cache, and when the request was sent.
     pub(crate) prediction: Option<(Prediction, Instant)>,
+    /// What the request has reserved at the target, if that has limits.
+    pub(crate) reservation: Option<Box<Reservation>>,
     /// When, and by whom.
     pub(crate) timing: Timing,
 }
@@ -169,6 +179,20 @@ pub(crate) enum Refusal {
     Upstream(Box<UpstreamError>),
 }
 
+impl Forward<'_> {
+    /// The model's name at a target.
+    ///
+    /// # Errors
+    /// The name that was asked for makes none; nobody was asked then.
+    fn model_at<'t>(&self, target: &'t Target) -> Result<Cow<'t, str>, Failure> {
+        let model = target.model_for(&self.route.models, self.asked);
+        model.map_err(|Unnamable| {
+            let fault = Fault::model_not_found(self.asked);
+            Failure::Unsendable(Unsendable::Untranslatable(fault))
+        })
+    }
+}
+
 /// Sends the request until somebody answers, tries run out, or the time is over.
 ///
 /// # Errors
@@ -180,13 +204,15 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
         hedging.budget.deposit();
     }
     let deadline = call.started + Duration::from_millis(route.timeouts.request_millis);
-    let mut candidates = Candidates::new(route, forward.decoded, &forward.wish, &mut rand::rng());
+    let request = (forward.decoded, forward.asked);
+    let mut candidates = Candidates::new(route, request, &forward.wish, &mut rand::rng());
     let tries_max = route.retries_max.saturating_add(1);
     let mut repeats = 0;
     let mut waited = Duration::ZERO;
     let mut last: Option<(usize, Failure)> = None;
+    let mut full: Option<Full> = None;
     for tries_left in (1..=tries_max).rev() {
-        let next = candidates.next(tries_left, Instant::now(), &mut rand::rng());
+        let next = room::next(&forward, &mut candidates, tries_left, &mut full).await;
         let Some(candidate) = next else { break };
         if let Some((_, failure)) = &last {
             let is_spent = forward.upload.is_some_and(Upload::is_spent);
@@ -215,6 +241,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
                     target: candidate.target,
                     answer,
                     prediction: candidate.prediction.map(|prediction| (prediction, sent)),
+                    reservation: candidate.reservation,
                     timing: Timing {
                         sent,
                         waited,
@@ -236,7 +263,7 @@ pub(crate) async fn forward(forward: Forward<'_>) -> Result<Answered, Failed> {
             }
         }
     }
-    Err(refuse(route, last))
+    Err(refuse(route, last, full))
 }
 
 /// Takes a try after the first from the route's budget.
@@ -256,11 +283,7 @@ fn may_retry(forward: &Forward<'_>) -> bool {
 }
 
 fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure: &Failure) {
-    if matches!(
-        failure,
-        Failure::Unsendable(_) | Failure::Client(_) | Failure::Adapter(_)
-    ) {
-        // Nobody was asked, or not to the end: that says nothing of the endpoint.
+    if failure.is_unasked() {
         return;
     }
     let route = &forward.route.id;
@@ -300,17 +323,20 @@ fn note(forward: &Forward<'_>, target: usize, endpoint: &Arc<Endpoint>, failure:
             "an upstream refused"
         );
         endpoint.note_success(Instant::now());
-        set_aside(forward, endpoint, failure);
+        set_aside(forward, &forward.route.targets[target], endpoint, failure);
     }
 }
 
 /// Leaves out an endpoint that said that it takes no requests for now, or none of ours.
-fn set_aside(forward: &Forward<'_>, endpoint: &Endpoint, failure: &Failure) {
+fn set_aside(forward: &Forward<'_>, target: &Target, endpoint: &Endpoint, failure: &Failure) {
     let Failure::Status(error) = failure else {
         return;
     };
     let (wait, why) = match (failure.class(), error.retry_in) {
-        (Some(FailureClass::RateLimit), Some(wait)) => (wait, Aside::RateLimit),
+        // Of a target that has many models it says that of one of them.
+        (Some(FailureClass::RateLimit), Some(wait)) if target.naming.is_none() => {
+            (wait, Aside::RateLimit)
+        }
         (Some(FailureClass::Error), _) if error.is_unauthorized() => {
             (UNAUTHORIZED_PAUSE, Aside::Unauthorized)
         }
@@ -329,14 +355,17 @@ fn set_aside(forward: &Forward<'_>, endpoint: &Endpoint, failure: &Failure) {
 }
 
 /// What is told when there was nobody to ask.
-fn nobody(route: &Route, now: Instant) -> Failed {
+fn nobody(route: &Route, full: Option<Full>, now: Instant) -> Failed {
     let endpoints = route.targets.iter().flat_map(|target| &target.endpoints);
     let waits = endpoints.filter_map(|endpoint| match endpoint.standing(now) {
         Standing::RateLimited { until } => Some(until.saturating_duration_since(now)),
         _ => None,
     });
-    let (class, fault) = match waits.min() {
-        Some(wait) => {
+    let (class, fault) = match (waits.min(), full) {
+        (wait, Some(full)) if wait.is_none_or(|wait| full.retry_after <= wait) => {
+            (FailureClass::RateLimit, full.fault)
+        }
+        (Some(wait), _) => {
             let message = "The servers of this model take no more requests for now.";
             let fault = Fault {
                 retry_after: Some(wait.as_secs_f64().ceil().max(1.0) as u64),
@@ -344,7 +373,7 @@ fn nobody(route: &Route, now: Instant) -> Failed {
             };
             (FailureClass::RateLimit, fault)
         }
-        None => {
+        (None, _) => {
             let message = "No replica of this model is ready. Try again later.";
             let fault = Fault::new(ErrorKind::Unavailable, message);
             (FailureClass::ColdStart, fault)
@@ -357,9 +386,9 @@ fn nobody(route: &Route, now: Instant) -> Failed {
     }
 }
 
-fn refuse(route: &Route, last: Option<(usize, Failure)>) -> Failed {
+fn refuse(route: &Route, last: Option<(usize, Failure)>, full: Option<Full>) -> Failed {
     let Some((target, failure)) = last else {
-        return nobody(route, Instant::now());
+        return nobody(route, full, Instant::now());
     };
     let class = failure.class();
     let name = &route.targets[target].name;

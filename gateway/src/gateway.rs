@@ -363,6 +363,7 @@ impl Gateway {
             decoded,
             upload,
             invitation: None,
+            renamed: None,
             permit,
         };
         Box::pin(Arc::clone(self).pass(admitted)).await
@@ -429,6 +430,7 @@ impl Gateway {
             decoded,
             upload: None,
             invitation: None,
+            renamed: None,
             permit,
         };
         Box::pin(Arc::clone(self).pass(admitted)).await

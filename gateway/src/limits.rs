@@ -22,7 +22,7 @@ pub(crate) use self::{
     meter::{Capacity, Left},
     reached::{Reached, Refused, Shortage},
     registry::{MeterId, Registry, Scope},
-    rule::{InvalidRules, Rule, allowed, rules},
+    rule::{InvalidRules, Rule, allowed, of_target, rules},
 };
 use crate::cost::Cost;
 
@@ -95,6 +95,8 @@ pub(crate) struct Reservation {
     held: Vec<Held>,
     /// What the client is told of the tightest limits.
     headers: HeaderMap,
+    /// Whether the request went out: then it counts as one, whatever becomes of it.
+    is_sent: bool,
 }
 
 #[derive(Debug)]
@@ -147,7 +149,10 @@ impl Reservation {
         let amount = rule.resource.of(need);
         match meter.reserve(rule.capacity, amount, now) {
             Ok(left) => {
-                self.tell(rule, left);
+                // What others leave of a target is no affair of the client's.
+                if !matches!(*rule.scope, Scope::Target { .. }) {
+                    self.tell(rule, left);
+                }
                 self.held.push(Held {
                     meter,
                     resource: rule.resource,
@@ -192,6 +197,16 @@ impl Reservation {
         self.held.append(&mut other.held);
         self.headers.extend(std::mem::take(&mut other.headers));
         other.held = left;
+    }
+
+    /// Holds what another reservation holds besides.
+    pub(crate) fn add(&mut self, mut other: Self) {
+        self.held.append(&mut other.held);
+    }
+
+    /// Says whether the request went out to whoever the limits protect.
+    pub(crate) const fn note_sent(&mut self, is_sent: bool) {
+        self.is_sent = is_sent;
     }
 
     /// Puts what was needed in the place of what was reserved.
@@ -242,7 +257,16 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         for held in self.held.drain(..) {
-            held.meter.release(held.amount);
+            match held.resource {
+                Resource::Requests if self.is_sent => {
+                    let Held {
+                        capacity, amount, ..
+                    } = held;
+                    held.meter
+                        .settle(capacity, amount, amount, Timestamp::now());
+                }
+                _ => held.meter.release(held.amount),
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod link;
 mod listen;
 mod lists;
 mod places;
+mod prices;
 mod relay;
 mod revision;
 mod session;

@@ -1,5 +1,6 @@
-//! Metrics, by OpenTelemetry's names for generative AI; labels come from the table, never from users.
+//! Metrics, by OpenTelemetry's names for generative AI; labels come from the table; of users' words only so many.
 
+mod names;
 mod routing;
 
 use std::{
@@ -14,6 +15,7 @@ use prometheus_client::{
 };
 use telemetry::metrics::{Registry, render};
 
+use self::names::ModelNames;
 pub(crate) use self::routing::{RoutingSeries, Wait, WaitingPlace};
 use crate::{
     call::Operation,
@@ -174,6 +176,8 @@ pub(crate) struct Metrics {
     snapshots: Counter,
     ledger: Gauge,
     missed: Gauge,
+    /// The names of models that clients have chosen.
+    pub(crate) names: ModelNames,
     /// Where requests go when the first choice does not answer.
     pub(crate) routing: RoutingSeries,
 }
@@ -204,6 +208,7 @@ impl Default for Metrics {
             snapshots: Counter::default(),
             ledger: Gauge::default(),
             missed: Gauge::default(),
+            names: ModelNames::default(),
             routing: RoutingSeries::default(),
         };
         metrics.register();

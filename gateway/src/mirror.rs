@@ -34,6 +34,8 @@ pub(crate) fn entry(of: &RouteEntry, settings: &snapshot::Mirror) -> RouteEntry 
     RouteEntry {
         namespace: of.namespace.clone(),
         name: format!("{}#mirror", of.name),
+        // No request finds it by them; they tell what a star in the target's name stands for.
+        models: of.models.clone(),
         affinity: of.affinity,
         targets: vec![settings.target.clone()],
         retries: Retries {

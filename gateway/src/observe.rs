@@ -58,6 +58,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) entry: &'a Entry,
     /// The model's name at the target.
     pub(crate) upstream_model: &'a str,
+    /// The same as a label of metrics, of which there are only so many.
+    pub(crate) model_label: &'a str,
     /// How long it took.
     pub(crate) phases: Phases,
     /// What else is known of it.

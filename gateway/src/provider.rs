@@ -157,7 +157,7 @@ impl Provider {
         decoded: &Decoded,
         model: &str,
     ) -> Result<Outgoing, Unsendable> {
-        let (client, upstream) = match self.ways[call.operation as usize] {
+        let (client, upstream) = match self.way(call.operation, model) {
             Way::Native => {
                 let body = openai::encode_request(decoded, model);
                 let body = match self.marks_cache && call.operation == Operation::Message {
@@ -194,6 +194,17 @@ impl Provider {
             body: self.shape(body.map_err(|invalid| untranslatable(&invalid))?),
             back: Some(Box::new(Back::Conversation(exchange))),
         })
+    }
+
+    /// How an operation gets there with a model.
+    fn way(&self, operation: Operation, model: &str) -> Way {
+        if operation == Operation::Embedding
+            // What was compiled for a target that has many models cannot know which one embeds.
+            && let Some(api) = self.kind.embeddings(model)
+        {
+            return Way::Embedded(api);
+        }
+        self.ways[operation as usize]
     }
 
     fn encode_embeddings(

@@ -1,5 +1,7 @@
 //! The immutable table that requests are routed by, compiled from a snapshot.
 
+mod naming;
+mod pattern;
 mod target;
 
 use std::{
@@ -16,7 +18,11 @@ use protocol::{
 };
 use thiserror::Error;
 
-pub(crate) use self::target::{Target, is_http};
+pub(crate) use self::{
+    naming::Unnamable,
+    pattern::{InvalidPattern, Pattern},
+    target::{Target, is_http},
+};
 use crate::{
     a2a::Agents,
     cache::{self, Cache, InvalidStore},
@@ -154,32 +160,6 @@ pub(crate) struct Route {
     pub(crate) a2a: Option<Agents>,
 }
 
-/// A model name, or all that begin or end alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Pattern {
-    /// Exactly this name.
-    Exact(String),
-    /// Every name that begins so.
-    Prefix(String),
-    /// Every name that ends so.
-    Suffix(String),
-}
-
-/// A text that is no pattern.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` has a `*` elsewhere than at its beginning or its end")]
-pub(crate) struct InvalidPattern(String);
-
-impl InvalidPattern {
-    /// The same, of a route.
-    pub(crate) fn of(self, route: &str) -> InvalidSnapshot {
-        InvalidSnapshot::Pattern {
-            route: route.to_owned(),
-            pattern: self.0,
-        }
-    }
-}
-
 /// What is wrong with a snapshot; the operator shows it in the route's status.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum InvalidSnapshot {
@@ -200,6 +180,16 @@ pub(crate) enum InvalidSnapshot {
         route: String,
         /// The pattern.
         pattern: String,
+    },
+    /// A model's name with more than one star.
+    #[error("route {route}: target {target}: the model `{model}` has more than one `*`")]
+    Stars {
+        /// The route.
+        route: String,
+        /// The target.
+        target: String,
+        /// The model's name there.
+        model: String,
     },
     /// A URL of a metadata service, or of what is only on the same wire.
     #[error("route {route}: target {target}: no request may go to `{url}`")]
@@ -524,62 +514,4 @@ fn guards(route: &str, entry: &RouteEntry) -> Result<Option<Arc<Guards>>, Invali
         reason,
     });
     Ok(compiled?.map(Arc::new))
-}
-
-impl Pattern {
-    /// Reads a pattern.
-    ///
-    /// # Errors
-    /// A star is elsewhere than at one end.
-    pub(crate) fn parse(text: &str) -> Result<Self, InvalidPattern> {
-        let pattern = match (text.strip_prefix('*'), text.strip_suffix('*')) {
-            (_, Some(prefix)) => Self::Prefix(prefix.to_owned()),
-            (Some(suffix), None) => Self::Suffix(suffix.to_owned()),
-            (None, None) => Self::Exact(text.to_owned()),
-        };
-        let (Self::Exact(rest) | Self::Prefix(rest) | Self::Suffix(rest)) = &pattern;
-        if rest.contains('*') {
-            return Err(InvalidPattern(text.to_owned()));
-        }
-        Ok(pattern)
-    }
-
-    /// Whether the pattern answers this name.
-    pub(crate) fn matches(&self, model: &str) -> bool {
-        match self {
-            Self::Exact(name) => name == model,
-            Self::Prefix(prefix) => model.starts_with(prefix.as_str()),
-            Self::Suffix(suffix) => model.ends_with(suffix.as_str()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{InvalidPattern, Pattern};
-
-    #[track_caller]
-    fn check(pattern: &str, model: &str, expected: bool) {
-        assert_eq!(
-            Pattern::parse(pattern).unwrap().matches(model),
-            expected,
-            "{pattern} on {model}"
-        );
-    }
-
-    #[test]
-    fn a_star_stands_for_anything_at_one_end() {
-        check("gpt", "gpt", true);
-        check("gpt", "gpt-4", false);
-        check("gpt-*", "gpt-4", true);
-        check("gpt-*", "gpt-", true);
-        check("gpt-*", "my-gpt-4", false);
-        check("*-mini", "gpt-mini", true);
-        check("*-mini", "mini", false);
-        check("*", "anything", true);
-        for pattern in ["a*b", "*a*", "**"] {
-            let expected = InvalidPattern(pattern.to_owned());
-            assert_eq!(Pattern::parse(pattern), Err(expected));
-        }
-    }
 }

@@ -36,9 +36,11 @@ mod stores;
 mod streams;
 mod surfaces;
 mod swap;
+mod target_limits;
 mod uploads;
 mod waiting;
 mod webhooks;
+mod wildcards;
 
 use serde_json::json;
 use testkit::scripted_model::ScriptedModel;

@@ -3,14 +3,16 @@
 use serde_json::{Map, Value};
 
 use super::{
+    limits::limits,
     prices::{CostMap, prices},
     provider, seconds,
     secrets::Secrets,
     text,
+    wildcard::{self, Models},
 };
 
 /// What is read of `litellm_params`.
-const KNOWN: [&str; 27] = [
+const KNOWN: [&str; 30] = [
     "model",
     "custom_llm_provider",
     "api_base",
@@ -38,6 +40,9 @@ const KNOWN: [&str; 27] = [
     "cache_read_input_token_cost",
     "litellm_credential_name",
     "drop_params",
+    "rpm",
+    "tpm",
+    "max_parallel_requests",
 ];
 
 /// An entry of `model_list`.
@@ -47,6 +52,10 @@ pub(super) struct Deployment {
     pub(super) name: String,
     /// The Model's engine.
     pub(super) external: Value,
+    /// What the backend makes of the names that are asked for, if it stands for many models.
+    pub(super) model_override: Option<String>,
+    /// What the backend may be sent.
+    pub(super) limits: Option<Value>,
     /// The backend's share.
     pub(super) weight: Option<u64>,
     /// The backend's place in the order of failover.
@@ -76,13 +85,21 @@ impl Deployment {
             return None;
         };
         let full = text(parameters, "model").unwrap_or_default();
-        if full.contains('*') {
-            warnings.push(format!(
-                "{at}: `{full}` stands for many models; a backend has one. Name those that you use"
-            ));
+        let custom = text(parameters, "custom_llm_provider");
+        let (provider, model) = provider::split(&full, custom.as_deref());
+        let models = wildcard::models(&name, &full, (&provider, &model), at, warnings);
+        if models == Models::Unnamable {
             return None;
         }
-        let asked = provider::read(parameters, at, secrets, warnings)?;
+        let mut asked = provider::read(parameters, at, secrets, warnings)?;
+        let model_override = match models {
+            Models::Many(model) => {
+                // The Route says what is asked for.
+                asked.external.as_object_mut()?.remove("model");
+                Some(model)
+            }
+            Models::One | Models::Unnamable => None,
+        };
         for parameter in parameters
             .keys()
             .filter(|name| !KNOWN.contains(&name.as_str()))
@@ -95,8 +112,16 @@ impl Deployment {
         let qualified = format!("{}/{}", asked.provider, asked.model);
         let names = [base.as_str(), &full, &qualified, &asked.model];
         let number = |name: &str| parameters.get(name).and_then(Value::as_u64);
+        let prices = prices(&[info, parameters], costs, &names, at, warnings);
+        if model_override.is_some() && prices.is_none() {
+            warnings.push(format!(
+                "{at}: the models of `{full}` have no prices of their own; write those of the backend"
+            ));
+        }
         Some(Self {
-            prices: prices(&[info, parameters], costs, &names, at, warnings),
+            prices,
+            model_override,
+            limits: limits(parameters, at, warnings),
             external: asked.external,
             weight: number("weight"),
             priority: number("order"),

@@ -129,7 +129,7 @@ pub(super) fn read(
 }
 
 /// The provider and the model of a name as `azure/gpt-4o`.
-fn split(full: &str, custom: Option<&str>) -> (String, String) {
+pub(super) fn split(full: &str, custom: Option<&str>) -> (String, String) {
     if let Some(custom) = custom {
         let model = full.strip_prefix(&format!("{custom}/")).unwrap_or(full);
         return (custom.to_owned(), model.to_owned());

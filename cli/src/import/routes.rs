@@ -11,6 +11,8 @@ type Said = fn(&Deployment) -> &Option<String>;
 
 /// Backends of a Route.
 const BACKENDS_MAX: usize = 16;
+/// The weight of the deployment with the highest rate, where rates say how requests are shared.
+const WEIGHT_MAX: u64 = 1000;
 
 /// The manifests: Models first, since Routes name them.
 pub(super) fn manifests(
@@ -36,6 +38,7 @@ pub(super) fn manifests(
             ));
         }
         let mut backends = Vec::new();
+        let weights = weights(group);
         for (index, deployment) in group.iter().take(BACKENDS_MAX).enumerate() {
             let plain = object_name(name);
             let numbered = match group.len() {
@@ -44,7 +47,8 @@ pub(super) fn manifests(
             };
             let model = unique(numbered, &taken);
             taken.push(model.clone());
-            backends.push(backend(index, &model, deployment));
+            let weight = weights.get(index).copied().flatten();
+            backends.push(backend(index, &model, deployment, weight));
             models.push(object(
                 "Model",
                 &model,
@@ -82,13 +86,41 @@ fn object(kind: &str, name: &str, namespace: &str, spec: &Value) -> Value {
     json!({"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec})
 }
 
-fn backend(index: usize, model: &str, deployment: &Deployment) -> Value {
+/// The shares of the deployments of a name: their weights, or else their rates of requests or of tokens, as in LiteLLM.
+fn weights(group: &[&Deployment]) -> Vec<Option<u64>> {
+    let said: Vec<_> = group.iter().map(|deployment| deployment.weight).collect();
+    if group.len() < 2 || said.iter().any(Option::is_some) {
+        return said;
+    }
+    let rates = ["requests", "tokens"].iter().find_map(|field| {
+        let rate = |deployment: &&Deployment| {
+            deployment
+                .limits
+                .as_ref()?
+                .get(*field)?
+                .get("limit")?
+                .as_u64()
+        };
+        group.iter().map(rate).collect::<Option<Vec<u64>>>()
+    });
+    let Some(rates) = rates else { return said };
+    let most = rates.iter().max().copied().unwrap_or(1).max(1);
+    let share = |rate: u64| (u128::from(rate) * u128::from(WEIGHT_MAX)).div_ceil(u128::from(most));
+    let shares = rates
+        .into_iter()
+        .map(|rate| u64::try_from(share(rate)).ok());
+    shares.collect()
+}
+
+fn backend(index: usize, model: &str, deployment: &Deployment, weight: Option<u64>) -> Value {
     let mut backend = Map::new();
     backend.insert("name".to_owned(), json!(format!("b{}", index + 1)));
     backend.insert("modelRef".to_owned(), json!({"name": model}));
-    let weight = deployment
-        .weight
-        .map(|weight| ("weight".to_owned(), json!(weight)));
+    let model = deployment.model_override.as_ref();
+    let model = model.map(|model| ("modelOverride".to_owned(), json!(model)));
+    let limits = deployment.limits.clone();
+    let limits = limits.map(|limits| ("limits".to_owned(), limits));
+    let weight = weight.map(|weight| ("weight".to_owned(), json!(weight)));
     let priority = deployment
         .priority
         .map(|order| ("priority".to_owned(), json!(order)));
@@ -96,7 +128,11 @@ fn backend(index: usize, model: &str, deployment: &Deployment) -> Value {
         .prices
         .clone()
         .map(|prices| ("prices".to_owned(), prices));
-    backend.extend(weight.into_iter().chain(priority).chain(prices));
+    backend.extend(
+        [model, weight, priority, prices, limits]
+            .into_iter()
+            .flatten(),
+    );
     Value::Object(backend)
 }
 
@@ -170,8 +206,8 @@ fn spec(
     if !fallbacks.is_empty() {
         spec.insert("fallbacks".to_owned(), Value::Array(fallbacks));
     }
-    if let Some(ttl) = &settings.cache {
-        spec.insert("cache".to_owned(), json!({"ttl": ttl}));
+    if let Some(cache) = &settings.cache {
+        spec.insert("cache".to_owned(), Value::Object(cache.clone()));
     }
     Value::Object(spec)
 }

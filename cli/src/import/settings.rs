@@ -1,8 +1,8 @@
 //! Settings beside `model_list`: what of them Routes have too, and a warning for each that they have not.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{Config, seconds, text};
+use super::{Config, redis, seconds, secrets::Secrets, text};
 
 /// What holds for all models.
 #[derive(Debug, Default)]
@@ -17,8 +17,8 @@ pub(super) struct Settings {
     pub(super) timeout: Option<String>,
     /// How long the first token may take.
     pub(super) first_token: Option<String>,
-    /// How long answers are given again, if they are.
-    pub(super) cache: Option<String>,
+    /// A Route's cache, if answers are given again.
+    pub(super) cache: Option<Map<String, Value>>,
     /// Names that stand for others.
     pub(super) aliases: Vec<(String, String)>,
     /// What takes over: for which failures, of which model, by which models.
@@ -59,7 +59,7 @@ const QUIET: [&str; 8] = [
 
 impl Settings {
     /// Reads the settings.
-    pub(super) fn read(config: &Config, warnings: &mut Vec<String>) -> Self {
+    pub(super) fn read(config: &Config, secrets: &mut Secrets, warnings: &mut Vec<String>) -> Self {
         let mut settings = Self::default();
         for (section, value) in config {
             match (section.as_str(), value) {
@@ -70,7 +70,9 @@ impl Settings {
                     Value::Object(fields),
                 ) => {
                     for (name, value) in fields {
-                        if !settings.take(name, value, fields, warnings)
+                        if name == "cache" && value == true {
+                            settings.cache = Some(cache(fields, secrets, warnings));
+                        } else if !settings.take(name, value, warnings)
                             && !QUIET.contains(&name.as_str())
                         {
                             warnings.push(format!("{section}.{name} {}", advice(name)));
@@ -85,13 +87,7 @@ impl Settings {
     }
 
     /// Takes a setting; whether there is a counterpart.
-    fn take(
-        &mut self,
-        name: &str,
-        value: &Value,
-        section: &Map<String, Value>,
-        warnings: &mut Vec<String>,
-    ) -> bool {
+    fn take(&mut self, name: &str, value: &Value, warnings: &mut Vec<String>) -> bool {
         if let Some((_, classes)) = FALLBACKS.iter().find(|(known, _)| *known == name) {
             for map in value.as_array().into_iter().flatten() {
                 for (model, others) in map.as_object().into_iter().flatten() {
@@ -124,17 +120,6 @@ impl Settings {
                 }
             }
             "default_fallbacks" => self.default_fallbacks = names(value),
-            "cache" if value == true => {
-                let parameters = section.get("cache_params").and_then(Value::as_object);
-                let ttl = parameters.and_then(|parameters| seconds(parameters.get("ttl")?));
-                self.cache = Some(ttl.unwrap_or_else(|| "10m".to_owned()));
-                let kind = parameters.and_then(|parameters| text(parameters, "type"));
-                if kind.is_some_and(|kind| kind != "local") {
-                    warnings.push(
-                        "cache_params.type: answers are kept in each gateway's memory".to_owned(),
-                    );
-                }
-            }
             "cache" | "cache_params" => {}
             _ => return false,
         }
@@ -180,6 +165,35 @@ impl Settings {
     }
 }
 
+/// A Route's cache.
+fn cache(
+    section: &Map<String, Value>,
+    secrets: &mut Secrets,
+    warnings: &mut Vec<String>,
+) -> Map<String, Value> {
+    let empty = Map::new();
+    let parameters = section.get("cache_params").and_then(Value::as_object);
+    let parameters = parameters.unwrap_or(&empty);
+    let ttl = parameters.get("ttl").and_then(seconds);
+    let ttl = ttl.unwrap_or_else(|| "10m".to_owned());
+    let mut cache = Map::from_iter([("ttl".to_owned(), json!(ttl))]);
+    match text(parameters, "type").as_deref() {
+        Some("local") => {}
+        None => warnings.push(
+            "cache_params.type is missing, which means the Redis of REDIS_HOST to LiteLLM; answers are kept in each gateway's memory"
+                .to_owned(),
+        ),
+        Some("redis") => {
+            let store = redis::store(parameters, secrets, warnings);
+            cache.extend(store.map(|store| ("store".to_owned(), store)));
+        }
+        Some(kind) => warnings.push(format!(
+            "cache_params.type `{kind}`: answers are kept in each gateway's memory"
+        )),
+    }
+    cache
+}
+
 fn model_of<'a>(aliases: &'a Value, alias: &str) -> Option<&'a Map<String, Value>> {
     aliases.get(alias)?.as_object()
 }
@@ -194,10 +208,13 @@ fn advice(name: &str) -> &'static str {
     match name {
         "master_key" => "has no counterpart in resources; start the gateway with --admin-key-file",
         "database_url" => {
-            "has no counterpart; keys and the ledger lie in the gateway's data folder"
+            "has no counterpart in resources; start the gateway with --ledger-url-file for a ledger in PostgreSQL. Keys lie in the gateway's data folder"
         }
         "allowed_fails" | "cooldown_time" => {
             "has no counterpart; backends that fail are left out by themselves"
+        }
+        "redis_host" | "redis_port" | "redis_password" | "redis_url" => {
+            "is not needed; gateways share limits by themselves"
         }
         "success_callback" | "failure_callback" | "callbacks" => {
             "has no counterpart; take metrics from /metrics"

@@ -44,7 +44,7 @@ fn what_is_made_are_models_and_routes_and_no_credential_is_in_them() {
     };
     let models: Vec<Model> = serde_json::from_value(of_kind("Model").into()).unwrap();
     let routes: Vec<Route> = serde_json::from_value(of_kind("Route").into()).unwrap();
-    assert_eq!((models.len(), routes.len()), (8, 6));
+    assert_eq!((models.len(), routes.len()), (9, 7));
     for route in &routes {
         for backend in &route.spec.targets.backends {
             let named = &backend.model_ref.as_ref().unwrap().name;
@@ -58,6 +58,29 @@ fn what_is_made_are_models_and_routes_and_no_credential_is_in_them() {
     }
     let text = Value::Array(manifests).to_string();
     assert!(!text.contains("sk-ant-in-plain-text"), "{text}");
+}
+
+#[test]
+fn rates_share_requests_where_no_weight_does() {
+    let deployments = |first: &str, second: &str| {
+        let of =
+            |rest: &str| format!("- {{model_name: m, litellm_params: {{model: gpt-4o{rest}}}}}");
+        imported(&format!("model_list:\n{}\n{}", of(first), of(second)))
+    };
+    let check = |first: &str, second: &str, expected: [Value; 2]| {
+        let route = deployments(first, second).manifests.pop().unwrap();
+        let backends = &route["spec"]["targets"]["backends"];
+        let weights = [&backends[0]["weight"], &backends[1]["weight"]];
+        assert_eq!(weights, [&expected[0], &expected[1]], "{first} {second}");
+    };
+    check(", rpm: 900", ", rpm: 300", [json!(1000), json!(334)]);
+    check(", tpm: 10", ", tpm: 20, rpm: 1", [json!(500), json!(1000)]);
+    check(
+        ", rpm: 900, weight: 1",
+        ", rpm: 300",
+        [json!(1), Value::Null],
+    );
+    check(", rpm: 900", "", [Value::Null, Value::Null]);
 }
 
 #[test]

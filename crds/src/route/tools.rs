@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::KeySelector;
+use super::{KeySelector, ToolPrices};
 use crate::{
     reference::{NameRef, SecretKeyRef},
     schema::{DNS_LABEL, DURATION, SERVER_NAME},
@@ -72,6 +72,9 @@ pub struct McpServer {
     /// Who may use which of its tools; all that may use the route may use all if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<ToolFilter>,
+    /// What calls of its tools cost; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<ToolPrices>,
     /// Longest silence of the server while something is asked of it; 60s if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32), regex(pattern = DURATION))]
@@ -147,7 +150,7 @@ pub struct KeyToolFilter {
 }
 
 /// Names of tools: exact, or with one leading or trailing star.
-const TOOL_PATTERN: &str = r"^(\*?[A-Za-z0-9._/-]+|[A-Za-z0-9._/-]+\*|\*)$";
+pub(super) const TOOL_PATTERN: &str = r"^(\*?[A-Za-z0-9._/-]+|[A-Za-z0-9._/-]+\*|\*)$";
 
 /// Agents that speak the Agent2Agent protocol; clients find them at the gateway below /a2a/NAMESPACE/ROUTE.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

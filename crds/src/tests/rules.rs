@@ -1,8 +1,8 @@
 //! Each CEL rule accepts what it should and refuses the rest, with the field's path.
 
+mod backends;
 mod pools;
 mod prompts;
-mod providers;
 mod scaling;
 mod webhook;
 
@@ -562,4 +562,23 @@ fn a_provider_says_where_it_is_and_only_what_belongs_to_it() {
         &json!({"vendor": "groq", "vertex": vertex}),
         Some("belongs to provider VertexAI"),
     );
+}
+
+#[test]
+fn a_provider_is_no_metadata_service_and_holds_no_password() {
+    let url = |url: &str| json!({"baseURL": url});
+    check_external(&url("http://169.254.169.254/v1"), Some("metadata service"));
+    check_external(
+        &url("http://metadata.google.internal/v1"),
+        Some("metadata service"),
+    );
+    check_external(&url("http://[fe80::1]/v1"), Some("link-local"));
+    check_external(
+        &url("https://user:pass@llm.example/v1"),
+        Some("must not hold a password"),
+    );
+    check_external(&url("http://127.0.0.1:8000/v1"), None);
+    let header = |name: &str| json!({"vendor": "groq", "headers": [{"name": name, "value": "v"}]});
+    check_external(&header("OpenAI-Organization"), None);
+    check_external(&header("Host"), Some("belongs to the gateway"));
 }

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     authorize::Caller,
     call::Operation,
+    cost::Cost,
     encode::Body,
     ledger::LedgerError,
     rpc::{
@@ -157,6 +158,7 @@ async fn open(asked: &Asked) -> Result<CallAccount, String> {
         target: &asked.agent.name,
         model: &asked.agent.name,
         operation: Operation::AgentCall,
+        price: Cost::default(),
     };
     let opened = CallAccount::open(&asked.desk.books, &asked.caller, opening).await;
     opened.map_err(|fault| fault.message)

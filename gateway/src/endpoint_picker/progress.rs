@@ -172,7 +172,10 @@ impl Progress {
         }
         let (endpoint, now) = (self.lease.endpoint(), Instant::now());
         endpoint.note_success(now);
-        let wait = (status == 429).then(|| retry_after(headers, Timestamp::now()));
+        let target = self.route.targets.get(self.target);
+        // Of a target that has many models it says that of one of them.
+        let is_of_all = target.is_some_and(|target| target.naming.is_none());
+        let wait = (status == 429 && is_of_all).then(|| retry_after(headers, Timestamp::now()));
         if let Some(wait) = wait.flatten() {
             let route = &self.route.id;
             endpoint.set_aside(now + wait, Aside::RateLimit);

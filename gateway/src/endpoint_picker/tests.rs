@@ -4,7 +4,7 @@ mod client;
 mod flags;
 
 use protocol::snapshot::{
-    Action, Adapter, Affinity, Guard, GuardRule, Limit, Mode, Per, Phases, RouteEntry, Target,
+    Action, Adapter, Affinity, Guard, GuardRule, Mode, Phases, RouteEntry, Target,
 };
 use serde_json::{Value as Json, json};
 
@@ -375,14 +375,8 @@ async fn what_cannot_be_picked_for_is_refused_in_the_clients_words() {
         mode: Mode::Enforce,
         rule: GuardRule::Secrets,
     };
-    let limit = Limit {
-        name: "one".to_owned(),
-        per: Per::Route,
-        requests: None,
-        tokens: None,
-        concurrency: Some(1),
-        mode: Mode::Enforce,
-    };
+    let limit = json!({"name": "one", "per": "Route", "concurrency": 1});
+    let limit = serde_json::from_value(limit).unwrap();
     let url = |url: &str| Target {
         endpoints: vec![url.to_owned()],
         ..pool("m", 0)
@@ -397,6 +391,13 @@ async fn what_cannot_be_picked_for_is_refused_in_the_clients_words() {
             Target {
                 credential: Some(credential),
                 ..pool("m", 1)
+            },
+        ),
+        named(
+            "narrow",
+            Target {
+                limits: serde_json::from_value(json!({"concurrency": 1})).unwrap(),
+                ..pool("narrow", 1)
             },
         ),
         RouteEntry {
@@ -423,10 +424,12 @@ async fn what_cannot_be_picked_for_is_refused_in_the_clients_words() {
         ask(plain(), model, (503, "unavailable")).await;
     }
     ask(plain(), "guarded", (403, "permission_denied")).await;
-    let body = json!({"model": "limited", "messages": []}).to_string();
-    let (call, _) = pick(&client, &body).await;
-    ask(plain(), "limited", (429, "rate_limit_exceeded")).await;
-    drop(call);
+    for model in ["limited", "narrow"] {
+        let body = json!({"model": model, "messages": []}).to_string();
+        let (call, _) = pick(&client, &body).await;
+        ask(plain(), model, (429, "rate_limit_exceeded")).await;
+        drop(call);
+    }
     harness.at_rest().await;
 }
 

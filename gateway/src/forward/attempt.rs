@@ -199,7 +199,7 @@ fn form(
     endpoint: &Endpoint,
     upload: &Upload,
 ) -> Result<Request<UploadBody>, Failure> {
-    let outgoing = upload.outgoing(target.model_for(&forward.decoded.fields.model));
+    let outgoing = upload.outgoing(&forward.model_at(target)?);
     let operation = forward.call.operation;
     let mut request = request(forward, target, endpoint, operation, outgoing.body)?;
     let headers = request.headers_mut();
@@ -241,7 +241,7 @@ pub(super) fn request<B>(
         .uri(
             endpoint,
             operation,
-            target.model_for(&forward.decoded.fields.model),
+            &forward.model_at(target)?,
             forward.decoded.fields.stream,
         )
         .ok_or_else(|| Failure::Broken("the model's name makes no URL".to_owned()))?;

@@ -9,6 +9,7 @@ use crate::{
     call::Operation,
     decode::Decoded,
     endpoint::{Endpoint, Standing},
+    limits::Reservation,
     policy::{self, Session},
     prefix::{CHAT, COMPLETION, Chain, Load, MESSAGE, Prediction, RESPONSE, Seed, chain},
     route::{self, Wish},
@@ -34,12 +35,14 @@ struct Prompt<'a> {
     decoded: &'a Decoded,
     /// The adapter that reads it, whose cache is not the model's.
     adapter: Option<&'a str>,
+    /// The name that was asked for.
+    asked: &'a str,
     chain: OnceCell<Chain>,
 }
 
 impl Prompt<'_> {
     /// `None` for what engines cache nothing of.
-    fn chain(&self, route: &str) -> Option<&Chain> {
+    fn chain(&self, route: &Route) -> Option<&Chain> {
         let fields = match self.decoded.operation {
             Operation::Chat => CHAT,
             Operation::Completion => COMPLETION,
@@ -48,11 +51,11 @@ impl Prompt<'_> {
             _ => return None,
         };
         let hash = || {
-            chain(
-                &self.decoded.body,
-                fields,
-                Seed::new(route, self.adapter, ""),
-            )
+            // A target that has many models shares no cache between them.
+            let has_many = route.targets.iter().any(|target| target.naming.is_some());
+            let model = if has_many { self.asked } else { "" };
+            let seed = Seed::new(&route.id, self.adapter, model);
+            chain(&self.decoded.body, fields, seed)
         };
         Some(self.chain.get_or_init(hash))
     }
@@ -69,13 +72,15 @@ pub(super) struct Next {
     pub(super) is_repeat: bool,
     /// What is expected of the replica's cache.
     pub(super) prediction: Option<Prediction>,
+    /// What the request has reserved at the target, if that has limits.
+    pub(super) reservation: Option<Box<Reservation>>,
 }
 
 impl<'a> Candidates<'a> {
     /// The candidates of a route.
     pub(super) fn new(
         route: &'a Route,
-        decoded: &'a Decoded,
+        (decoded, asked): (&'a Decoded, &'a str),
         wish: &Wish<'_>,
         random: &mut impl Rng,
     ) -> Self {
@@ -83,9 +88,6 @@ impl<'a> Candidates<'a> {
         let model = &decoded.fields.model;
         let mut adapters = route.targets.iter().map(|target| target.adapter(model));
         let adapter = adapters.find_map(|adapter| Some(&*adapter?.name));
-        // Behind one such target are the model and its adapters, which have nothing of each other's caches.
-        let is_passed_on = || route.targets.iter().any(|target| target.model.is_empty());
-        let adapter = adapter.or_else(|| is_passed_on().then_some(&**model));
         Self {
             route,
             targets: order.clone(),
@@ -95,6 +97,7 @@ impl<'a> Candidates<'a> {
             prompt: Prompt {
                 decoded,
                 adapter,
+                asked,
                 chain: OnceCell::new(),
             },
             has_begun: false,
@@ -152,6 +155,20 @@ impl<'a> Candidates<'a> {
         self.has_begun = false;
     }
 
+    /// Leaves the target of a candidate that was not asked, for all of the request: it takes no more for now.
+    pub(super) fn leave_full(&mut self, candidate: &Next) {
+        self.put_back(candidate);
+        self.targets.retain(|target| *target != candidate.target);
+        self.order.retain(|target| *target != candidate.target);
+        self.has_begun = false;
+    }
+
+    /// Takes a candidate back that was not asked.
+    pub(super) fn put_back(&mut self, candidate: &Next) {
+        let asked = &candidate.endpoint;
+        self.tried.retain(|tried| !Arc::ptr_eq(tried, asked));
+    }
+
     fn pick(&mut self, now: Instant, random: &mut impl Rng) -> Option<Next> {
         while let Some(target) = self.targets.first().copied() {
             let picked = self.pick_by_prefix(target, now, random);
@@ -166,6 +183,7 @@ impl<'a> Candidates<'a> {
                     endpoint,
                     is_repeat: false,
                     prediction,
+                    reservation: None,
                 });
             }
             self.targets.remove(0);
@@ -222,7 +240,7 @@ impl<'a> Candidates<'a> {
         let caches = target.caches.as_ref()?;
         let started = Instant::now();
         // Each target has an index of its own, so that one seed does for all of a request's.
-        let chain = self.prompt.chain(&self.route.id)?;
+        let chain = self.prompt.chain(self.route)?;
         let replicas = target.endpoints.iter().zip(&caches.seats);
         let adapter = self.adapter_at(target);
         let seconds = |endpoint: &Endpoint| match adapter {
@@ -296,7 +314,7 @@ mod tests {
             barred: &[],
             guess: decoded.guess(),
         };
-        let mut candidates = Candidates::new(&table.routes[0], &decoded, &wish, &mut random);
+        let mut candidates = Candidates::new(&table.routes[0], (&decoded, "m"), &wish, &mut random);
         let mut seen = String::new();
         for left in (1..=tries).rev() {
             let Some(next) = candidates.next(left, Instant::now(), &mut random) else {

@@ -108,6 +108,14 @@ impl Failure {
         !matches!(self, Self::Timeout(..)) && !self.is_of_target()
     }
 
+    /// Whether the endpoint was not asked, or not to the end: that says nothing of it.
+    pub(super) const fn is_unasked(&self) -> bool {
+        matches!(
+            self,
+            Self::Unsendable(_) | Self::Client(_) | Self::Adapter(_)
+        )
+    }
+
     /// Whether it speaks against the endpoint's health: being busy does not.
     pub(super) fn is_harmful(&self) -> bool {
         match self {

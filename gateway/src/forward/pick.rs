@@ -1,6 +1,7 @@
 //! Picks a replica for a request that somebody else sends: by the same candidates as for one of ours.
 
 use std::{
+    borrow::Cow,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,14 +12,20 @@ use protocol::openai::ErrorKind;
 use serde_json::json;
 use tracing::debug;
 
-use super::{Failed, Forward, Refusal, candidates::Candidates, nobody};
+use super::{
+    Failed, Forward, Refusal,
+    candidates::Candidates,
+    nobody,
+    room::{self, Full},
+};
 use crate::{
     adapters,
     decode::{Decoded, Edit, splice},
     endpoint::{Endpoint, Lease},
     fault::Fault,
+    limits::Reservation,
     prefix::Prediction,
-    table::Target,
+    table::{Target, Unnamable},
 };
 
 /// A replica that was picked.
@@ -34,6 +41,8 @@ pub(crate) struct Chosen {
     pub(crate) lease: Lease,
     /// What is expected of its cache.
     pub(crate) prediction: Option<Prediction>,
+    /// What the request has reserved of what the target may be sent.
+    pub(crate) reservation: Option<Box<Reservation>>,
     /// The body that it is to be sent.
     pub(crate) body: Bytes,
 }
@@ -63,9 +72,11 @@ pub(crate) async fn pick(
     }
     let deadline = call.started + Duration::from_millis(route.timeouts.request_millis);
     let decoded = forward.decoded;
-    let mut candidates = Candidates::new(route, decoded, &forward.wish, &mut rand::rng());
+    let request = (decoded, forward.asked);
+    let mut candidates = Candidates::new(route, request, &forward.wish, &mut rand::rng());
     candidates.leave_out(shut.into_iter().map(|(_, endpoint)| endpoint));
-    // Each replica is tried once at most, so that this ends.
+    let mut full: Option<Full> = None;
+    // Each replica is tried once at most, and a target without room left, so that this ends.
     loop {
         let next = candidates.other(Instant::now(), &mut rand::rng());
         let Some(next) = next else {
@@ -74,36 +85,82 @@ pub(crate) async fn pick(
         let Some(target) = route.targets.get(next.target) else {
             break;
         };
+        let reservation = match reserve(&forward, target).await {
+            Ok(reservation) => reservation,
+            Err(refused) => {
+                candidates.leave_full(&next);
+                full = Some(refused);
+                continue;
+            }
+        };
         let endpoint = next.endpoint;
         let Some(destination) = destination(target, &endpoint) else {
             continue;
         };
-        let asked = &decoded.fields.model;
-        let adapter = target.adapter(asked);
-        if let Some(adapter) = adapter {
-            let (upstream, provider) = (forward.upstream, &target.provider);
-            let ready = adapters::ensure(upstream, provider, &endpoint, adapter, deadline).await;
-            if let Err(reason) = ready {
-                let (route, upstream) = (&route.id, endpoint.url());
-                debug!(route, upstream, reason, "a replica cannot use the adapter");
-                continue;
-            }
+        if !is_ready(&forward, target, &endpoint, deadline).await {
+            continue;
         }
-        let model = adapter.map_or(target.model_for(asked), |adapter| &adapter.model);
+        let model = model_at(&forward, target)?;
         let lease = endpoint.begin(Instant::now());
         if let Some(wanted) = &target.wanted {
             wanted.note_use();
         }
         return Ok(Chosen {
             target: next.target,
-            body: renamed(decoded, model),
+            body: renamed(decoded, &model),
+            reservation,
             destination,
             lease,
             prediction: next.prediction,
             endpoint,
         });
     }
-    Err(nobody(route, Instant::now()))
+    Err(nobody(route, full, Instant::now()))
+}
+
+/// What a request may need of what the target may be sent; nothing of a target without limits.
+async fn reserve(forward: &Forward<'_>, target: &Target) -> Result<Option<Box<Reservation>>, Full> {
+    if target.rules.is_empty() {
+        return Ok(None);
+    }
+    Box::pin(room::reserve(forward, target)).await.map(Some)
+}
+
+/// Whether a replica has the adapter that the request needs of its target, if it needs one; it is loaded if it can be.
+async fn is_ready(
+    forward: &Forward<'_>,
+    target: &Target,
+    endpoint: &Endpoint,
+    deadline: Instant,
+) -> bool {
+    let Some(adapter) = target.adapter(&forward.decoded.fields.model) else {
+        return true;
+    };
+    let (upstream, provider) = (forward.upstream, &target.provider);
+    let ready = adapters::ensure(upstream, provider, endpoint, adapter, deadline).await;
+    if let Err(reason) = &ready {
+        let (route, upstream) = (&forward.route.id, endpoint.url());
+        debug!(route, upstream, reason, "a replica cannot use the adapter");
+    }
+    ready.is_ok()
+}
+
+/// The name of the model, or of the adapter, at a target.
+fn model_at<'t>(forward: &Forward<'_>, target: &'t Target) -> Result<Cow<'t, str>, Failed> {
+    if let Some(adapter) = target.adapter(&forward.decoded.fields.model) {
+        return Ok(Cow::Borrowed(&adapter.model));
+    }
+    let model = target.model_for(&forward.route.models, forward.asked);
+    model.map_err(|Unnamable| unnamable(forward.asked))
+}
+
+/// What is told when the name that was asked for is none that a target can have.
+fn unnamable(asked: &str) -> Failed {
+    Failed {
+        target: None,
+        class: None,
+        refusal: Refusal::Fault(Fault::model_not_found(asked)),
+    }
 }
 
 /// The body with the model's name there; all else stays as it came.

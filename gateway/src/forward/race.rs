@@ -1,6 +1,7 @@
 //! One try, or two beside each other where the route hedges: the first answer wins, the other one is dropped at once.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use protocol::snapshot::Adapter;
 use super::{
     Answer, Failure, Forward, attempt,
     candidates::{Candidates, Next},
-    note,
+    note, room,
 };
 use crate::{adapters, call::Operation, endpoint::Endpoint, table::Target};
 
@@ -47,6 +48,7 @@ pub(super) async fn ask(
     };
     // The last try counts: nothing but replicas that were not asked yet.
     let second = candidates.other(Instant::now(), &mut rand::rng());
+    let second = second.and_then(|second| room::beside(forward, candidates, second));
     let Some(second) = second.filter(|_| hedging.budget.withdraw()) else {
         return first.await;
     };
@@ -64,12 +66,17 @@ pub(super) async fn ask(
         target, endpoint, ..
     } = &tried.candidate;
     note(forward, *target, endpoint, failure);
+    // What it has reserved is for others now.
+    drop(tried);
     let tried = other.await;
     metrics.count_hedge(&forward.route.id, !is_second && tried.outcome.is_ok());
     tried
 }
 
-async fn alone(forward: &Forward<'_>, candidate: Next, deadline: Instant) -> Tried {
+async fn alone(forward: &Forward<'_>, mut candidate: Next, deadline: Instant) -> Tried {
+    if let Some(reservation) = &mut candidate.reservation {
+        reservation.note_sent(true);
+    }
     let target = &forward.route.targets[candidate.target];
     let endpoint = &candidate.endpoint;
     let adapter = target.adapter(&forward.decoded.fields.model);
@@ -82,6 +89,9 @@ async fn alone(forward: &Forward<'_>, candidate: Next, deadline: Instant) -> Tri
     };
     if outcome.is_ok() {
         learn(forward, endpoint, sent.elapsed());
+    }
+    if let (Some(reservation), Err(failure)) = (&mut candidate.reservation, &outcome) {
+        reservation.note_sent(!failure.is_unasked());
     }
     Tried {
         candidate,
@@ -97,11 +107,13 @@ async fn send(
     deadline: Instant,
 ) -> Result<Answer, Failure> {
     let adapter = target.adapter(&forward.decoded.fields.model);
-    let asked = &forward.decoded.fields.model;
-    let model = adapter.map_or(target.model_for(asked), |adapter| &adapter.model);
+    let model = match adapter {
+        None => forward.model_at(target)?,
+        Some(adapter) => Cow::Borrowed(adapter.model.as_str()),
+    };
     let encoded = target
         .provider
-        .encode_request(forward.call, forward.decoded, model);
+        .encode_request(forward.call, forward.decoded, &model);
     match encoded {
         Ok(body) => attempt::attempt(forward, target, endpoint, body, deadline).await,
         Err(unsendable) => Err(Failure::Unsendable(unsendable)),

@@ -35,8 +35,7 @@ pub(super) fn open(
     let body = Full::new(Bytes::new());
     let mut request = request(forward, target, endpoint, Operation::Realtime, body)?;
     *request.method_mut() = Method::GET;
-    let model = target.model_for(&forward.decoded.fields.model);
-    let uri = with_model(request.uri(), model);
+    let uri = with_model(request.uri(), &forward.model_at(target)?);
     *request.uri_mut() =
         uri.ok_or_else(|| Failure::Broken("the model's name makes no URL".to_owned()))?;
     let accept = realtime::opening(forward.headers, request.headers_mut());

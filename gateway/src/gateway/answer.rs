@@ -15,7 +15,7 @@ use super::passage::Admitted;
 use crate::{
     account::{Accounting, Ending},
     cache::{Form, Kept, Lead, Recorder},
-    call::{Call, Operation},
+    call::Operation,
     decode::Decoded,
     encode::{self, Body, JSON, Raw, Streaming},
     fault::Fault,
@@ -52,7 +52,8 @@ pub(super) async fn answer_again(
     } = held;
     let mut targets = route.targets.iter();
     if let Some(target) = targets.find(|target| target.name == kept.target) {
-        accounting.answered_by(target);
+        // A route answers to the request's own name before it answers to another.
+        accounting.answered_by(route, target, &decoded.fields.model);
     }
     accounting.note_kept(kept.tokens);
     if kept.form == Form::Stream {
@@ -100,6 +101,8 @@ pub(super) async fn answer(
         lead,
         guards,
     } = held;
+    let target = &route.targets[answered.target];
+    accounting.answered_by(route, target, admitted.asked());
     let Admitted {
         call,
         decoded,
@@ -107,9 +110,8 @@ pub(super) async fn answer(
         permit,
         ..
     } = admitted;
-    let target = &route.targets[answered.target];
     let recorder = lead.map(|lead| Recorder::new(lead, &target.name, call.operation));
-    accounting.answered_by(target);
+    accounting.hold_besides(answered.reservation);
     if let Some((prediction, sent)) = answered.prediction {
         accounting.expect(prediction, sent);
     }
@@ -292,14 +294,16 @@ pub(super) async fn refuse(
 
 /// Tells why there is no answer, once the ledger knows of it.
 pub(super) async fn fail(
-    call: &Call,
+    admitted: &Admitted,
     left: &[Arc<Route>],
     failed: Failed,
     mut accounting: Accounting,
 ) -> Result<Response<Body>, Fault> {
     let target = failed.target.zip(left.last());
-    if let Some(target) = target.and_then(|(target, route)| route.targets.get(target)) {
-        accounting.answered_by(target);
+    if let Some((target, route)) = target
+        && let Some(target) = route.targets.get(target)
+    {
+        accounting.answered_by(route, target, admitted.asked());
     }
     let status = match &failed.refusal {
         Refusal::Fault(fault) => fault.kind.status(),
@@ -311,7 +315,9 @@ pub(super) async fn fail(
     }
     match failed.refusal {
         Refusal::Fault(fault) => Err(fault),
-        refusal @ Refusal::Upstream(_) => Ok(encode::refusal(refusal, call.operation.surface())),
+        refusal @ Refusal::Upstream(_) => {
+            Ok(encode::refusal(refusal, admitted.call.operation.surface()))
+        }
     }
 }
 

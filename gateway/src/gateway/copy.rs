@@ -75,7 +75,7 @@ impl Gateway {
             }
             Err(failed) => {
                 let left = [Arc::clone(route)];
-                fail(&copy.call, &left, failed, accounting).await
+                fail(&copy, &left, failed, accounting).await
             }
         };
         let Ok(response) = response else {
@@ -99,6 +99,7 @@ fn copy_of(admitted: &Admitted, place: Place) -> (Admitted, tokio::sync::OwnedSe
         decoded: admitted.decoded.clone(),
         upload: None,
         invitation: None,
+        renamed: admitted.renamed.clone(),
         attribution: Attribution::default(),
         permit: copy,
     };

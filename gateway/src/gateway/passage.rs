@@ -55,6 +55,8 @@ pub(super) struct Admitted {
     pub(super) upload: Option<Upload>,
     /// The client's side of the conversation, if it asks for one.
     pub(super) invitation: Option<Invitation>,
+    /// The model that a fallback names in the place of the request's.
+    pub(super) renamed: Option<String>,
     /// Whom it is counted for.
     pub(super) attribution: Attribution,
     /// Its place in the gateway.
@@ -65,6 +67,12 @@ impl Admitted {
     /// When the request must be answered by a route.
     pub(super) fn deadline(&self, route: &Route) -> Instant {
         self.call.started + Duration::from_millis(route.timeouts.request_millis)
+    }
+
+    /// The model's name by which its route was found.
+    pub(super) fn asked(&self) -> &str {
+        let renamed = self.renamed.as_deref();
+        renamed.unwrap_or(&self.decoded.fields.model)
     }
 
     /// Who asks.
@@ -273,7 +281,7 @@ impl Gateway {
             let detour = self.detour(&mut admitted, facts.as_ref(), &left, &failed, &mut held);
             match detour.await {
                 Some(next) => route = next,
-                None => return fail(&admitted.call, &left, failed, held.accounting).await,
+                None => return fail(&admitted, &left, failed, held.accounting).await,
             }
         }
     }
@@ -291,11 +299,13 @@ impl Gateway {
             route,
             call: &admitted.call,
             decoded: &admitted.decoded,
+            asked: admitted.asked(),
             wish,
             headers: &admitted.headers,
             uploads: &self.uploads,
             upload: admitted.upload.as_ref(),
             sockets: &self.socket_upstream,
+            fleet: &self.fleet,
             answer_bytes_max: ANSWER_BYTES_MAX,
         }
     }
@@ -333,6 +343,7 @@ impl Gateway {
             if self.guard(admitted, &next, held).await.is_err() {
                 continue;
             }
+            admitted.renamed = Some(model.clone());
             held.accounting.reroute(&next, reservation);
             // What another model says is not kept for this one.
             held.lead = None;

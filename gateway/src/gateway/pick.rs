@@ -89,6 +89,7 @@ impl Gateway {
             decoded,
             upload: None,
             invitation: None,
+            renamed: None,
             permit,
         })
     }
@@ -136,12 +137,14 @@ impl Gateway {
             destination,
             lease,
             prediction,
+            reservation,
             body,
         } = chosen;
         let sent = Instant::now();
         if let Some(target) = route.targets.get(target) {
-            accounting.answered_by(target);
+            accounting.answered_by(&route, target, admitted.asked());
         }
+        accounting.hold_besides(reservation);
         if let Some(prediction) = prediction {
             accounting.expect(prediction, sent);
         }

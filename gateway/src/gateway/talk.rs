@@ -50,6 +50,7 @@ impl Gateway {
             decoded,
             upload: None,
             invitation: Some(invitation),
+            renamed: None,
             permit,
         };
         Box::pin(Arc::clone(self).pass(admitted)).await

@@ -73,6 +73,8 @@ impl Reading {
         let (kind, id, model) = match scope {
             Scope::Route(route) => return self.spent_of_route(route, per, since),
             Scope::Party { kind, id, model } => (*kind, id, model),
+            // Targets have no budgets.
+            Scope::Target { .. } => return Ok(HashMap::new()),
         };
         let by_model = match self {
             Self::File { .. } => self.read_file(|store| store.spent_by(kind, id, since)),

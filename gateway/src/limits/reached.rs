@@ -56,6 +56,11 @@ impl Reached {
         }
     }
 
+    /// When there may be enough of it again.
+    pub(crate) const fn retry_after(&self) -> Duration {
+        self.retry_after
+    }
+
     /// What the caller is told.
     pub(crate) fn fault(&self) -> Fault {
         let kind = match self.resource {
@@ -79,6 +84,7 @@ impl fmt::Display for Reached {
         write!(formatter, "The limit `{}` of ", self.name)?;
         match (&*self.scope, self.per) {
             (Scope::Party { kind, id, .. }, _) => write!(formatter, "the {kind} `{id}`")?,
+            (Scope::Target { target, .. }, _) => write!(formatter, "the target `{target}`")?,
             (Scope::Route(_), Per::Key) => formatter.write_str("this key")?,
             (Scope::Route(_), Per::Route) => formatter.write_str("this route")?,
             (Scope::Route(_), Per::Team) => formatter.write_str("your team")?,

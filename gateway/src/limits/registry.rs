@@ -30,6 +30,13 @@ pub(crate) type Spent = dyn Fn(&Scope, Per, Timestamp) -> HashMap<String, u64> +
 pub(crate) enum Scope {
     /// The route `NAMESPACE/NAME`.
     Route(String),
+    /// A target of a route, whoever asks.
+    Target {
+        /// The route, `NAMESPACE/NAME`.
+        route: String,
+        /// The target's name there.
+        target: String,
+    },
     /// Somebody who is accountable.
     Party {
         /// What it is.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use protocol::{
     allowance::{self, Allowance, Window},
-    snapshot::{Budget, Limit, Mode, Per},
+    snapshot::{Budget, Limit, Mode, Per, Rate, TargetLimits},
 };
 use thiserror::Error;
 
@@ -103,18 +103,8 @@ pub(crate) fn rules(
             per: limit.per,
             mode: limit.mode,
         };
-        let rates = [
-            (Resource::Requests, limit.requests),
-            (Resource::Tokens, limit.tokens),
-        ];
-        for (resource, rate) in rates {
-            let Some(rate) = rate else { continue };
-            let window = Duration::from_millis(rate.window_millis.max(1));
-            rules.push(maker.rule(resource, Capacity::refill(rate.limit, window)));
-        }
-        if let Some(count) = limit.concurrency {
-            rules.push(maker.rule(Resource::Concurrency, Capacity::at_once(count.into())));
-        }
+        let given = given(limit.requests, limit.tokens, limit.concurrency);
+        rules.extend(given.map(|(resource, capacity)| maker.rule(resource, capacity)));
     }
     for budget in budgets {
         let maker = Maker {
@@ -129,6 +119,52 @@ pub(crate) fn rules(
         rules.push(maker.rule(Resource::Cost, capacity));
     }
     rules
+}
+
+/// The rules of a target of a route, which hold for all callers together.
+pub(crate) fn of_target(
+    route: &str,
+    target: &str,
+    limits: Option<&TargetLimits>,
+    registry: &Registry,
+) -> Vec<Rule> {
+    let Some(limits) = limits else {
+        return Vec::new();
+    };
+    let scope = &Arc::new(Scope::Target {
+        route: route.to_owned(),
+        target: target.to_owned(),
+    });
+    let maker = Maker {
+        registry,
+        scope,
+        name: &format!("target-{target}"),
+        per: Per::Route,
+        mode: Mode::Enforce,
+    };
+    given(limits.requests, limits.tokens, limits.concurrency)
+        .map(|(resource, capacity)| maker.rule(resource, capacity))
+        .collect()
+}
+
+/// What of requests and tokens in a time, and of requests at once, is limited.
+fn given(
+    requests: Option<Rate>,
+    tokens: Option<Rate>,
+    concurrency: Option<u32>,
+) -> impl Iterator<Item = (Resource, Capacity)> {
+    let refill = |rate: Rate| {
+        let window = Duration::from_millis(rate.window_millis.max(1));
+        Capacity::refill(rate.limit, window)
+    };
+    let at_once = |count: u32| Capacity::at_once(count.into());
+    [
+        (Resource::Requests, requests.map(refill)),
+        (Resource::Tokens, tokens.map(refill)),
+        (Resource::Concurrency, concurrency.map(at_once)),
+    ]
+    .into_iter()
+    .filter_map(|(resource, capacity)| Some((resource, capacity?)))
 }
 
 /// The rules of somebody's allowance.

@@ -390,6 +390,7 @@ async fn ask(
             target: &seat.server.name,
             model: &tool,
             operation: Operation::ToolCall,
+            price: seat.server.price(&name),
         };
         match CallAccount::open(&context.hub.books, &context.caller, opening).await {
             Ok(opened) => account = Some(opened),

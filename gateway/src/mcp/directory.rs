@@ -10,8 +10,10 @@ use http::Uri;
 use protocol::snapshot::{self, McpServer, ToolRule};
 use tracing::warn;
 
+use super::prices::Prices;
 use crate::{
     authorize::Caller,
+    cost::Cost,
     credential::{Auth, uri},
     table::{InvalidSnapshot, Pattern, Route},
 };
@@ -41,6 +43,7 @@ pub(crate) struct Server {
     /// Longest silence while something is asked of it.
     pub(super) timeout: Duration,
     rules: Vec<Rule>,
+    prices: Option<Prices>,
     /// What it was compiled from, to tell whether it is another one.
     entry: McpServer,
 }
@@ -152,6 +155,11 @@ impl Server {
             auth: Auth::compile(route, &entry.name, &entry.auth)?,
             timeout: Duration::from_millis(entry.timeout_millis.max(1)),
             rules: rules.collect::<Result<_, _>>()?,
+            prices: entry
+                .prices
+                .as_ref()
+                .map(|prices| Prices::compile(route, prices))
+                .transpose()?,
             entry: entry.clone(),
         })
     }
@@ -167,6 +175,12 @@ impl Server {
             .iter()
             .find(fits)
             .is_none_or(|rule| rule.allows(tool))
+    }
+
+    /// What a call of a tool costs, by its name at the server.
+    pub(super) fn price(&self, tool: &str) -> Cost {
+        let prices = self.prices.as_ref();
+        prices.map(|prices| prices.of(tool)).unwrap_or_default()
     }
 
     /// Whether a connection to this server is as good as one to the other.

@@ -86,6 +86,9 @@ pub(super) async fn relay(
     {
         return Outcome::Whole(turn.unaccounted(&error));
     }
+    if let Some(account) = &mut turn.account {
+        account.note_sent();
+    }
     session.begin(client_id, &turn.link, &turn.server_id, &turn.cancelled);
     let answer = tokio::select! {
         biased;

@@ -104,6 +104,7 @@ fn line(ended: &Ended<'_>) -> Vec<u8> {
         upstream_model,
         phases,
         watch,
+        model_label: _,
     } = *ended;
     let line = Line {
         time: entry.started_at.to_string(),

@@ -141,7 +141,7 @@ impl LiteLlm {
         let labels = Labels {
             api_key_alias: entry.key.clone(),
             team: entry.team.clone(),
-            model: ended.upstream_model.to_owned(),
+            model: ended.model_label.to_owned(),
         };
         let with_status = StatusLabels {
             api_key_alias: labels.api_key_alias.clone(),

@@ -94,7 +94,7 @@ impl Kind {
     }
 
     /// By which API of its own it makes embeddings with a model.
-    fn embeddings(&self, model: &str) -> Option<EmbeddingsApi> {
+    pub(super) fn embeddings(&self, model: &str) -> Option<EmbeddingsApi> {
         match self {
             Self::Gemini => Some(EmbeddingsApi::Gemini),
             Self::Vertex(_) => Some(EmbeddingsApi::Vertex),

@@ -13,6 +13,7 @@ use crate::{
     attribution::Attribution,
     authorize::Caller,
     call::Operation,
+    cost::Cost,
     fault::Fault,
     leases::Fleet,
     ledger::{Entry, Ledger, LedgerError, Outcome},
@@ -52,6 +53,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) model: &'a str,
     /// What it is.
     pub(crate) operation: Operation,
+    /// What it costs if it is answered.
+    pub(crate) price: Cost,
 }
 
 /// The account of one call; one that is dropped unfinished is accounted as cancelled.
@@ -62,6 +65,8 @@ pub(crate) struct CallAccount {
     entry: Entry,
     started: Instant,
     reservation: Reservation,
+    price: Cost,
+    is_sent: bool,
     is_finished: bool,
 }
 
@@ -119,9 +124,13 @@ impl CallAccount {
             target,
             model,
             operation,
+            price,
         } = opening;
         let now = Timestamp::now();
-        let need = Need::default();
+        let need = Need {
+            tokens: 0,
+            cost: price,
+        };
         let mut over = |reached: &Reached| books.metrics.count_limit(&route.id, reached);
         let attribution = Attribution::default();
         let asker = attribution.asker(caller, model);
@@ -148,8 +157,15 @@ impl CallAccount {
             },
             started: Instant::now(),
             reservation,
+            price,
+            is_sent: false,
             is_finished: false,
         })
+    }
+
+    /// Notes that the call goes out: what is cancelled from now on may have been done.
+    pub(crate) const fn note_sent(&mut self) {
+        self.is_sent = true;
     }
 
     /// Writes an open row if the ledger is in trouble: a tool may do things that cannot be taken back.
@@ -190,6 +206,10 @@ impl CallAccount {
             Err(Failure::Timeout(_)) => ("failed", 504, Outcome::Failed),
             Err(_) => ("failed", 502, Outcome::Failed),
         };
+        if !matches!(outcome, Ok(Ok(_)) | Err(Failure::Cancelled)) {
+            // Nobody gave anything for it.
+            self.price = Cost::default();
+        }
         self.close(label, status, ended);
         self.books
             .ledger
@@ -203,9 +223,17 @@ impl CallAccount {
         self.entry.status = status;
         self.entry.outcome = outcome;
         self.entry.duration_millis = millis(duration);
-        self.reservation.settle(Need::default(), Timestamp::now());
+        if self.is_sent {
+            self.entry.cost = self.price;
+        }
+        let need = Need {
+            tokens: 0,
+            cost: self.entry.cost,
+        };
+        self.reservation.settle(need, Timestamp::now());
         let series = &self.books.series;
         series.count_call(&self.upstream, label, duration);
+        series.count_cost(&self.upstream, self.entry.cost);
     }
 }
 

@@ -1,12 +1,14 @@
 //! Metrics of calls of tools and agents; labels come from the table, never from users.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
 };
 use telemetry::metrics::Registry;
+
+use crate::cost::Cost;
 
 /// Seconds of calls.
 const DURATION_BUCKETS: [f64; 12] = [
@@ -36,6 +38,7 @@ pub(crate) struct CallMetrics {
     calls: Family<CallLabels, Counter>,
     durations: Family<ServerLabels, Histogram, fn() -> Histogram>,
     failures: Family<FailureLabels, Counter>,
+    costs: Family<ServerLabels, Counter<f64, AtomicU64>>,
 }
 
 impl Default for CallMetrics {
@@ -44,6 +47,7 @@ impl Default for CallMetrics {
             calls: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             failures: Family::default(),
+            costs: Family::default(),
         }
     }
 }
@@ -66,6 +70,11 @@ impl CallMetrics {
             "Requests that servers did not answer, and why",
             self.failures.clone(),
         );
+        registry.register(
+            format!("{prefix}_cost"),
+            "US dollars that calls cost, by server",
+            self.costs.clone(),
+        );
     }
 
     /// Counts a call that ended.
@@ -80,6 +89,17 @@ impl CallMetrics {
         };
         let seconds = duration.as_secs_f64();
         self.durations.get_or_create(&durations).observe(seconds);
+    }
+
+    /// Counts what a call cost.
+    pub(crate) fn count_cost(&self, server: &str, cost: Cost) {
+        if cost != Cost::default() {
+            let labels = ServerLabels {
+                server: server.to_owned(),
+            };
+            let costs = self.costs.get_or_create(&labels);
+            costs.inc_by(cost.as_dollars());
+        }
     }
 
     /// Counts a request that a server did not answer.

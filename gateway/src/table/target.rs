@@ -1,6 +1,6 @@
 //! Targets: a place that answers requests, compiled with its replicas and its provider.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderValue, Uri};
 use protocol::{
@@ -8,13 +8,17 @@ use protocol::{
     snapshot::{self, Adapter, Affinity, KvEvents, Prices},
 };
 
-use super::{InvalidSnapshot, Lasting, condition};
+use super::{
+    InvalidSnapshot, Lasting, Pattern, condition,
+    naming::{Naming, Unnamable, name_at},
+};
 use crate::{
     adapters,
     condition::Condition,
     credential::uri,
     demand::Wanted,
     endpoint::{Caches, Digest, Endpoint},
+    limits::{self, Rule},
     metrics::TargetSeries,
     provider::Provider,
 };
@@ -24,8 +28,10 @@ use crate::{
 pub(crate) struct Target {
     /// Its name in the route.
     pub(crate) name: String,
-    /// The model's name there; empty for the one that the client asked for.
+    /// The model's name there, perhaps with a star; empty for the one that the client asked for.
     pub(crate) model: String,
+    /// What becomes of the names that are asked for, if the target has many models.
+    pub(crate) naming: Option<Naming>,
     /// Its replicas.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// What is known of their caches, if replicas are picked by it.
@@ -44,6 +50,8 @@ pub(crate) struct Target {
     pub(crate) provider: Provider,
     /// What its tokens cost.
     pub(crate) prices: Prices,
+    /// What it may be sent, whoever asks.
+    pub(crate) rules: Vec<Rule>,
     /// Its Model, if that has replicas only while it is wanted.
     pub(crate) wanted: Option<Arc<Wanted>>,
     /// `NAMESPACE/ROUTE/TARGET`, which the client is told.
@@ -80,6 +88,7 @@ impl Target {
         Ok(Self {
             name: target.name.clone(),
             model: target.model.clone(),
+            naming: Naming::of(route, &target.name, &target.model)?,
             endpoints,
             caches,
             kv_events: target.kv_events.clone(),
@@ -89,6 +98,7 @@ impl Target {
             when: condition(&name, target.when.as_deref())?,
             provider,
             prices: target.prices.unwrap_or_default(),
+            rules: limits::of_target(route, &target.name, target.limits.as_ref(), &lasting.meters),
             wanted: target
                 .on_demand
                 .as_ref()
@@ -106,10 +116,22 @@ impl Target {
 }
 
 impl Target {
-    /// The model's name there, for a request that asks for this one.
-    pub(crate) fn model_for<'a>(&'a self, asked: &'a str) -> &'a str {
+    /// The model's name there for a request that asked a route with these patterns for a name.
+    ///
+    /// # Errors
+    /// [`Unnamable`]
+    pub(crate) fn model_for(
+        &self,
+        patterns: &[Pattern],
+        asked: &str,
+    ) -> Result<Cow<'_, str>, Unnamable> {
+        name_at((&self.model, self.naming.as_ref()), patterns, asked)
+    }
+
+    /// What stands for all its models: its name for its model, or a star for any.
+    pub(crate) fn models(&self) -> &str {
         match self.model.as_str() {
-            "" => asked,
+            "" => "*",
             model => model,
         }
     }

@@ -3,6 +3,7 @@
 mod client;
 mod federation;
 mod hostile;
+mod prices;
 mod sdk;
 mod sessions;
 

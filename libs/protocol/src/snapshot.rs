@@ -12,6 +12,8 @@ mod mirror;
 mod peers;
 mod prices;
 mod prompts;
+mod target_limits;
+mod tool_prices;
 mod tools;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -28,6 +30,8 @@ pub use self::{
     peers::{OnPartition, Peer, Peers},
     prices::{LongPrompts, Prices, Rates},
     prompts::{PROMPT_BYTES_MAX, PromptCache, PromptMessage, PromptRole, PromptTemplate, Prompts},
+    target_limits::TargetLimits,
+    tool_prices::{ToolPrice, ToolPrices},
     tools::{
         A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
     },
@@ -424,6 +428,9 @@ pub struct Target {
     /// Who marks what of a prompt is worth caching.
     #[serde(default, skip_serializing_if = "PromptCache::is_default")]
     pub prompt_cache: PromptCache,
+    /// What it may be sent; as much as comes if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<TargetLimits>,
 }
 
 const fn whole_share() -> u32 {

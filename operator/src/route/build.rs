@@ -149,6 +149,7 @@ fn target(backend: &ValidBackend) -> Target {
         adapters: backend.adapters.clone(),
         prompt_cache: backend.prompt_cache,
         kv_events: backend.kv_events.clone(),
+        limits: backend.limits.clone(),
         ..Target::default()
     };
     match &backend.provider {

@@ -1,7 +1,9 @@
 //! A Route's limits, budgets and prices, as the gateway takes them.
 
 use crds::route::{self, LimitMode};
-use protocol::snapshot::{Budget, Limit, LongPrompts, Mode, Per, Prices, Rate, Rates};
+use protocol::snapshot::{
+    Budget, Limit, LongPrompts, Mode, Per, Prices, Rate, Rates, TargetLimits,
+};
 
 use super::validate::InvalidRoute;
 use crate::quantities::{duration, nano_dollars};
@@ -27,6 +29,25 @@ pub(super) fn limits(limits: &[route::Limit]) -> Result<Vec<Limit>, InvalidRoute
             })
         })
         .collect()
+}
+
+/// The limits of a backend at a path.
+pub(super) fn of_backend(
+    at: &str,
+    limits: Option<&route::BackendLimits>,
+) -> Result<Option<TargetLimits>, InvalidRoute> {
+    let Some(limits) = limits else {
+        return Ok(None);
+    };
+    let rate = |name: &str, given: Option<&route::Rate>| {
+        let path = || format!("{at}.{name}.window");
+        given.map(|given| rate(path, given)).transpose()
+    };
+    Ok(Some(TargetLimits {
+        requests: rate("requests", limits.requests.as_ref())?,
+        tokens: rate("tokens", limits.tokens.as_ref())?,
+        concurrency: limits.concurrency,
+    }))
 }
 
 fn rate(path: impl Fn() -> String, rate: &route::Rate) -> Result<Rate, InvalidRoute> {
@@ -135,7 +156,8 @@ impl Given<'_> {
     }
 }
 
-fn dollars(path: impl Fn() -> String, value: &str) -> Result<u64, InvalidRoute> {
+/// US dollars at a path, in nano-dollars.
+pub(super) fn dollars(path: impl Fn() -> String, value: &str) -> Result<u64, InvalidRoute> {
     nano_dollars(value).ok_or_else(|| InvalidRoute::Dollars {
         path: path(),
         value: value.to_owned(),

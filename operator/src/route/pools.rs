@@ -19,14 +19,13 @@ pub(super) fn engine(
     let found: Option<&FoundPool> = world.pools.get(name).and_then(Option::as_ref);
     let Some(found) = found else {
         let message = format!(
-            "{path}.inferencePoolRef names the InferencePool `{name}`, which does not exist in this namespace"
+            "{path} names the InferencePool `{name}`, which does not exist in this namespace"
         );
         return Err((Reason::RefNotFound, message));
     };
     found.pool.spec.check().map_err(|invalid| {
-        let message = format!(
-            "{path}.inferencePoolRef names the InferencePool `{name}`, which is not usable: {invalid}"
-        );
+        let message =
+            format!("{path} names the InferencePool `{name}`, which is not usable: {invalid}");
         (Reason::RefNotFound, message)
     })?;
     let adapters = adapters.iter().map(|adapter| Adapter {

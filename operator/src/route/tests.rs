@@ -4,12 +4,14 @@ mod adapters;
 mod examples;
 mod jwt;
 mod kv_events;
+mod limits;
 mod mirror;
 mod pools;
 mod prices;
 mod prompts;
 mod tools;
 mod webhook;
+mod wildcards;
 
 use std::{collections::BTreeMap, sync::Arc};
 

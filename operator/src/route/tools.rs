@@ -9,11 +9,12 @@ use protocol::{
     address::{host_of, is_forbidden_host},
     secret::SecretString,
     snapshot::{
-        A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolRule, UpstreamAuth,
+        A2a, A2aAgent, ClientCredentials, HeaderCredential, Mcp, McpServer, ToolPrice, ToolPrices,
+        ToolRule, UpstreamAuth,
     },
 };
 
-use super::{dereference::World, validate::InvalidRoute};
+use super::{dereference::World, limits::dollars, validate::InvalidRoute};
 use crate::{model, quantities::duration};
 
 /// The longest silence of a server that does not say, in milliseconds.
@@ -44,12 +45,14 @@ pub(super) fn mcp(
             timeout: server.timeout.as_deref(),
         };
         let (auth, timeout_millis) = shown.validate(&path, world)?;
+        let prices = prices(&format!("{path}.prices"), server.prices.as_ref())?;
         match auth {
             Ok(auth) => servers.push(McpServer {
                 name: server.name.clone(),
                 url: server.url.clone(),
                 auth,
                 tools: rules(server.tools.as_ref(), world),
+                prices,
                 timeout_millis,
             }),
             Err(fault) => unresolved.push(fault),
@@ -182,6 +185,27 @@ fn check_address(path: String, url: &str) -> Result<(), InvalidRoute> {
         return Err(InvalidRoute::Address { path, url });
     }
     Ok(())
+}
+
+/// What calls of a server's tools cost, at a path.
+fn prices(
+    at: &str,
+    prices: Option<&route::ToolPrices>,
+) -> Result<Option<ToolPrices>, InvalidRoute> {
+    let Some(prices) = prices else {
+        return Ok(None);
+    };
+    let tools = prices.tools.iter().enumerate();
+    let tools = tools.map(|(index, tool)| {
+        Ok(ToolPrice {
+            name: tool.name.clone(),
+            per_call_nanos: dollars(|| format!("{at}.tools[{index}].perCall"), &tool.per_call)?,
+        })
+    });
+    Ok(Some(ToolPrices {
+        per_call_nanos: dollars(|| format!("{at}.perCall"), &prices.per_call)?,
+        tools: tools.collect::<Result<_, InvalidRoute>>()?,
+    }))
 }
 
 /// The rules in the order in which they are asked; the last one is for everybody.

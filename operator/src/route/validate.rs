@@ -12,7 +12,7 @@ use protocol::{
     routing::{Fallback, Hedging, Queue, Session},
     snapshot::{
         A2a, Access, Adapter, Budget, Cache, Guard, Jwt, KvEvents, Limit, MIRROR_TIMEOUT_MILLIS,
-        Mcp, Prices, PromptCache, Prompts,
+        Mcp, Prices, PromptCache, Prompts, TargetLimits,
     },
 };
 use thiserror::Error;
@@ -140,6 +140,7 @@ pub(super) struct ValidBackend {
     pub(super) adapters: Vec<Adapter>,
     pub(super) prompt_cache: PromptCache,
     pub(super) kv_events: Option<KvEvents>,
+    pub(super) limits: Option<TargetLimits>,
 }
 
 /// Where copies of a share of the requests go.
@@ -168,8 +169,12 @@ pub(super) fn validate(route: &Route, world: &World) -> Result<ValidRoute, Inval
         )?;
         let path = || format!("spec.targets.backends[{index}].when");
         resilience::condition(path, backend.when.as_ref())?;
+        let limits = limits::of_backend(
+            &format!("spec.targets.backends[{index}].limits"),
+            backend.limits.as_ref(),
+        )?;
         match resolve(index, backend, prices, world) {
-            Ok(backend) => backends.push(backend),
+            Ok(backend) => backends.push(ValidBackend { limits, ..backend }),
             Err(fault) => unresolved.push(fault),
         }
     }
@@ -231,16 +236,24 @@ fn resolve(
     world: &World,
 ) -> Result<ValidBackend, (Reason, String)> {
     let path = format!("spec.targets.backends[{index}]");
-    let engine = match (&backend.model_ref, &backend.inference_pool_ref) {
-        (Some(model), _) => engine(&format!("{path}.modelRef"), &model.name, world)?,
-        (None, Some(pool)) => pools::engine(&path, &pool.name, &backend.adapters, world)?,
+    let (path, engine) = match (&backend.model_ref, &backend.inference_pool_ref) {
+        (Some(model), _) => {
+            let path = format!("{path}.modelRef");
+            let engine = engine(&path, &model.name, world)?;
+            (path, engine)
+        }
+        (None, Some(pool)) => {
+            let path = format!("{path}.inferencePoolRef");
+            let engine = pools::engine(&path, &pool.name, &backend.adapters, world)?;
+            (path, engine)
+        }
         // The definition's rules let no such backend pass.
         (None, None) => {
             let message = format!("{path} names neither a Model nor an InferencePool");
             return Err((Reason::RefNotFound, message));
         }
     };
-    let engine = renamed(engine, backend.model_override.as_ref());
+    let engine = renamed(&path, engine, backend.model_override.as_ref())?;
     Ok(ValidBackend {
         name: backend.name.clone(),
         weight: backend.weight.unwrap_or(1),
@@ -268,12 +281,14 @@ fn mirror(
     let timeout = wanted.timeout.as_deref();
     let timeout = timeout.map(|timeout| parse("spec.mirror.timeout", timeout));
     let timeout = timeout.transpose()?;
-    match engine("spec.mirror.modelRef", &wanted.model_ref.name, world) {
+    let path = "spec.mirror.modelRef";
+    let engine = engine(path, &wanted.model_ref.name, world);
+    match engine.and_then(|engine| renamed(path, engine, wanted.model_override.as_ref())) {
         Ok(engine) => Ok(Some(ValidMirror {
             backend: ValidBackend {
                 name: MIRROR.to_owned(),
                 prices,
-                ..renamed(engine, wanted.model_override.as_ref())
+                ..engine
             },
             percent: wanted.percent,
             timeout: timeout.unwrap_or(Duration::from_millis(MIRROR_TIMEOUT_MILLIS)),
@@ -343,16 +358,29 @@ fn native_adapter(served_name: &str, adapter: &crds::model::Adapter) -> Adapter 
     }
 }
 
-/// A backend whose model has another name in requests, which is the name of the one thing that it is asked for.
-fn renamed(engine: ValidBackend, model: Option<&String>) -> ValidBackend {
-    match model {
+/// A backend whose model has another name in requests, which is the name of the one thing that it is asked for, or with
+/// a star the way to the name of each that it has.
+fn renamed(
+    path: &str,
+    engine: ValidBackend,
+    model: Option<&String>,
+) -> Result<ValidBackend, (Reason, String)> {
+    let renamed = match model {
         None => engine,
         Some(model) => ValidBackend {
             model: model.clone(),
             adapters: Vec::new(),
             ..engine
         },
+    };
+    let model = &renamed.model;
+    if 1 < model.matches('*').count() {
+        let message = format!(
+            "{path}: the model is called `{model}` there, with more than one `*`; only one can be filled in"
+        );
+        return Err((Reason::Invalid, message));
     }
+    Ok(renamed)
 }
 
 fn access(auth: Option<&Auth>, world: &World) -> Access {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ToolPrices;
 use crate::secret::SecretString;
 
 /// The tool servers of a route, which speak the Model Context Protocol over streamable HTTP.
@@ -32,6 +33,9 @@ pub struct McpServer {
     /// Who may use which tools: the first rule that fits the caller decides. Without rules everybody may use all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ToolRule>,
+    /// What calls of its tools cost; nothing if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<ToolPrices>,
     /// Longest silence of the server while something is asked of it, in milliseconds.
     pub timeout_millis: u64,
 }

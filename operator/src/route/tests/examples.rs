@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use super::with_redis;
 use crate::route::{build::build, dereference::World, validate::validate};
 
-/// Checks the examples of a page: Routes to the Model `chat`, with the ConfigMaps that the page shows.
+/// Checks the examples of a page: Routes to the Models `chat` and `cloud`, with the ConfigMaps that the page shows.
 #[track_caller]
 fn check_example(page: &str) {
     let blocks = page.split("```yaml\n").skip(1);
@@ -36,6 +36,8 @@ fn check_example(page: &str) {
         world.secrets.insert("guard".to_owned(), Some(secret));
         let model = world.models.remove("m").expect("a model");
         world.models.insert("chat".to_owned(), model);
+        let external = world.models.remove("x").expect("a model");
+        world.models.insert("cloud".to_owned(), external);
         let valid = validate(&route, &world).expect("valid");
         assert_eq!((build(&valid).len(), &valid.unresolved), (1, &Vec::new()));
     }
@@ -54,6 +56,7 @@ fn the_examples_in_the_documentation_are_valid() {
     check_example(include_str!(
         "../../../../docs/concepts/gateway-inference-pools.md"
     ));
+    check_example(include_str!("../../../../docs/concepts/gateway-limits.md"));
     check_example(include_str!("../../../../docs/concepts/gateway-mirror.md"));
     check_example(include_str!("../../../../docs/concepts/gateway-prompts.md"));
 }

@@ -161,3 +161,17 @@ fn the_examples_in_the_documentation_are_valid() {
     check_example(include_str!("../../../../docs/concepts/gateway-mcp.md"));
     check_example(include_str!("../../../../docs/concepts/gateway-a2a.md"));
 }
+
+#[test]
+fn prices_of_tools_reach_the_gateway_and_wrong_ones_are_refused_with_their_path() {
+    let priced = |price: &str| {
+        let prices = json!({"perCall": "0.002", "tools": [{"name": "report_*", "perCall": price}]});
+        json!({"mcp": {"servers": [{"name": "one", "url": "http://one/mcp", "prices": prices}]}})
+    };
+    let valid = validate(&tools(&priced("0.05")), &world()).expect("valid");
+    let entry = serde_json::to_value(&in_order(build(&valid))[0]).expect("an entry");
+    let expected = json!({"perCallNanos": 2_000_000, "tools": [{"name": "report_*", "perCallNanos": 50_000_000}]});
+    assert_eq!(entry["mcp"]["servers"][0]["prices"], expected);
+    let path = "spec.mcp.servers[0].prices.tools[0].perCall";
+    check_refused(&priced("0.0000000001"), path);
+}
