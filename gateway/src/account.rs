@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
 use protocol::snapshot::Prices;
@@ -14,12 +15,14 @@ use crate::{
     authorize::Caller,
     call::Call,
     cost::{cost, of_batches},
+    decode::Decoded,
     encode::Tally,
     forward::Timing,
+    guard::Sessions,
     ledger::{Entry, Ledger, LedgerError, Outcome},
     limits::{Asker, Need, Reservation},
     metrics::{Metrics, Observation, TargetSeries},
-    observe::{Ended, Phases, Watch},
+    observe::{Ended, Masks, Phases, Watch},
     prefix::{Answered, Prediction},
     provider::Tokens,
     queue::Turn,
@@ -53,6 +56,10 @@ const CLIENT_CLOSED: u16 = 499;
 pub(crate) struct Accounting {
     entry: Entry,
     upstream_model: String,
+    /// The target's provider; empty until one answers.
+    provider: &'static str,
+    /// What the first route declares for the model's name, and its place there until another route takes over.
+    asked: (Arc<str>, Option<usize>),
     /// What stands for all models of the target, if it has many.
     upstream_models: Option<String>,
     started: Instant,
@@ -96,9 +103,13 @@ impl Accounting {
             started_at: call.started_at,
             ..Entry::default()
         };
+        let place = route.models.iter().position(|known| known.matches(model));
+        let declared = place.and_then(|place| route.declared.get(place));
         Self {
             entry,
             upstream_model: String::new(),
+            provider: "",
+            asked: (declared.cloned().unwrap_or_else(|| Arc::from("")), place),
             upstream_models: None,
             started: call.started,
             ledger,
@@ -135,6 +146,27 @@ impl Accounting {
     pub(crate) fn look(&mut self, bytes: &[u8]) {
         if let Some(watch) = &mut self.watch {
             watch.see(bytes);
+        }
+    }
+
+    /// Notes a request that guards have let through, for those who are told of it.
+    pub(crate) fn note_request(&mut self, decoded: &Decoded, guards: &Sessions) {
+        if let Some(watch) = &mut self.watch {
+            watch.note_request(decoded, || Masks::new(guards.masked()));
+        }
+    }
+
+    /// Notes a whole answer that the client gets, for those who are told of it.
+    pub(crate) fn note_answer(&mut self, body: &Bytes) {
+        if let Some(watch) = &mut self.watch {
+            watch.note_answer(body);
+        }
+    }
+
+    /// Notes events that the client gets, for those who are told of them.
+    pub(crate) fn note_events(&mut self, events: &[u8]) {
+        if let Some(watch) = &mut self.watch {
+            watch.note_events(events);
         }
     }
 
@@ -175,6 +207,7 @@ impl Accounting {
     /// Moves the account to another route, which answers in the place of the first one.
     pub(crate) fn reroute(&mut self, route: &Route, reservation: Reservation) {
         self.entry.route.clone_from(&route.id);
+        self.asked.1 = None;
         self.reservation.move_to(reservation);
     }
 
@@ -192,6 +225,7 @@ impl Accounting {
         model.clone_into(&mut self.upstream_model);
         let has_many = target.naming.is_some();
         self.upstream_models = has_many.then(|| target.models().to_owned());
+        self.provider = target.provider.name();
         self.prices = match self.is_batched {
             true => of_batches(&target.prices),
             false => target.prices,
@@ -308,7 +342,10 @@ impl Accounting {
         };
         self.metrics.observe(&Observation {
             route: &self.entry.route,
+            asked: &self.asked.0,
+            place: self.asked.1,
             model,
+            provider: self.provider,
             series: self.series.as_deref(),
             operation: self.entry.operation,
             status,
@@ -336,6 +373,7 @@ impl Accounting {
         watch.tell(&Ended {
             entry: &self.entry,
             upstream_model: &self.upstream_model,
+            provider: self.provider,
             model_label,
             phases: Phases {
                 queue: watch.sent.map(|(sent, _)| sent),

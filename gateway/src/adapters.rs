@@ -18,7 +18,7 @@ use protocol::snapshot::Adapter;
 use tokio::sync::Semaphore;
 
 use self::report::Report;
-pub(crate) use self::{load::ensure, poll::follow};
+pub(crate) use self::{load::ensure, poll::follow, report::Busyness};
 
 /// Seconds that a request waits for an adapter that the engine has to load from a disk or farther away.
 const LOAD_SECONDS: f64 = 2.0;
@@ -88,6 +88,11 @@ impl Held {
             (Holding::Absent, Some(_)) => Some(LOAD_SECONDS),
             (Holding::Absent, None) | (Holding::Refused, _) => None,
         }
+    }
+
+    /// How busy the replica says that it is; nothing if it was not asked or did not say.
+    pub(crate) fn busyness(&self) -> Option<Busyness> {
+        Some(self.report.read().as_ref()?.busyness)
     }
 
     /// Notes what the replica says; nothing if it did not.
@@ -167,6 +172,7 @@ mod tests {
         held.note(Some(Report {
             loaded: names(&["a", "b"]),
             active: names(&["a"]),
+            ..Report::default()
         }));
         assert_eq!(seconds("a", None), Some(0.0));
         assert_eq!(seconds("b", None), Some(SWAP_SECONDS));

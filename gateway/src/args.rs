@@ -73,6 +73,15 @@ pub struct GatewayArgs {
     /// Share of the traces that begin at the gateway that is told, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
     pub trace_share: f64,
+    /// Tell in spans what was asked and answered, as guards have left it
+    #[arg(long, requires = "otlp_endpoint")]
+    pub otlp_content: bool,
+    /// Seconds between two tellings of all metrics to the collector, by OTLP over HTTP; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub otlp_metrics_seconds: u64,
+    /// Tell the collector the lines of the access log too, as logs by OTLP over HTTP
+    #[arg(long, requires = "otlp_endpoint")]
+    pub otlp_logs: bool,
     /// Show metrics by LiteLLM's names too
     #[arg(long)]
     pub litellm_metrics: bool,

@@ -20,7 +20,7 @@ use protocol::routing;
 
 use self::health::Health;
 pub(crate) use self::{
-    health::{Aside, Standing},
+    health::{Aside, Cooled, Standing},
     pace::Pace,
 };
 use crate::{
@@ -132,6 +132,11 @@ impl Endpoint {
     /// Notes that the endpoint answered.
     pub(crate) fn note_success(&self, now: Instant) {
         self.health.lock().succeed(now);
+    }
+
+    /// How often it was left out.
+    pub(crate) fn cooled(&self) -> Cooled {
+        self.health.lock().cooled()
     }
 
     /// Sets it aside until then: it is alive, but takes no requests.

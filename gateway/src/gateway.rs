@@ -44,7 +44,7 @@ use crate::{
     mirror::Copies,
     models,
     objects::Objects,
-    observe::Observers,
+    observe::{Known, Observers},
     people::People,
     realtime::Talks,
     rpc::account::Books,
@@ -265,12 +265,20 @@ impl Gateway {
 
     /// The text that Prometheus reads.
     pub(crate) fn render_metrics(&self) -> String {
-        self.metrics.set_ledger(self.ledger.is_healthy());
-        self.metrics.set_missed(&self.observers);
-        if let Some(table) = &*self.table.read() {
-            self.metrics.routing.set_endpoints(table, Instant::now());
-        }
-        self.metrics.render()
+        self.metrics.render(|metrics| {
+            metrics.set_ledger(self.ledger.is_healthy());
+            metrics.set_missed(&self.observers);
+            let Ok(table) = self.table() else { return };
+            metrics.routing.set_endpoints(&table, Instant::now());
+            metrics.pools.set(&table, Instant::now());
+            if let Some(litellm) = &self.observers.litellm {
+                litellm.refresh(&Known {
+                    table: &table,
+                    people: &self.people,
+                    parties: &self.lasting.parties,
+                });
+            }
+        })
     }
 
     /// The table in use.

@@ -4,6 +4,7 @@
 //! Before it is sent a request reserves what it may need, and settles what it did need when it ends. So requests that
 //! run beside each other go over a limit by no more than one of them needs beyond its reservation.
 
+mod left;
 mod meter;
 mod reached;
 mod registry;
@@ -19,6 +20,7 @@ use tracing::warn;
 
 use self::meter::{Meter, Missing};
 pub(crate) use self::{
+    left::{BudgetLeft, budget_left},
     meter::{Capacity, Left},
     reached::{Reached, Refused, Shortage},
     registry::{MeterId, Registry, Scope},

@@ -15,6 +15,7 @@ mod places;
 mod prices;
 mod relay;
 mod revision;
+mod search;
 mod session;
 
 use std::{collections::HashSet, sync::Arc};

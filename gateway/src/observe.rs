@@ -1,9 +1,11 @@
 //! Observe: what is told of requests beside metrics and the ledger: a line in the access log, a span, LiteLLM's metrics.
 //!
 //! Everything is built from the account of a request that has ended, and leaves by queues of a bounded length: who cannot
-//! keep up loses lines and spans, which is counted, and never holds a request. Nothing of a prompt or an answer is told.
+//! keep up loses lines and spans, which is counted, and never holds a request. Nothing of a prompt or an answer is told,
+//! unless spans are asked to.
 
 mod access;
+mod content;
 mod context;
 mod litellm;
 mod otlp;
@@ -11,16 +13,20 @@ mod span;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::HeaderMap;
 use memchr::memmem;
+use serde_json::Value;
 
+use self::content::Content;
 pub(crate) use self::{
     access::{AccessLog, Written},
+    content::Masks,
     context::Trace,
-    litellm::LiteLlm,
-    otlp::{Exporter, collector},
+    litellm::{Known, LiteLlm},
+    otlp::{Collector, Exporter, LogExporter, push},
 };
-use crate::{endpoint::Endpoint, ledger::Entry};
+use crate::{decode::Decoded, endpoint::Endpoint, ledger::Entry};
 
 /// Reasons why answers ended, of one request.
 const REASONS_MAX: usize = 8;
@@ -34,6 +40,8 @@ pub(crate) struct Observers {
     pub(crate) access: Option<AccessLog>,
     /// Where spans go.
     pub(crate) traces: Option<Exporter>,
+    /// Where lines of the access log go besides.
+    pub(crate) logs: Option<LogExporter>,
     /// LiteLLM's metrics.
     pub(crate) litellm: Option<LiteLlm>,
 }
@@ -60,6 +68,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) upstream_model: &'a str,
     /// The same as a label of metrics, of which there are only so many.
     pub(crate) model_label: &'a str,
+    /// The target's provider; empty if no target has answered.
+    pub(crate) provider: &'static str,
     /// How long it took.
     pub(crate) phases: Phases,
     /// What else is known of it.
@@ -78,6 +88,8 @@ pub(crate) struct Watch {
     pub(crate) sent: Option<(Duration, Duration)>,
     /// Why its answers ended.
     pub(crate) reasons: Vec<String>,
+    /// What was said, if spans tell it.
+    content: Option<Box<Content>>,
 }
 
 impl Observers {
@@ -86,15 +98,25 @@ impl Observers {
         let Self {
             access,
             traces,
+            logs,
             litellm,
         } = self;
-        access.is_none() && traces.is_none() && litellm.is_none()
+        access.is_none() && traces.is_none() && logs.is_none() && litellm.is_none()
     }
 
     /// The trace that a request belongs to, if its client names one or spans are told.
     pub(crate) fn trace(&self, headers: &HeaderMap) -> Option<Box<Trace>> {
         let ratio = self.traces.as_ref().map(|traces| traces.ratio);
         Trace::of(headers, ratio).map(Box::new)
+    }
+
+    /// Whether a span tells what was said.
+    fn tells_content(&self, trace: Option<&Trace>) -> bool {
+        let is_told = self
+            .traces
+            .as_ref()
+            .is_some_and(|traces| traces.tells_content);
+        is_told && trace.is_some_and(|trace| trace.is_sampled)
     }
 
     /// What is remembered of a request that belongs to a trace or none; nothing if nobody is told.
@@ -106,6 +128,7 @@ impl Observers {
                 endpoint: None,
                 sent: None,
                 reasons: Vec::new(),
+                content: self.tells_content(trace).then(Box::default),
             })
         })
     }
@@ -138,11 +161,39 @@ impl Watch {
         }
     }
 
+    /// Notes a request that guards have let through; what they have masked in it is asked for only if it is told.
+    pub(crate) fn note_request(&mut self, decoded: &Decoded, masks: impl FnOnce() -> Masks) {
+        if let Some(content) = &mut self.content {
+            content.note_request(decoded, masks());
+        }
+    }
+
+    /// Notes a whole answer that the client gets.
+    pub(crate) fn note_answer(&mut self, body: &Bytes) {
+        if let Some(content) = &mut self.content {
+            content.note_answer(body);
+        }
+    }
+
+    /// Notes events of a stream that the client gets.
+    pub(crate) fn note_events(&mut self, events: &[u8]) {
+        if let Some(content) = &mut self.content {
+            content.note_events(events);
+        }
+    }
+
+    /// The attributes of what was said.
+    fn content(&self) -> Vec<Value> {
+        let content = self.content.as_ref();
+        content.map_or_else(Vec::new, |content| content.attributes())
+    }
+
     /// Tells everybody.
     pub(crate) fn tell(&self, ended: &Ended<'_>) {
         let Observers {
             access,
             traces,
+            logs,
             litellm,
         } = &*self.observers;
         if let Some(access) = access {
@@ -152,6 +203,9 @@ impl Watch {
             && trace.is_sampled
         {
             traces.send(ended, trace);
+        }
+        if let Some(logs) = logs {
+            logs.send(ended);
         }
         if let Some(litellm) = litellm {
             litellm.observe(ended);

@@ -138,6 +138,11 @@ impl People {
         }
     }
 
+    /// All keys that were made at run time.
+    pub(crate) fn keys(&self) -> Vec<Arc<Key>> {
+        self.keys.read().values().cloned().collect()
+    }
+
     /// The key with this id, looked for among all.
     pub(crate) fn key_of(&self, id: &str) -> Option<Arc<Key>> {
         let keys = self.keys.read();

@@ -8,6 +8,7 @@ mod bedrock;
 mod gemini;
 mod kind;
 mod marks;
+mod name;
 mod object;
 mod ollama;
 pub(crate) mod openai;
@@ -46,6 +47,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Provider {
     kind: Kind,
+    name: &'static str,
     /// What every request carries, credentials included.
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Headers of clients that are passed on.
@@ -141,10 +143,16 @@ impl Provider {
                 .filter(|quirks| !quirks.is_empty()),
             passed: kind.passed(vendor),
             marks_cache: target.prompt_cache == PromptCache::Automatic,
+            name: name::of(&kind, vendor),
             kind,
             headers,
             seal,
         })
+    }
+
+    /// Its name in metrics and spans.
+    pub(crate) const fn name(&self) -> &'static str {
+        self.name
     }
 
     /// The body of a request for this provider.

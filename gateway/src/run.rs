@@ -26,7 +26,7 @@ use crate::{
     kv_events,
     leases::{self, Fleet, Http},
     ledger::{DatabaseUrl, Durability, Ledger},
-    observe::{AccessLog, Exporter, LiteLlm, Observers, Written, collector},
+    observe::{self, AccessLog, Collector, Exporter, LiteLlm, LogExporter, Observers, Written},
     people::{People, exchange},
     server,
     source::{self, Source},
@@ -139,7 +139,7 @@ pub async fn serve(
     args: GatewayArgs,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
-    let (observers, exporting) = observers(&args)?;
+    let (observers, exporting, pushing) = observers(&args)?;
     let picking = listen_if(args.endpoint_picker_listen).await?;
     let GatewayArgs {
         listen: _,
@@ -177,16 +177,9 @@ pub async fn serve(
     let told = (config, snapshots, token_file);
     let source = source_of(&gateway, told, node, data_dir)?;
     announce(&listener);
-    let mut following = JoinSet::new();
-    if let Some(issuer) = issuer {
-        let shutdown = shutdown.clone();
-        following.spawn(async move { issuer.follow(shutdown).await });
-    }
-    following.spawn(jwt::follow(Arc::clone(&gateway), shutdown.clone()));
+    let _following = follow(&gateway, issuer, &shutdown);
     let mut feeding = JoinSet::new();
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
-    following.spawn(kv_events::follow(Arc::clone(&gateway), shutdown.clone()));
-    following.spawn(adapters::follow(Arc::clone(&gateway), shutdown.clone()));
     let mut working = JoinSet::new();
     working.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
     endpoint_picker::start(picking, &gateway, &mut working, &shutdown);
@@ -194,6 +187,7 @@ pub async fn serve(
     let people = Arc::clone(&gateway.people);
     working.spawn(exchange::keep(people, Arc::clone(&fleet), shutdown.clone()));
     working.spawn(leases::keep(fleet, served.clone()));
+    push_metrics(pushing, &gateway, &mut working, &served);
     server::accept(listener, gateway, shutdown.clone()).await;
     // What requests in progress held is given back once they have ended.
     served.cancel();
@@ -209,6 +203,23 @@ pub async fn serve(
         Some(Ok(Err(source))) => Err(GatewayError::Signals(source)),
         _ => Ok(()),
     }
+}
+
+/// What keeps the gateway up to date with what is outside of it, for as long as it runs.
+fn follow(
+    gateway: &Arc<Gateway>,
+    issuer: Option<Arc<Issuer>>,
+    shutdown: &CancellationToken,
+) -> JoinSet<()> {
+    let mut following = JoinSet::new();
+    if let Some(issuer) = issuer {
+        let shutdown = shutdown.clone();
+        following.spawn(async move { issuer.follow(shutdown).await });
+    }
+    following.spawn(jwt::follow(Arc::clone(gateway), shutdown.clone()));
+    following.spawn(kv_events::follow(Arc::clone(gateway), shutdown.clone()));
+    following.spawn(adapters::follow(Arc::clone(gateway), shutdown.clone()));
+    following
 }
 
 /// Where routes come from: a file, which is read at once, or an operator.
@@ -237,14 +248,25 @@ fn source_of(
     }
 }
 
-/// Those who are told of requests, and what sends spans on.
-fn observers(args: &GatewayArgs) -> Result<(Observers, JoinSet<()>), GatewayError> {
+/// The collector that is told of metrics, and how often.
+type Pushing = (Collector, Duration);
+
+/// Those who are told of requests, what sends spans and lines on, and who is told of metrics.
+fn observers(
+    args: &GatewayArgs,
+) -> Result<(Observers, JoinSet<()>, Option<Pushing>), GatewayError> {
     let mut exporting = JoinSet::new();
-    let traces = args.otlp_endpoint.as_ref().map(|url| {
-        let collector = collector(url).map_err(|error| GatewayError::Config(error.to_string()))?;
+    let collector = collector(args)?;
+    let traces = collector.as_ref().map(|collector| {
         let (exporter, spans) = Exporter::new(args.trace_share);
-        exporting.spawn(spans.export(upstream::client(), collector, args.node.clone()));
-        Ok(exporter)
+        exporting.spawn(spans.export(upstream::client(), collector.clone()));
+        exporter.telling_content(args.otlp_content)
+    });
+    let logs = collector.as_ref().filter(|_| args.otlp_logs);
+    let logs = logs.map(|collector| {
+        let (exporter, lines) = LogExporter::new();
+        exporting.spawn(lines.export(upstream::client(), collector.clone()));
+        exporter
     });
     let access = args.access_log.as_deref().map(|path| {
         let (log, written) = open_log(path)?;
@@ -253,10 +275,37 @@ fn observers(args: &GatewayArgs) -> Result<(Observers, JoinSet<()>), GatewayErro
     });
     let observers = Observers {
         access: access.transpose()?,
-        traces: traces.transpose()?,
+        traces,
+        logs,
         litellm: args.litellm_metrics.then(LiteLlm::default),
     };
-    Ok((observers, exporting))
+    let every = Duration::from_secs(args.otlp_metrics_seconds);
+    let pushing = collector.filter(|_| !every.is_zero());
+    Ok((
+        observers,
+        exporting,
+        pushing.map(|collector| (collector, every)),
+    ))
+}
+
+/// The collector that is told, if there is one.
+fn collector(args: &GatewayArgs) -> Result<Option<Collector>, GatewayError> {
+    let url = args.otlp_endpoint.as_deref();
+    let collector = url.map(|url| Collector::new(url, &args.node)).transpose();
+    collector.map_err(|error| GatewayError::Config(error.to_string()))
+}
+
+/// Tells a collector of metrics now and then, and once more when all requests have ended.
+fn push_metrics(
+    pushing: Option<Pushing>,
+    gateway: &Arc<Gateway>,
+    working: &mut JoinSet<()>,
+    end: &CancellationToken,
+) {
+    if let Some((collector, every)) = pushing {
+        let told = (upstream::client(), collector);
+        working.spawn(observe::push(Arc::clone(gateway), told, every, end.clone()));
+    }
 }
 
 /// Waits for the last spans and lines: the gateway that makes them is gone.

@@ -112,6 +112,8 @@ pub(crate) struct Route {
     pub(crate) id: String,
     /// The model names that it answers.
     pub(crate) models: Vec<Pattern>,
+    /// The same as they are declared, for labels of metrics.
+    pub(crate) declared: Vec<Arc<str>>,
     /// How a target is picked.
     pub(crate) strategy: Strategy,
     /// Where requests go.
@@ -331,6 +333,11 @@ impl Table {
         self.keys.get(digest)
     }
 
+    /// All keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.keys.values().map(|key| &**key)
+    }
+
     /// The key with this id.
     pub(crate) fn key_of(&self, id: &str) -> Option<&Arc<Key>> {
         self.key(self.digests.get(id)?)
@@ -408,12 +415,17 @@ fn compile_route(entry: &RouteEntry, lasting: &Lasting) -> Result<Route, Invalid
     let targets = entry
         .targets
         .iter()
-        .map(|target| Target::compile(&id, target, entry.affinity, lasting));
+        .map(|target| Target::compile(&id, target, entry, lasting));
     let targets: Vec<Target> = targets.collect::<Result<_, _>>()?;
     Ok(Route {
         is_on_demand: targets.iter().any(|target| target.wanted.is_some()),
         targets,
         models,
+        declared: entry
+            .models
+            .iter()
+            .map(|model| Arc::from(&**model))
+            .collect(),
         strategy: entry.strategy,
         retries_max: entry.retries.attempts,
         fallbacks: Fallbacks::new(&entry.fallbacks),

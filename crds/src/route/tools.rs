@@ -32,6 +32,10 @@ pub struct Mcp {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub authorization_servers: Vec<String>,
+    /// Whether clients see two tools, search_tools and call_tool, in the place of all tools of these servers, which they then
+    /// find by words.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tool_search: bool,
 }
 
 /// A tool server.

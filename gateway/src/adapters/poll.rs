@@ -89,9 +89,11 @@ pub(super) async fn poll(upstream: &Upstream, provider: &Provider, url: &str) ->
     let root = base.strip_suffix("/v1").unwrap_or(base);
     let metrics = get(upstream, provider, &format!("{root}/metrics")).await;
     let metrics = metrics.unwrap_or_default();
+    let metrics = String::from_utf8_lossy(&metrics);
     Some(Report {
         loaded,
-        active: report::active(&String::from_utf8_lossy(&metrics)),
+        active: report::active(&metrics),
+        busyness: report::busyness(&metrics),
     })
 }
 

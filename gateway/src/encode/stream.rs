@@ -194,13 +194,17 @@ async fn next(state: &mut State) -> Result<Option<Bytes>, Break> {
     }
     let shown = state.events.push(data).map_err(unreadable)?;
     let guards = &mut state.streaming.guards;
-    guards.push(shown).await.map(Some).map_err(Break::from)
+    let shown = guards.push(shown).await?;
+    state.streaming.accounting.note_events(&shown);
+    Ok(Some(shown))
 }
 
 /// What guards still hold of a stream that has ended; nothing if they withhold it.
 async fn held_back(state: &mut State) -> Bytes {
     let guards = std::mem::take(&mut state.streaming.guards);
-    guards.finish().await.unwrap_or_default()
+    let rest = guards.finish().await.unwrap_or_default();
+    state.streaming.accounting.note_events(&rest);
+    rest
 }
 
 fn unreadable(error: impl Display) -> Break {

@@ -29,6 +29,18 @@ pub(super) struct Health {
     aside: Option<(Instant, Aside)>,
     window: Option<Window>,
     healed: Option<Instant>,
+    cooled: Cooled,
+}
+
+/// How often an endpoint was left out since it is known, by why.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Cooled {
+    /// After failures.
+    pub(crate) failures: u64,
+    /// Since it said that it takes no more requests for now.
+    pub(crate) rate_limits: u64,
+    /// Since it refused the credential.
+    pub(crate) refusals: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +187,7 @@ impl Health {
                 .saturating_mul(1 << self.ejections.min(16))
                 .min(EJECTION_MAX);
             self.ejections = self.ejections.saturating_add(1);
+            self.cooled.failures += 1;
             self.state = State::Ejected {
                 until: now + length,
             };
@@ -185,6 +198,15 @@ impl Health {
     /// Sets the endpoint aside until then.
     pub(super) fn set_aside(&mut self, until: Instant, why: Aside) {
         self.aside = Some((until, why));
+        match why {
+            Aside::RateLimit => self.cooled.rate_limits += 1,
+            Aside::Unauthorized => self.cooled.refusals += 1,
+        }
+    }
+
+    /// How often the endpoint was left out.
+    pub(super) const fn cooled(&self) -> Cooled {
+        self.cooled
     }
 }
 
@@ -193,8 +215,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{
-        ANSWERS_MIN, Aside, EJECTION_MAX, EJECTION_MIN, FAILURES_MAX, Health, RECOVERY, Standing,
-        WINDOW,
+        ANSWERS_MIN, Aside, Cooled, EJECTION_MAX, EJECTION_MIN, FAILURES_MAX, Health, RECOVERY,
+        Standing, WINDOW,
     };
 
     const MILLI: Duration = Duration::from_millis(1);
@@ -297,5 +319,22 @@ mod tests {
             assert_eq!(health.standing(until), Standing::Usable);
             assert!(!health.fail(now));
         }
+    }
+
+    #[test]
+    fn it_is_counted_how_often_an_endpoint_is_left_out() {
+        let now = Instant::now();
+        let mut health = ejected(now);
+        // One that is ejected is not ejected again by requests that were under way.
+        health.fail(now);
+        health.set_aside(now, Aside::RateLimit);
+        health.set_aside(now, Aside::RateLimit);
+        health.set_aside(now, Aside::Unauthorized);
+        let expected = Cooled {
+            failures: 1,
+            rate_limits: 2,
+            refusals: 1,
+        };
+        assert_eq!(health.cooled(), expected);
     }
 }

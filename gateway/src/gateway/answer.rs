@@ -38,6 +38,16 @@ pub(super) struct Held {
     pub(super) guards: Sessions,
 }
 
+impl Held {
+    /// Notes a request that guards have let through, for those who are told of it; of a form nothing is told.
+    pub(super) fn note_request(&mut self, admitted: &Admitted) {
+        if admitted.upload.is_none() {
+            self.accounting
+                .note_request(&admitted.decoded, &self.guards);
+        }
+    }
+}
+
 /// Gives an answer again, once the ledger knows of it.
 pub(super) async fn answer_again(
     route: &Route,
@@ -70,6 +80,10 @@ pub(super) async fn answer_again(
         Ok(body) => body,
         Err(fault) => return refuse(fault, accounting).await,
     };
+    match kept.form {
+        Form::Whole => accounting.note_answer(&body),
+        Form::Stream => accounting.note_events(&body),
+    }
     let limits = accounting.limit_headers().clone();
     accounting
         .finish(Ending::Complete)
@@ -267,7 +281,10 @@ async fn finish_whole(
     // Guards look again each time an answer is given: what is kept is what the upstream said.
     let guarded = guards.answer(operation, body.clone()).await;
     let ending = match &guarded {
-        Ok(_) => accounting.finish(Ending::Complete).await,
+        Ok(shown) => {
+            accounting.note_answer(shown);
+            accounting.finish(Ending::Complete).await
+        }
         Err(fault) => {
             let ending = Ending::Failed(fault.kind.status());
             accounting.finish(ending).await

@@ -159,6 +159,7 @@ impl Gateway {
         if let Err(fault) = self.guard(&mut admitted, &route, &mut held).await {
             return refuse(fault, held.accounting).await;
         }
+        held.note_request(&admitted);
         let Some(cache) = &route.cache else {
             return self.ask(admitted, facts, route, held).await;
         };
@@ -344,6 +345,7 @@ impl Gateway {
                 continue;
             }
             admitted.renamed = Some(model.clone());
+            held.note_request(admitted);
             held.accounting.reroute(&next, reservation);
             // What another model says is not kept for this one.
             held.lead = None;

@@ -43,6 +43,12 @@ impl Placeholders {
         placeholder
     }
 
+    /// All texts that were masked, each with its placeholder.
+    pub(super) fn all(&self) -> impl Iterator<Item = (String, String)> {
+        let texts = self.texts.iter();
+        texts.map(|(placeholder, text)| (text.clone(), placeholder.clone()))
+    }
+
     /// Whether nothing was masked.
     pub(super) fn is_empty(&self) -> bool {
         self.texts.is_empty()

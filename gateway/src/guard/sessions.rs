@@ -19,6 +19,12 @@ impl Sessions {
         self.0.push(session);
     }
 
+    /// What was masked in the request so that it can be undone, each text with what stands in for it.
+    pub(crate) fn masked(&self) -> impl Iterator<Item = (String, String)> {
+        let sessions = self.0.iter();
+        sessions.flat_map(|session| session.placeholders.all())
+    }
+
     /// What is passed on of a whole answer.
     ///
     /// # Errors

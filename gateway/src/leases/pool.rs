@@ -185,6 +185,16 @@ impl Pool {
         })
     }
 
+    /// What all replicas have used, as far as it is known here.
+    pub(crate) fn spent(&self, capacity: Capacity, now: Timestamp) -> u64 {
+        self.look(capacity, now, |state| {
+            // What this replica has said of itself may be older than what it knows.
+            let said = u128::from(state.book.part(&self.me).spent);
+            let others = state.book.spent().saturating_sub(said);
+            u64::try_from(others.saturating_add(u128::from(state.spent))).unwrap_or(u64::MAX)
+        })
+    }
+
     /// Whether the owner must be asked before so much can be reserved.
     pub(super) fn is_short(&self, capacity: Capacity, amount: u64, now: Timestamp) -> bool {
         self.look(capacity, now, |state| state.check(capacity, amount, now)) == Err(Refusal::Short)

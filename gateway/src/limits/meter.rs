@@ -315,6 +315,16 @@ impl Meter {
         state.used += used as f64;
     }
 
+    /// What is used in the window of now, by all replicas as far as it is known here.
+    pub(super) fn spent(&self, capacity: Capacity, now: Timestamp) -> u64 {
+        if let Some(pool) = self.shared.get() {
+            return pool.spent(capacity, now);
+        }
+        let mut state = self.own.lock();
+        capacity.decay(&mut state, now);
+        state.used as u64
+    }
+
     /// Gives back what was reserved.
     pub(super) fn release(&self, reserved: u64) {
         let mut state = self.own.lock();

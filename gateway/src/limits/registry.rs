@@ -176,6 +176,11 @@ impl Meters {
         Some(meter.share(self.capacity, Timestamp::now(), open))
     }
 
+    /// The meter of an account that has used something.
+    pub(super) fn peek(&self, account: &str) -> Option<Arc<Meter>> {
+        self.by_account.lock().get(account).cloned()
+    }
+
     fn known(&self, account: &str) -> Arc<Meter> {
         let mut by_account = self.by_account.lock();
         if let Some(meter) = by_account.get(account) {

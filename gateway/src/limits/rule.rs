@@ -33,6 +33,11 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// Whether only requests for some models count.
+    pub(super) const fn is_for_some(&self) -> bool {
+        self.models.is_some()
+    }
+
     /// Whether requests for this model count.
     pub(super) fn is_about(&self, model: &str) -> bool {
         self.models

@@ -21,6 +21,7 @@ use super::{
     refuse,
     relay::{Outcome, cancelled, relay},
     revision::Revision,
+    search::{self, Taken},
     session::{Client, Session},
     transport,
 };
@@ -376,6 +377,11 @@ async fn ask(
         }
         _ => {}
     }
+    let params = match search::take(context, session, method, params.as_deref()).await {
+        Taken::Passed(params) => params,
+        Taken::Answered(result) => return answer(Ok(result)),
+        Taken::Failed(error) => return answer(Err(error)),
+    };
     let (seat, name, params) = match destination(context, method, params.as_deref()) {
         Ok(found) => found,
         Err(message) => return answer(Err(failure::error(INVALID_PARAMS, &message))),

@@ -27,6 +27,8 @@ pub(crate) struct ToolServers {
     pub(super) allowed_origins: Vec<String>,
     /// Issuers of tokens.
     pub(super) authorization_servers: Vec<String>,
+    /// Whether clients find their tools in the place of seeing all.
+    pub(super) is_searched: bool,
 }
 
 /// A tool server.
@@ -141,6 +143,7 @@ impl ToolServers {
             servers: servers.collect::<Result<_, _>>()?,
             allowed_origins: mcp.allowed_origins.clone(),
             authorization_servers: mcp.authorization_servers.clone(),
+            is_searched: mcp.tool_search,
         })
     }
 }

@@ -13,6 +13,7 @@ use super::{
     link::{Ask, Link},
     message::{Object, quoted},
     relay::explain,
+    search,
     session::Session,
 };
 
@@ -101,21 +102,17 @@ pub(super) async fn list(
     params: Option<&str>,
 ) -> Result<String, String> {
     let start = start(params)?;
-    // In boxes, since the compiler cannot see that closures over borrowed seats may be sent.
-    let asked = context.seats.iter();
-    let asked: Vec<_> = asked
-        .map(|seat| of_one(context, session, seat, kind).boxed())
-        .collect();
-    let gathered: Vec<_> = stream::iter(asked)
-        .buffered(SERVERS_AT_ONCE)
-        .collect()
-        .await;
-    if gathered.iter().all(Result::is_err)
-        && let Some(Err(error)) = gathered.first()
-    {
-        return Err(error.clone());
-    }
-    let mut entries = gathered.into_iter().flatten().flatten().skip(start);
+    let is_listed = |seat: &&Seat| kind != Kind::Tools || !search::is_hidden(seat);
+    let listed = context.seats.iter().filter(is_listed).collect();
+    let own = match kind {
+        Kind::Tools => search::definitions(context),
+        Kind::Prompts | Kind::Resources | Kind::Templates => Vec::new(),
+    };
+    let gathered = match gather_all(context, session, listed, kind).await {
+        Err(error) if own.is_empty() => return Err(error),
+        gathered => gathered.unwrap_or_default(),
+    };
+    let mut entries = own.into_iter().chain(gathered).skip(start);
     let page: Vec<String> = entries.by_ref().take(PAGE).collect();
     let mut result = format!(r#"{{"{}":[{}]"#, kind.field(), page.join(","));
     if entries.next().is_some() {
@@ -128,6 +125,33 @@ pub(super) async fn list(
     }
     result.push('}');
     Ok(result)
+}
+
+/// The entries of these servers that the caller may use, by the names that clients see.
+///
+/// # Errors
+/// The text of an error: no server answered.
+pub(super) async fn gather_all(
+    context: &Context,
+    session: &Arc<Session>,
+    seats: Vec<&Seat>,
+    kind: Kind,
+) -> Result<Vec<String>, String> {
+    // In boxes, since the compiler cannot see that closures over borrowed seats may be sent.
+    let asked = seats.into_iter();
+    let asked: Vec<_> = asked
+        .map(|seat| of_one(context, session, seat, kind).boxed())
+        .collect();
+    let gathered: Vec<_> = stream::iter(asked)
+        .buffered(SERVERS_AT_ONCE)
+        .collect()
+        .await;
+    if gathered.iter().all(Result::is_err)
+        && let Some(Err(error)) = gathered.first()
+    {
+        return Err(error.clone());
+    }
+    Ok(gathered.into_iter().flatten().flatten().collect())
 }
 
 /// Where the page begins that the client asks for.

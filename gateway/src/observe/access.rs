@@ -98,10 +98,12 @@ impl AccessLog {
     }
 }
 
-fn line(ended: &Ended<'_>) -> Vec<u8> {
+/// The line of a request, with its line break.
+pub(super) fn line(ended: &Ended<'_>) -> Vec<u8> {
     let Ended {
         entry,
         upstream_model,
+        provider: _,
         phases,
         watch,
         model_label: _,

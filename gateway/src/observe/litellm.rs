@@ -1,6 +1,8 @@
 //! Metrics by the names that LiteLLM gives them, for dashboards that are there already. Labels are keys, teams and models
 //! of the table, never what users say.
 
+mod state;
+
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
@@ -9,6 +11,8 @@ use prometheus_client::{
 };
 use telemetry::metrics::Registry;
 
+pub(crate) use self::state::Known;
+use self::state::StateSeries;
 use super::Ended;
 use crate::ledger::Outcome;
 
@@ -48,6 +52,7 @@ pub(crate) struct LiteLlm {
     api: Seconds,
     first_token: Seconds,
     overhead: Seconds,
+    state: StateSeries,
 }
 
 impl Default for LiteLlm {
@@ -65,6 +70,7 @@ impl Default for LiteLlm {
             api: seconds(),
             first_token: seconds(),
             overhead: seconds(),
+            state: StateSeries::default(),
         }
     }
 }
@@ -84,7 +90,9 @@ impl LiteLlm {
             api,
             first_token,
             overhead,
+            state,
         } = self;
+        state.register(registry);
         let mut counter = |name: &str, help: &str, family: &Family<Labels, Counter>| {
             registry.register(name, help, family.clone());
         };
@@ -133,6 +141,11 @@ impl LiteLlm {
         ] {
             registry.register(name, help, family.clone());
         }
+    }
+
+    /// Notes how budgets and deployments stand; asked for with each scrape.
+    pub(crate) fn refresh(&self, known: &Known<'_>) {
+        self.state.set(known);
     }
 
     /// Observes a request that has ended.

@@ -1,49 +1,63 @@
-//! Sends spans to a collector, in batches, by OTLP over HTTP in JSON.
+//! Tells a collector of spans, logs and metrics: in batches, by OTLP over HTTP in JSON.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+mod exposition;
+mod logs;
+mod metrics;
+mod outbox;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
-use serde_json::{Value, json};
+use serde_json::json;
 use thiserror::Error;
-use tokio::sync::mpsc;
-use tracing::warn;
 
+pub(crate) use self::metrics::push;
+use self::outbox::{Batches, Outbox};
 use super::{Ended, context::Trace, span::span};
 use crate::upstream::Upstream;
 
-/// Spans that wait to be sent.
-const SPANS_MAX: usize = 4096;
-/// Spans of one batch.
-const BATCH_MAX: usize = 256;
-/// How long a batch waits for more.
-const BATCH_WAIT: Duration = Duration::from_secs(1);
 /// How long a collector may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Where collectors take traces, below the address that is given.
-const PATH: &str = "/v1/traces";
+/// Spans that wait to be sent.
+const SPANS_MAX: usize = 4096;
+/// Lines of the access log that wait to be sent.
+const LINES_MAX: usize = 8192;
 
-/// Where spans of ended requests go.
-#[derive(Debug)]
-pub(crate) struct Exporter {
-    spans: mpsc::Sender<Value>,
-    dropped: Arc<AtomicU64>,
-    /// The share of new traces that is sampled.
-    pub(crate) ratio: f64,
+/// What a collector is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Traces,
+    Logs,
+    Metrics,
 }
 
-/// Spans on their way to a collector.
-#[derive(Debug)]
-pub(crate) struct Spans {
-    spans: mpsc::Receiver<Value>,
-    dropped: Arc<AtomicU64>,
+impl Signal {
+    /// Where collectors take it, below the address that is given.
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Traces => "/v1/traces",
+            Self::Logs => "/v1/logs",
+            Self::Metrics => "/v1/metrics",
+        }
+    }
+
+    /// The names of its lists: of resources, of scopes, and of records.
+    const fn lists(self) -> [&'static str; 3] {
+        match self {
+            Self::Traces => ["resourceSpans", "scopeSpans", "spans"],
+            Self::Logs => ["resourceLogs", "scopeLogs", "logRecords"],
+            Self::Metrics => ["resourceMetrics", "scopeMetrics", "metrics"],
+        }
+    }
+}
+
+/// A collector, which knows who tells.
+#[derive(Debug, Clone)]
+pub(crate) struct Collector {
+    base: String,
+    resource: Arc<str>,
 }
 
 /// An address that no collector can have.
@@ -51,106 +65,129 @@ pub(crate) struct Spans {
 #[error("`{0}` is not an http or https URL of a collector")]
 pub(crate) struct InvalidCollector(pub(crate) String);
 
+impl Collector {
+    /// The collector at an address, which is told of this replica.
+    ///
+    /// # Errors
+    /// [`InvalidCollector`].
+    pub(crate) fn new(base: &str, node: &str) -> Result<Self, InvalidCollector> {
+        let invalid = || InvalidCollector(base.to_owned());
+        let trimmed = base.trim_end_matches('/');
+        let uri = format!("{trimmed}{}", Signal::Traces.path()).parse::<Uri>();
+        let uri = uri.map_err(|_| invalid())?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(invalid());
+        }
+        let text = |name: &str, value: &str| json!({"key": name, "value": {"stringValue": value}});
+        let resource = [
+            text("service.name", "quarterdeck-gateway"),
+            text("service.version", env!("CARGO_PKG_VERSION")),
+            text("service.instance.id", node),
+        ];
+        Ok(Self {
+            base: trimmed.to_owned(),
+            resource: json!({"attributes": resource}).to_string().into(),
+        })
+    }
+
+    /// Tells of records, each of which is JSON.
+    ///
+    /// # Errors
+    /// They did not arrive, in words.
+    async fn tell(
+        &self,
+        client: &Upstream,
+        signal: Signal,
+        records: &[String],
+    ) -> Result<(), String> {
+        let [resources, scopes, list] = signal.lists();
+        let body = format!(
+            r#"{{"{resources}":[{{"resource":{},"{scopes}":[{{"scope":{{"name":"quarterdeck.gateway"}},"{list}":[{}]}}]}}]}}"#,
+            self.resource,
+            records.join(",")
+        );
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}{}", self.base, signal.path()))
+            .header(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            )
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| error.to_string())?;
+        let asking = tokio::time::timeout(TIMEOUT, client.request(request));
+        let response = asking
+            .await
+            .map_err(|_| format!("no answer within {TIMEOUT:?}"))?;
+        let status = response.map_err(|error| error.to_string())?.status();
+        match status.is_success() {
+            true => Ok(()),
+            false => Err(format!("status {status}")),
+        }
+    }
+}
+
+/// Where spans of ended requests go.
+#[derive(Debug)]
+pub(crate) struct Exporter {
+    outbox: Outbox,
+    /// The share of new traces that is sampled.
+    pub(crate) ratio: f64,
+    /// Whether spans tell what was said.
+    pub(crate) tells_content: bool,
+}
+
 impl Exporter {
     /// An exporter, and what it takes.
-    pub(crate) fn new(ratio: f64) -> (Self, Spans) {
-        let (sender, receiver) = mpsc::channel(SPANS_MAX);
-        let dropped = Arc::default();
+    pub(crate) fn new(ratio: f64) -> (Self, Batches) {
+        let (outbox, batches) = Outbox::new(Signal::Traces, SPANS_MAX);
         let exporter = Self {
-            spans: sender,
-            dropped: Arc::clone(&dropped),
+            outbox,
             ratio,
+            tells_content: false,
         };
-        let spans = Spans {
-            spans: receiver,
-            dropped,
-        };
-        (exporter, spans)
+        (exporter, batches)
+    }
+
+    /// The same, with or without what was said.
+    pub(crate) fn telling_content(self, tells_content: bool) -> Self {
+        Self {
+            tells_content,
+            ..self
+        }
     }
 
     /// Spans that did not reach the collector.
     pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.outbox.dropped()
     }
 
     /// Adds a span, without waiting.
     pub(super) fn send(&self, ended: &Ended<'_>, trace: &Trace) {
-        if self.spans.try_send(span(ended, trace)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        self.outbox.send(|| span(ended, trace).to_string());
     }
 }
 
-/// The address of a collector's traces.
-///
-/// # Errors
-/// [`InvalidCollector`].
-pub(crate) fn collector(base: &str) -> Result<Uri, InvalidCollector> {
-    let invalid = || InvalidCollector(base.to_owned());
-    let url = format!("{}{PATH}", base.trim_end_matches('/'));
-    let uri: Uri = url.parse().map_err(|_| invalid())?;
-    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-    is_http.then_some(uri).ok_or_else(invalid)
+/// Where lines of the access log go.
+#[derive(Debug)]
+pub(crate) struct LogExporter {
+    outbox: Outbox,
 }
 
-impl Spans {
-    /// Sends spans until the last gateway that makes some is gone.
-    pub(crate) async fn export(mut self, client: Upstream, collector: Uri, node: String) {
-        let mut batch = Vec::new();
-        while let Some(first) = self.spans.recv().await {
-            batch.push(first);
-            let more = async {
-                while batch.len() < BATCH_MAX
-                    && let Some(next) = self.spans.recv().await
-                {
-                    batch.push(next);
-                }
-            };
-            // What is there when the time is over is sent.
-            let _ = tokio::time::timeout(BATCH_WAIT, more).await;
-            let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            let body = body(&batch, &node);
-            batch.clear();
-            if let Err(reason) = post(&client, &collector, body).await {
-                self.dropped.fetch_add(count, Ordering::Relaxed);
-                warn!(reason, "spans did not reach the collector");
-            }
-        }
+impl LogExporter {
+    /// An exporter, and what it takes.
+    pub(crate) fn new() -> (Self, Batches) {
+        let (outbox, batches) = Outbox::new(Signal::Logs, LINES_MAX);
+        (Self { outbox }, batches)
     }
-}
 
-fn body(spans: &[Value], node: &str) -> Bytes {
-    let text = |name: &str, value: &str| json!({"key": name, "value": {"stringValue": value}});
-    let resource = [
-        text("service.name", "quarterdeck-gateway"),
-        text("service.version", env!("CARGO_PKG_VERSION")),
-        text("service.instance.id", node),
-    ];
-    let scope = json!({"name": "quarterdeck.gateway"});
-    let traces = json!({"resourceSpans": [{
-        "resource": {"attributes": resource},
-        "scopeSpans": [{"scope": scope, "spans": spans}],
-    }]});
-    Bytes::from(traces.to_string())
-}
+    /// Lines that did not reach the collector.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.outbox.dropped()
+    }
 
-async fn post(client: &Upstream, collector: &Uri, body: Bytes) -> Result<(), String> {
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(collector.clone())
-        .header(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        )
-        .body(Full::new(body))
-        .map_err(|error| error.to_string())?;
-    let asking = tokio::time::timeout(TIMEOUT, client.request(request));
-    let response = asking
-        .await
-        .map_err(|_| format!("no answer within {TIMEOUT:?}"))?;
-    let status = response.map_err(|error| error.to_string())?.status();
-    match status.is_success() {
-        true => Ok(()),
-        false => Err(format!("status {status}")),
+    /// Adds a line, without waiting.
+    pub(super) fn send(&self, ended: &Ended<'_>) {
+        self.outbox.send(|| logs::record(ended).to_string());
     }
 }

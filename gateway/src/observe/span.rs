@@ -58,6 +58,7 @@ fn attributes(ended: &Ended<'_>) -> Vec<Value> {
         number("gen_ai.usage.output_tokens", entry.tokens.completion),
     ];
     let named = [
+        ("gen_ai.provider.name", ended.provider),
         ("gen_ai.response.model", ended.upstream_model),
         ("quarterdeck.target", &entry.target),
         ("quarterdeck.key", &entry.key),
@@ -98,6 +99,7 @@ fn attributes(ended: &Ended<'_>) -> Vec<Value> {
                 .map(|port| number("server.port", u64::from(port))),
         );
     }
+    attributes.extend(ended.watch.content());
     if is_failed(ended) {
         attributes.push(text("error.type", &entry.status.to_string()));
     }

@@ -102,6 +102,15 @@ impl Parties {
         party
     }
 
+    /// All parties of a kind that are known, by id.
+    pub(crate) fn all(&self, kind: Kind) -> Vec<(String, Arc<Party>)> {
+        let parties = self.0.lock();
+        let of_kind = parties.iter().filter(|((known, _), _)| *known == kind);
+        of_kind
+            .map(|((_, id), party)| (id.clone(), Arc::clone(party)))
+            .collect()
+    }
+
     /// The party of this name, if anybody made or named it.
     pub(crate) fn find(&self, kind: Kind, id: &str) -> Option<Arc<Party>> {
         self.0.lock().get(&(kind, id.to_owned())).cloned()

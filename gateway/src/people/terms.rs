@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     jwt::Signed,
-    limits::{Asker, Need, Reached, Refused, Registry, Reservation},
+    limits::{Asker, Need, Reached, Refused, Registry, Reservation, Rule},
 };
 
 /// A key.
@@ -88,6 +88,11 @@ impl Terms {
             own,
             parties: team.into_iter().chain(user).chain(tags).collect(),
         })
+    }
+
+    /// What the key itself may use and spend.
+    pub(crate) fn rules(&self) -> &[Rule] {
+        &self.own.rules
     }
 
     /// Whether the key or somebody whom it belongs to is blocked.

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use http::{HeaderValue, Uri};
 use protocol::{
     key::digest,
-    snapshot::{self, Adapter, Affinity, KvEvents, Prices},
+    snapshot::{self, Adapter, Affinity, KvEvents, Prices, RouteEntry},
 };
 
 use super::{
@@ -65,7 +65,7 @@ impl Target {
     pub(super) fn compile(
         route: &str,
         target: &snapshot::Target,
-        affinity: Affinity,
+        entry: &RouteEntry,
         lasting: &Lasting,
     ) -> Result<Self, InvalidSnapshot> {
         let endpoints = target
@@ -81,7 +81,7 @@ impl Target {
             }
         })?;
         let name = format!("{route}/{}", target.name);
-        let caches = match affinity {
+        let caches = match entry.affinity {
             Affinity::Prefix if 1 < endpoints.len() => lasting.endpoints.caches(&name, &endpoints),
             _ => None,
         };
@@ -105,7 +105,7 @@ impl Target {
                 .map(|model| lasting.demands.wanted(model)),
             // Names of resources and targets are letters, digits and hyphens.
             shown: HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("")),
-            series: Arc::default(),
+            series: Arc::new(TargetSeries::new(entry.models.len())),
         })
     }
 

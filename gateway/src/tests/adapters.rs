@@ -99,7 +99,8 @@ async fn serve(request: Request<Incoming>, shared: &Mutex<Shared>) -> Response<F
         "/metrics" => {
             let active = &shared.active;
             let line = format!(
-                "vllm:lora_requests_info{{max_lora=\"1\",running_lora_adapters=\"{active}\",waiting_lora_adapters=\"\"}} 1.0\n"
+                "vllm:lora_requests_info{{max_lora=\"1\",running_lora_adapters=\"{active}\",waiting_lora_adapters=\"\"}} 1.0\n\
+                 vllm:num_requests_waiting{{engine=\"0\"}} 3.0\nvllm:kv_cache_usage_perc{{engine=\"0\"}} 0.5\n"
             );
             (200, line)
         }
@@ -211,6 +212,14 @@ async fn of_replicas_that_have_it_the_one_that_runs_it_is_asked() {
         assert_eq!(ask(&harness, "m:poet").await, "poet");
     }
     assert_eq!(active.asked(CHAT).len(), 10);
+    let metrics = harness.gateway.render_metrics();
+    for line in [
+        r#"llm_d_epp_ready_endpoints{name="ns/m/own"} 2"#,
+        r#"llm_d_epp_average_queue_size{name="ns/m/own"} 3.0"#,
+        r#"llm_d_epp_average_kv_cache_utilization{name="ns/m/own"} 0.5"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod federation;
 mod hostile;
 mod prices;
 mod sdk;
+mod search;
 mod sessions;
 
 use protocol::snapshot::{Access, Mcp, McpServer, RouteEntry};

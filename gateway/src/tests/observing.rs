@@ -20,7 +20,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::harness::{Harness, chat, completes, key, route, target};
 use crate::{
-    observe::{AccessLog, Exporter, LiteLlm, Observers, Written, collector},
+    observe::{AccessLog, Collector, Exporter, LiteLlm, Observers, Written},
     upstream,
 };
 
@@ -146,10 +146,11 @@ async fn collect(listener: TcpListener) -> Value {
 #[tokio::test]
 async fn a_span_reaches_the_collector_and_the_trace_the_upstream() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = collector(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let collector = Collector::new(&url, "node").unwrap();
     let (exporter, spans) = Exporter::new(0.0);
     let mut exporting = JoinSet::new();
-    exporting.spawn(spans.export(upstream::client(), url, "node".to_owned()));
+    exporting.spawn(spans.export(upstream::client(), collector));
     let observers = Observers {
         traces: Some(exporter),
         ..Observers::default()

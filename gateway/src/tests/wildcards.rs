@@ -263,8 +263,8 @@ async fn metrics_name_the_models_that_answer_and_no_others() {
     assert_eq!(status(&harness, "p/invented").await, 404);
     let metrics = harness.get("/metrics", None).await.text_body();
     for name in [
-        "gen_ai_request_model=\"real\"",
-        "gen_ai_request_model=\"*\"",
+        "gen_ai_request_model=\"p/*\",gen_ai_response_model=\"real\"",
+        "gen_ai_request_model=\"p/*\",gen_ai_response_model=\"*\"",
         "model=\"real\"",
     ] {
         assert!(metrics.contains(name), "{name} is not in\n{metrics}");

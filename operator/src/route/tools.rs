@@ -62,6 +62,7 @@ pub(super) fn mcp(
         servers,
         allowed_origins: mcp.allowed_origins.clone(),
         authorization_servers: mcp.authorization_servers.clone(),
+        tool_search: mcp.tool_search,
     }))
 }
 

@@ -17,6 +17,9 @@ pub struct Mcp {
     /// Issuers of tokens that clients are sent to when they come without a key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authorization_servers: Vec<String>,
+    /// Whether clients see two tools that find and call tools in the place of all tools.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tool_search: bool,
 }
 
 /// A tool server.

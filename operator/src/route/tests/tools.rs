@@ -43,7 +43,7 @@ fn tool_servers_and_agents_reach_the_gateway_with_their_credentials() {
             {"name": "two", "url": "http://two:8080/mcp", "secretRef": token, "header": "X-Key", "timeout": "5m"},
             {"name": "three", "url": "http://three/mcp", "oauth": oauth},
             {"name": "four", "url": "http://four/mcp"},
-        ], "allowedOrigins": ["https://app.example"]},
+        ], "allowedOrigins": ["https://app.example"], "toolSearch": true},
         "a2a": {"agents": [{"name": "travel", "url": "https://agents.example/travel/"}]},
     }));
     let entries = in_order(build(&validate(&route, &world).expect("valid")));
@@ -59,7 +59,7 @@ fn tool_servers_and_agents_reach_the_gateway_with_their_credentials() {
         {"name": "two", "url": "http://two:8080/mcp", "auth": header("X-Key", "t"), "timeoutMillis": 300_000},
         {"name": "three", "url": "http://three/mcp", "auth": fetched, "timeoutMillis": 60_000},
         {"name": "four", "url": "http://four/mcp", "auth": "none", "timeoutMillis": 60_000},
-    ], "allowedOrigins": ["https://app.example"]});
+    ], "allowedOrigins": ["https://app.example"], "toolSearch": true});
     assert_eq!(entry["mcp"], expected);
     let agents = json!([{"name": "travel", "url": "https://agents.example/travel", "auth": "none",
         "timeoutMillis": 60_000}]);
@@ -133,10 +133,19 @@ fn metadata_services_are_no_tool_servers_agents_or_token_endpoints() {
     );
 }
 
+/// Checks all examples of a page.
 #[track_caller]
-fn check_example(page: &str) {
-    let (_, rest) = page.split_once("```yaml\n").expect("an example");
-    let (example, _) = rest.split_once("```").expect("its end");
+fn check_examples(page: &str) {
+    let examples = page.split("```yaml\n").skip(1);
+    let examples: Vec<_> = examples.map(|rest| rest.split_once("```")).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        check_example(example.expect("its end").0);
+    }
+}
+
+#[track_caller]
+fn check_example(example: &str) {
     let route: crds::Route = serde_norway::from_str(example).expect("a route");
     let secret = |data: &[(&str, &str)]| {
         let data = data
@@ -158,8 +167,8 @@ fn check_example(page: &str) {
 
 #[test]
 fn the_examples_in_the_documentation_are_valid() {
-    check_example(include_str!("../../../../docs/concepts/gateway-mcp.md"));
-    check_example(include_str!("../../../../docs/concepts/gateway-a2a.md"));
+    check_examples(include_str!("../../../../docs/concepts/gateway-mcp.md"));
+    check_examples(include_str!("../../../../docs/concepts/gateway-a2a.md"));
 }
 
 #[test]
