@@ -54,7 +54,7 @@ async fn a_pool_is_asked_for_what_the_client_asks_for() {
     let seen = model.requests().pop().unwrap();
     assert_eq!(seen.body, form);
     let metrics = harness.get("/metrics", None).await.text_body();
-    let label = r#"gen_ai_request_model="llama""#;
+    let label = r#"gen_ai_response_model="llama""#;
     assert!(metrics.contains(label), "{metrics}");
 }
 
