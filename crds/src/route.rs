@@ -36,6 +36,7 @@ pub use self::{
 };
 use crate::{
     condition::Condition,
+    external::ExternalAdapter,
     reference::NameRef,
     schema::{DECIMAL, DNS_LABEL, DURATION, ONE_STAR, label_map},
 };
@@ -195,9 +196,20 @@ pub enum Affinity {
     Prefix,
 }
 
-/// A Model that answers.
+/// A Model, or an InferencePool, that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "has(self.modelRef) != has(self.inferencePoolRef)",
+        "message": "a backend is either a Model (modelRef) or an InferencePool (inferencePoolRef)"
+    },
+    {
+        "rule": "!has(self.adapters) || has(self.inferencePoolRef)",
+        "message": "a backend names adapters of an InferencePool only; a Model says itself which it has",
+        "fieldPath": ".adapters"
+    }
+]))]
 pub struct Backend {
     /// The backend's name in this route.
     #[schemars(
@@ -206,7 +218,15 @@ pub struct Backend {
     )]
     pub name: String,
     /// The Model, of the same namespace.
-    pub model_ref: NameRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_ref: Option<NameRef>,
+    /// The InferencePool (inference.networking.k8s.io/v1) of the same namespace whose ready Pods answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inference_pool_ref: Option<NameRef>,
+    /// LoRA adapters that the engines of the InferencePool have or can load; requests name them alone, or as MODEL:ADAPTER.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub adapters: Vec<ExternalAdapter>,
     /// Share of the requests under Weighted; 1 if not given.
     // No schema default: one inside a list would show up as a difference in every client-side apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,8 +240,8 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub when: Option<String>,
-    /// The model's name in the forwarded request; the Model's own if not given. A * in it stands for what the * of the
-    /// Route's pattern stood for.
+    /// The model's name in the forwarded request; the Model's own if not given, and for an InferencePool the one that the
+    /// client asked for. A * in it stands for what the * of the Route's pattern stood for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = ONE_STAR))]
     pub model_override: Option<String>,

@@ -221,10 +221,10 @@ impl Accounting {
         self.entry.target.clone_from(&target.name);
         let model = target.model_for(&route.models, asked);
         // A name that makes none is in no metric.
-        let model = model.as_deref().unwrap_or(&target.model);
+        let model = model.as_deref().unwrap_or(target.models());
         model.clone_into(&mut self.upstream_model);
         let has_many = target.naming.is_some();
-        self.upstream_models = has_many.then(|| target.model.clone());
+        self.upstream_models = has_many.then(|| target.models().to_owned());
         self.provider = target.provider.name();
         self.prices = match self.is_batched {
             true => of_batches(&target.prices),

@@ -12,6 +12,15 @@ pub struct GatewayArgs {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Address on which to pick endpoints for other gateways, by Envoy's external processing over gRPC without encryption; without
+    /// it there is no endpoint picker
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1:9002"
+    )]
+    pub endpoint_picker_listen: Option<SocketAddr>,
     /// Operator to take routes and keys from, as http://operator:8090
     #[arg(
         long,

@@ -17,7 +17,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub(crate) use self::{
-    events::Tally,
+    events::{Events, Tally},
     patience::patiently,
     raw::{Raw, raw},
     stream::{Streaming, replay, stream},

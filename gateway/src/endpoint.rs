@@ -6,6 +6,7 @@ mod pace;
 use std::{
     collections::HashMap,
     fmt,
+    net::SocketAddr,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -33,6 +34,8 @@ use crate::{
 /// One replica of a target.
 pub(crate) struct Endpoint {
     url: String,
+    /// Where others can send requests to, if it is an IP address that is asked below `/v1` without encryption.
+    destination: Option<SocketAddr>,
     /// By operation, made when somebody asks for one.
     uris: [OnceLock<Box<Uri>>; Operation::ALL.len()],
     in_flight: AtomicUsize,
@@ -77,6 +80,7 @@ impl Endpoint {
         address(url, Operation::Chat).parse::<Uri>().ok()?;
         Some(Self {
             url: url.to_owned(),
+            destination: destination(url),
             uris: Default::default(),
             in_flight: AtomicUsize::new(0),
             health: Mutex::default(),
@@ -88,6 +92,11 @@ impl Endpoint {
     /// The base URL.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where others can send requests to as they came; `None` if they cannot.
+    pub(crate) const fn destination(&self) -> Option<SocketAddr> {
+        self.destination
     }
 
     /// Where requests for this operation go.
@@ -139,6 +148,13 @@ impl Endpoint {
     pub(crate) fn note_failure(&self, now: Instant) -> bool {
         self.health.lock().fail(now)
     }
+}
+
+/// The address in a base URL that others can send requests to by it alone.
+fn destination(url: &str) -> Option<SocketAddr> {
+    let authority = url.trim_end_matches('/').strip_prefix("http://")?;
+    let authority = authority.strip_suffix("/v1")?;
+    authority.parse().ok()
 }
 
 /// The URL of an operation at a server with this base URL.

@@ -4,6 +4,7 @@ mod attempt;
 mod candidates;
 mod failure;
 mod opening;
+mod pick;
 mod race;
 mod recognise;
 pub(crate) mod retry_after;
@@ -24,7 +25,12 @@ use rand::Rng;
 use tracing::{debug, warn};
 
 use self::{candidates::Candidates, failure::Failure, room::Full};
-pub(crate) use self::{failure::UpstreamError, race::is_repeatable};
+pub(crate) use self::{
+    failure::UpstreamError,
+    pick::{Chosen, pick},
+    race::is_repeatable,
+    retry_after::retry_after,
+};
 use crate::{
     call::Call,
     decode::{Decoded, Upload},

@@ -4,6 +4,7 @@ mod answer;
 mod copy;
 mod enlist;
 mod passage;
+mod pick;
 mod talk;
 mod waiting;
 

@@ -26,6 +26,7 @@ mod demand;
 mod door;
 mod encode;
 mod endpoint;
+mod endpoint_picker;
 mod fallback;
 mod fault;
 mod forward;

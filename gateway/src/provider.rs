@@ -234,6 +234,16 @@ impl Provider {
         })
     }
 
+    /// Whether others can ask it for an operation as clients ask for it: in their own API, without a credential, and with
+    /// nothing taken out or put in.
+    pub(crate) const fn is_open(&self, operation: Operation) -> bool {
+        matches!(self.kind, Kind::OpenAi)
+            && matches!(self.ways[operation as usize], Way::Native)
+            && matches!(self.seal, Seal::None)
+            && self.headers.is_empty()
+            && self.quirks.is_none()
+    }
+
     /// Whether it has an API that answers an operation, as far as is known.
     pub(crate) const fn answers(&self, operation: Operation) -> bool {
         !matches!(self.ways[operation as usize], Way::Unspoken)

@@ -20,7 +20,7 @@ use tracing::info;
 use crate::{
     GatewayArgs, adapters,
     admin::AdminKey,
-    batches,
+    batches, endpoint_picker,
     gateway::{Gateway, Governance, Limits, Storage},
     identity::{IdentityArgs, Own},
     jwt::{self, Issuer, JwtArgs},
@@ -109,11 +109,26 @@ pub fn runtime() -> io::Result<Runtime> {
 /// # Errors
 /// [`GatewayError`] if it cannot start.
 pub async fn run(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), GatewayError> {
-    let address = args.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| GatewayError::Listen { address, source })?;
+    let listener = listen(args.listen).await?;
     serve(listener, args, shutdown).await
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, GatewayError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| GatewayError::Listen { address, source })
+}
+
+async fn listen_if(address: Option<SocketAddr>) -> Result<Option<TcpListener>, GatewayError> {
+    match address {
+        Some(address) => listen(address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn announce(listener: &TcpListener) {
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "gateway listens");
+    }
 }
 
 /// Runs the gateway on a listener until shutdown; requests in progress end first.
@@ -126,6 +141,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
     let (observers, exporting, pushing) = observers(&args)?;
+    let picking = listen_if(args.endpoint_picker_listen).await?;
     let GatewayArgs {
         listen: _,
         snapshots,
@@ -161,14 +177,13 @@ pub async fn serve(
     let gateway = Arc::new(gateway.observed_by(observers));
     let told = (config, snapshots, token_file);
     let source = source_of(&gateway, told, node, data_dir)?;
-    if let Ok(address) = listener.local_addr() {
-        info!(%address, "gateway listens");
-    }
+    announce(&listener);
     let _following = follow(&gateway, issuer, &shutdown);
     let mut feeding = JoinSet::new();
     feeding.spawn(source::feed(Arc::clone(&gateway), source, shutdown.clone()));
     let mut working = JoinSet::new();
     working.spawn(batches::run(Arc::clone(&gateway), shutdown.clone()));
+    endpoint_picker::start(picking, &gateway, &mut working, &shutdown);
     let served = CancellationToken::new();
     let people = Arc::clone(&gateway.people);
     working.spawn(exchange::keep(people, Arc::clone(&fleet), shutdown.clone()));

@@ -24,6 +24,7 @@ mod observing;
 mod openapi;
 mod outage;
 mod people;
+mod pools;
 mod prompts;
 mod provider_batches;
 mod providers;

@@ -1,5 +1,7 @@
 //! What the operator knows of the cluster: one watch a kind, kept in memory, and who is woken by a change.
 
+mod optional;
+mod pool_pods;
 mod prune;
 mod wake;
 mod watch;
@@ -26,9 +28,17 @@ use kube::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::wake::{Signals, Wake, dispatch};
-use self::{wake::Wakes, watch::watch};
-use crate::queue::Key;
+use self::{
+    optional::{ABSENCE_PAUSE, watch_if_there},
+    pool_pods::Keeper,
+    wake::Wakes,
+    watch::watch,
+};
+pub(crate) use self::{
+    pool_pods::PoolPods,
+    wake::{Signals, Wake, dispatch},
+};
+use crate::{inference_pool::InferencePool, queue::Key};
 
 /// The label that an EndpointSlice has of its Service.
 pub(crate) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -53,6 +63,9 @@ pub(crate) struct Caches {
     pub(crate) slices: Store<EndpointSlice>,
     /// Those with prompts.
     pub(crate) prompts: Store<ConfigMap>,
+    /// Empty where the cluster does not have the kind.
+    pub(crate) pools: Store<InferencePool>,
+    pub(crate) pool_pods: PoolPods,
 }
 
 impl Caches {
@@ -74,9 +87,12 @@ impl Caches {
             tasks,
             shutdown,
         };
+        let (pools, routes) = (start.pools(), start.all(all()));
         Self {
+            pool_pods: start.pool_pods(&pools, &routes),
+            pools,
+            routes,
             models: start.all(all()),
-            routes: start.all(all()),
             agents: start.all(all()),
             workspaces: start.all(all()),
             templates: start.all(all()),
@@ -113,6 +129,7 @@ impl Caches {
             self.policies.wait_until_ready(),
             self.slices.wait_until_ready(),
             self.prompts.wait_until_ready(),
+            self.pool_pods.wait_until_ready(),
         );
         let (
             models,
@@ -129,8 +146,9 @@ impl Caches {
             policies,
             slices,
             prompts,
+            pool_pods,
         ) = results;
-        [
+        let kinds = [
             models,
             routes,
             agents,
@@ -145,9 +163,8 @@ impl Caches {
             policies,
             slices,
             prompts,
-        ]
-        .iter()
-        .all(Result::is_ok)
+        ];
+        pool_pods && kinds.iter().all(Result::is_ok)
     }
 
     /// An object by name.
@@ -225,8 +242,37 @@ impl Start<'_> {
         let (store, writer) = kube::runtime::reflector::store();
         let signals = self.signals.clone();
         let wake = move |object: &K| signals.send(wakes(object));
-        self.tasks
-            .spawn(watch(api, config, writer, wake, self.shutdown.clone()));
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            let mut writer = writer;
+            watch(api, config, &mut writer, wake, |_| false, &shutdown).await;
+        });
         store
+    }
+
+    /// Watches InferencePools, as soon as the cluster has that kind.
+    fn pools(&mut self) -> Store<InferencePool> {
+        let (store, writer) = kube::runtime::reflector::store();
+        let signals = self.signals.clone();
+        let wake = move |pool: &InferencePool| signals.send(pool.wakes());
+        let api = Api::all(self.client.clone());
+        let shutdown = self.shutdown.clone();
+        self.tasks
+            .spawn(watch_if_there(api, writer, wake, ABSENCE_PAUSE, shutdown));
+        store
+    }
+
+    /// Follows the Pods of the pools that Routes name.
+    fn pool_pods(&mut self, pools: &Store<InferencePool>, routes: &Store<Route>) -> PoolPods {
+        let pods = PoolPods::default();
+        let keeper = Keeper {
+            client: self.client.clone(),
+            pools: pools.clone(),
+            routes: routes.clone(),
+            signals: self.signals.clone(),
+        };
+        self.tasks
+            .spawn(pods.clone().keep(keeper, self.shutdown.clone()));
+        pods
     }
 }

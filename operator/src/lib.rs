@@ -16,6 +16,7 @@ mod context;
 mod controller;
 mod demand;
 mod executor;
+mod inference_pool;
 mod load;
 mod metrics;
 mod model;

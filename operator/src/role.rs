@@ -362,6 +362,7 @@ fn dispatcher(
             ),
             Wake::AllRoutes => add(&queues.routes, "route", Caches::keys(&caches.routes)),
             Wake::AllAgents => add(&queues.agents, "agent", Caches::keys(&caches.agents)),
+            Wake::Pools => caches.pool_pods.look_again(),
             Wake::Snapshots => changed.notify_one(),
         }
     })

@@ -8,6 +8,7 @@ mod guards;
 mod jwt;
 mod limits;
 mod patterns;
+mod pools;
 mod prompts;
 mod resilience;
 mod status;

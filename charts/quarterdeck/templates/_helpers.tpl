@@ -132,6 +132,12 @@ spec:
   - name: http
     port: {{ $values.service.port }}
     targetPort: http
+  {{- if ($values.endpointPicker).enabled }}
+  - name: grpc-picker
+    port: {{ $values.endpointPicker.port }}
+    targetPort: grpc-picker
+    appProtocol: kubernetes.io/h2c
+  {{- end }}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -180,6 +186,10 @@ spec:
         - /var/lib/quarterdeck
         - --node
         - $(POD_NAME)
+        {{- if ($values.endpointPicker).enabled }}
+        - --endpoint-picker-listen
+        - $(POD_IP):9002
+        {{- end }}
         {{- if (($values.ledger).urlSecret).name }}
         - --ledger-url-file
         - /var/run/secrets/quarterdeck-ledger/url
@@ -203,6 +213,9 @@ spec:
         {{- include "quarterdeck.environment" $values | nindent 8 }}
         ports:
         - {name: http, containerPort: 8080}
+        {{- if ($values.endpointPicker).enabled }}
+        - {name: grpc-picker, containerPort: 9002}
+        {{- end }}
         livenessProbe:
           httpGet: {path: /healthz, port: http}
           periodSeconds: 10

@@ -47,7 +47,7 @@ fn what_is_made_are_models_and_routes_and_no_credential_is_in_them() {
     assert_eq!((models.len(), routes.len()), (9, 7));
     for route in &routes {
         for backend in &route.spec.targets.backends {
-            let named = &backend.model_ref.name;
+            let named = &backend.model_ref.as_ref().unwrap().name;
             assert!(
                 models
                     .iter()

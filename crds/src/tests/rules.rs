@@ -3,6 +3,7 @@
 mod backends;
 mod batches;
 mod external;
+mod pools;
 mod prompts;
 mod scaling;
 mod webhook;

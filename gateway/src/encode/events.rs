@@ -26,7 +26,7 @@ const fn event_bytes_max(operation: Operation) -> usize {
 
 /// The state of one stream.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(crate) struct Events {
     buffer: BytesMut,
     /// How far the buffer was searched for the end of an event.
     searched: usize,
@@ -52,7 +52,7 @@ pub(crate) struct Tally {
 
 impl Events {
     /// A stream whose client sees the usage event or not.
-    pub(super) fn new(operation: Operation, shows_usage: bool) -> Self {
+    pub(crate) fn new(operation: Operation, shows_usage: bool) -> Self {
         Self {
             buffer: BytesMut::new(),
             searched: 0,
@@ -63,7 +63,7 @@ impl Events {
     }
 
     /// What was seen so far.
-    pub(super) fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         self.tally
     }
 
@@ -71,7 +71,7 @@ impl Events {
     ///
     /// # Errors
     /// [`InvalidStream::EventTooLong`]; the stream cannot be used after that.
-    pub(super) fn push(&mut self, bytes: Bytes) -> Result<Bytes, InvalidStream> {
+    pub(crate) fn push(&mut self, bytes: Bytes) -> Result<Bytes, InvalidStream> {
         if self.buffer.is_empty() && self.read_whole(&bytes) {
             return Ok(bytes);
         }

@@ -131,6 +131,11 @@ impl<'a> Candidates<'a> {
         })
     }
 
+    /// Leaves out replicas that may not be asked at all; [`Self::other`] picks none of them.
+    pub(super) fn leave_out<'e>(&mut self, endpoints: impl Iterator<Item = &'e Arc<Endpoint>>) {
+        self.tried.extend(endpoints.cloned());
+    }
+
     /// A replica that was not asked yet, of the same target or the next one.
     pub(super) fn other(&mut self, now: Instant, random: &mut impl Rng) -> Option<Next> {
         let targets = self.targets.clone();

@@ -106,7 +106,14 @@ pub(super) fn beside(
     None
 }
 
-async fn reserve(forward: &Forward<'_>, target: &Target) -> Result<Box<Reservation>, Full> {
+/// Reserves what a request may need of a target.
+///
+/// # Errors
+/// The target has no room for it.
+pub(super) async fn reserve(
+    forward: &Forward<'_>,
+    target: &Target,
+) -> Result<Box<Reservation>, Full> {
     for _ in 0..SHORTAGES_MAX {
         match try_reserve(forward, target) {
             Ok(reservation) => return Ok(reservation),

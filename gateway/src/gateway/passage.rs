@@ -362,7 +362,11 @@ impl Gateway {
     }
 
     /// Reserves what the request may need of all limits, and opens its account.
-    async fn open_account(&self, admitted: &Admitted, route: &Route) -> Result<Accounting, Fault> {
+    pub(super) async fn open_account(
+        &self,
+        admitted: &Admitted,
+        route: &Route,
+    ) -> Result<Accounting, Fault> {
         let (need, guess) = admitted.need(route);
         // All or nothing: what is held of some limits is given back where one refuses.
         let reservation = self.reserve(admitted, route, need).await?;

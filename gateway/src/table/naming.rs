@@ -15,11 +15,18 @@ const NAME_BYTES_MAX: usize = 256;
 /// What a model's name may hold besides letters and digits.
 const MARKS: &[u8] = b"-._~:/@+,";
 
-/// A model's name with a star in it.
+/// What a target with many models makes of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Naming {
-    before: String,
-    after: String,
+pub(crate) enum Naming {
+    /// The name as it was asked for.
+    Whole,
+    /// What the star of the pattern stood for, between these.
+    Starred {
+        /// What comes before it.
+        before: String,
+        /// What comes after it.
+        after: String,
+    },
 }
 
 /// A name that makes no name of a model at a target.
@@ -27,7 +34,7 @@ pub(crate) struct Naming {
 pub(crate) struct Unnamable;
 
 impl Naming {
-    /// What a target's name for its model says; `None` without a star.
+    /// What a target's name for its model says: it may be empty, or have a star; `None` for a plain one.
     ///
     /// # Errors
     /// There is more than one star.
@@ -36,6 +43,9 @@ impl Naming {
         target: &str,
         model: &str,
     ) -> Result<Option<Self>, InvalidSnapshot> {
+        if model.is_empty() {
+            return Ok(Some(Self::Whole));
+        }
         let Some((before, after)) = model.split_once(STAR) else {
             return Ok(None);
         };
@@ -46,7 +56,7 @@ impl Naming {
                 model: model.to_owned(),
             });
         }
-        Ok(Some(Self {
+        Ok(Some(Self::Starred {
             before: before.to_owned(),
             after: after.to_owned(),
         }))
@@ -57,9 +67,15 @@ impl Naming {
     /// # Errors
     /// [`Unnamable`]
     pub(super) fn name(&self, patterns: &[Pattern], asked: &str) -> Result<String, Unnamable> {
-        let named = starred(patterns, asked).filter(|named| is_name(named));
-        let named = named.ok_or(Unnamable)?;
-        Ok([&self.before, named, &self.after].concat())
+        let word = match self {
+            Self::Whole => Some(asked),
+            Self::Starred { .. } => starred(patterns, asked),
+        };
+        let word = word.filter(|word| is_name(word)).ok_or(Unnamable)?;
+        Ok(match self {
+            Self::Whole => word.to_owned(),
+            Self::Starred { before, after } => [before, word, after].concat(),
+        })
     }
 }
 
@@ -129,6 +145,14 @@ mod tests {
         check(&["*", "a/*"], "*", "a/b", Some("b"));
         check(&["gpt-*", "gpt-4o"], "*", "gpt-4o", Some("gpt-4o"));
         check(&["a/*"], "*", "b/c", None);
+    }
+
+    #[test]
+    fn no_name_at_the_target_stands_for_the_one_that_was_asked_for() {
+        check(&["openai/*"], "", "openai/gpt-4o", Some("openai/gpt-4o"));
+        check(&["llama"], "", "llama", Some("llama"));
+        check(&["*"], "", "a/../b", None);
+        check(&["*"], "", "", None);
     }
 
     #[test]

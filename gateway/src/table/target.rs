@@ -29,9 +29,9 @@ use crate::{
 pub(crate) struct Target {
     /// Its name in the route.
     pub(crate) name: String,
-    /// The model's name there, perhaps with a star.
+    /// The model's name there, perhaps with a star; empty for the one that the client asked for.
     pub(crate) model: String,
-    /// What the star makes of the names that are asked for, if there is one.
+    /// What becomes of the names that are asked for, if the target has many models.
     pub(crate) naming: Option<Naming>,
     /// Its replicas.
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
@@ -130,6 +130,14 @@ impl Target {
         asked: &str,
     ) -> Result<Cow<'_, str>, Unnamable> {
         name_at((&self.model, self.naming.as_ref()), patterns, asked)
+    }
+
+    /// What stands for all its models: its name for its model, or a star for any.
+    pub(crate) fn models(&self) -> &str {
+        match self.model.as_str() {
+            "" => "*",
+            model => model,
+        }
     }
 
     /// The adapter that a model's name asks for.

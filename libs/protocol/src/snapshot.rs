@@ -384,7 +384,7 @@ pub enum Affinity {
 pub struct Target {
     /// Its name in the route.
     pub name: String,
-    /// The model's name there.
+    /// The model's name there; empty for the one that the client asked for.
     pub model: String,
     /// Base URLs with `/v1`, one for each ready replica; empty while none is ready.
     pub endpoints: Vec<String>,

@@ -8,6 +8,8 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
 };
 
+use crate::inference_pool::InferencePool;
+
 /// The type of Secrets that people and we make; all others hold nothing for us.
 const OPAQUE: &str = "Opaque";
 
@@ -28,6 +30,7 @@ impl Prune for PersistentVolumeClaim {}
 impl Prune for NetworkPolicy {}
 impl Prune for EndpointSlice {}
 impl Prune for ConfigMap {}
+impl Prune for InferencePool {}
 
 impl Prune for Pod {
     /// Pods are created once and never applied again, so their specification is not compared.

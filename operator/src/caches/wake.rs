@@ -15,7 +15,7 @@ use k8s_openapi::api::{
 use kube::{Resource, ResourceExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::queue::Key;
+use crate::{inference_pool::InferencePool, queue::Key};
 
 /// Somebody whom a change concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(crate) enum Wake {
     TemplatesOf(String),
     AllRoutes,
     AllAgents,
+    /// Whose Pods are followed for InferencePools.
+    Pools,
     /// The snapshots of the data planes.
     Snapshots,
 }
@@ -79,7 +81,19 @@ impl Wakes for Model {
 impl Wakes for Route {
     fn wakes(&self) -> Vec<Wake> {
         let key = Key::of(self);
-        vec![Wake::AllAgents, Wake::Route(key), Wake::Snapshots]
+        vec![
+            Wake::AllAgents,
+            Wake::Route(key),
+            Wake::Pools,
+            Wake::Snapshots,
+        ]
+    }
+}
+
+impl Wakes for InferencePool {
+    fn wakes(&self) -> Vec<Wake> {
+        let namespace = self.namespace().unwrap_or_default();
+        vec![Wake::RoutesOf(namespace), Wake::Pools, Wake::Snapshots]
     }
 }
 
@@ -190,6 +204,11 @@ pub(super) fn of_plane(pod: &Pod) -> Vec<Wake> {
         Some("agents") => vec![Wake::AllAgents],
         Some(_) | None => Vec::new(),
     }
+}
+
+/// A Pod of an InferencePool comes, goes or gets ready: the gateway has other addresses.
+pub(super) fn of_pool(_: &Pod) -> Vec<Wake> {
+    vec![Wake::Snapshots]
 }
 
 /// The object of ours that a child belongs to.

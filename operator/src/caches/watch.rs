@@ -30,13 +30,15 @@ impl<K> Watched for K where
 {
 }
 
-/// Runs until `shutdown`; a broken watch starts again with back-off.
+/// Runs until `shutdown`, or until an error that `is_over` takes for the end; a watch that breaks otherwise starts again
+/// with back-off.
 pub(super) async fn watch<K: Watched>(
     api: Api<K>,
     config: watcher::Config,
-    mut writer: Writer<K>,
+    writer: &mut Writer<K>,
     wake: impl Fn(&K) + Send,
-    shutdown: CancellationToken,
+    is_over: impl Fn(&watcher::Error) -> bool + Send,
+    shutdown: &CancellationToken,
 ) {
     let kind = K::kind(&()).into_owned();
     let mut events = watcher(api, config).default_backoff().boxed();
@@ -50,6 +52,7 @@ pub(super) async fn watch<K: Watched>(
         };
         match event {
             None => return,
+            Some(Err(error)) if is_over(&error) => return,
             Some(Err(error)) => tracing::warn!(%kind, error = %error, "watch interrupted"),
             Some(Ok(mut event)) => {
                 if let watcher::Event::Apply(object) | watcher::Event::InitApply(object) =

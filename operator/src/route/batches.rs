@@ -22,7 +22,9 @@ pub(super) fn batches(
         Some(route::Batches::Provider) => {
             let provider = engine.provider.as_ref().map(|engine| &engine.provider);
             match provider {
-                Some(Provider::OpenAI | Provider::AzureOpenAI { .. }) => Ok(Batches::Provider),
+                Some(Provider::OpenAI | Provider::AzureOpenAI { .. }) if engine.pool.is_none() => {
+                    Ok(Batches::Provider)
+                }
                 _ => {
                     let message = format!(
                         "spec.targets.backends[{index}].batches is Provider, which only External Models of the providers OpenAI and AzureOpenAI have; remove it"

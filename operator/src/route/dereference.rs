@@ -15,6 +15,7 @@ use kube::ResourceExt;
 use super::{cache, guards, jwt, prompts, tools};
 use crate::{
     caches::{Caches, SERVICE_NAME_LABEL},
+    inference_pool::InferencePool,
     model::{self, ENGINE_PORT},
     pods,
     queue::Key,
@@ -26,6 +27,8 @@ use crate::{
 pub(super) struct World {
     /// The Models that backends name, by name; none for those that do not exist.
     pub(super) models: BTreeMap<String, Option<FoundModel>>,
+    /// The InferencePools that backends name, by name; none for those that do not exist.
+    pub(super) pools: BTreeMap<String, Option<FoundPool>>,
     /// Routes that came first and claim one of the same patterns: pattern to the Route's `namespace/name`.
     pub(super) claimed: BTreeMap<String, String>,
     /// The Route that came first and says something else of the same issuer and audience of tokens, `namespace/name`.
@@ -47,6 +50,13 @@ pub(super) struct FoundModel {
 }
 
 #[derive(Debug, Clone)]
+pub(super) struct FoundPool {
+    pub(super) pool: Arc<InferencePool>,
+    /// Base URLs of ready Pods.
+    pub(super) endpoints: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
 pub(super) struct FoundKey {
     pub(super) id: String,
     pub(super) labels: BTreeMap<String, String>,
@@ -57,7 +67,8 @@ pub(super) fn dereference(route: &Route, caches: &Caches) -> World {
     let namespace = route.namespace().unwrap_or_default();
     let backends = route.spec.targets.backends.iter();
     let mirror = route.spec.mirror.iter().map(|mirror| &mirror.model_ref);
-    let references = backends.map(|backend| &backend.model_ref).chain(mirror);
+    let references = backends.filter_map(|backend| backend.model_ref.as_ref());
+    let references = references.chain(mirror);
     let names = references.map(|reference| reference.name.clone());
     let models = names.collect::<BTreeSet<_>>().into_iter().map(|name| {
         let model = Caches::get(&caches.models, &namespace, &name);
@@ -85,10 +96,29 @@ pub(super) fn dereference(route: &Route, caches: &Caches) -> World {
         config_maps: config_maps.collect(),
         secrets: secrets.collect(),
         models: models.collect(),
+        pools: pools(route, caches, &namespace),
         claimed: claimed(route, &caches.routes.state()),
         contradicted: jwt::contradicted(route, &caches.routes.state()),
         keys: keys(caches, &namespace),
     }
+}
+
+/// The InferencePools that backends name, with what their Pods answer at.
+fn pools(route: &Route, caches: &Caches, namespace: &str) -> BTreeMap<String, Option<FoundPool>> {
+    let backends = route.spec.targets.backends.iter();
+    let references = backends.filter_map(|backend| backend.inference_pool_ref.as_ref());
+    let found = references.map(|reference| {
+        let pool = Caches::get(&caches.pools, namespace, &reference.name);
+        let found = pool.map(|pool| {
+            let pods = caches.pool_pods.of(namespace);
+            FoundPool {
+                endpoints: pool.spec.endpoints(pods.iter().map(|pod| &**pod)),
+                pool,
+            }
+        });
+        (reference.name.clone(), found)
+    });
+    found.collect()
 }
 
 /// The patterns of a Route that another one claimed first: the older one, then the first by name.

@@ -97,6 +97,11 @@ fn available(observed: &Observed<'_>, route: &ValidRoute) -> Verdict {
         return Verdict::holds(Reason::MinimumReplicasAvailable, message);
     }
     if able == 0 {
+        let pools = route.backends.iter().filter_map(|backend| {
+            let pool = backend.pool.as_ref()?;
+            Some(format!(", no Pod of the InferencePool `{pool}` is ready"))
+        });
+        let message = message + &pools.collect::<String>();
         return Verdict::waits(Reason::MinimumReplicasUnavailable, message);
     }
     // A gateway that knows older addresses goes on with them; one that knows none yet cannot answer.

@@ -7,6 +7,7 @@ mod jwt;
 mod kv_events;
 mod limits;
 mod mirror;
+mod pools;
 mod prices;
 mod prompts;
 mod tools;
@@ -74,6 +75,10 @@ fn world() -> World {
             ("m".to_owned(), Some(native)),
             ("x".to_owned(), Some(external)),
         ]),
+        pools: BTreeMap::from([(
+            "vllm".to_owned(),
+            Some(pools::found(&json!({}), &["http://10.0.0.9:8000/v1"])),
+        )]),
         claimed: BTreeMap::new(),
         contradicted: None,
         secrets: BTreeMap::new(),

@@ -20,7 +20,7 @@ use thiserror::Error;
 use super::{
     batches, cache,
     dereference::{FoundModel, World},
-    guards, jwt, limits, prompts, resilience, tools,
+    guards, jwt, limits, pools, prompts, resilience, tools,
 };
 use crate::{
     model::{self, BadCredential, ExternalEngine, ValidEngine},
@@ -121,10 +121,13 @@ pub(crate) struct ValidRoute {
     pub(super) unresolved: Vec<(Reason, String)>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct ValidBackend {
     pub(super) name: String,
+    /// The model's name there; empty for the one that the client asked for.
     pub(super) model: String,
+    /// The InferencePool whose Pods the endpoints are, if they are.
+    pub(super) pool: Option<String>,
     pub(super) endpoints: Vec<String>,
     pub(super) weight: u32,
     pub(super) priority: u32,
@@ -226,15 +229,31 @@ fn parse(path: &'static str, value: &str) -> Result<Duration, InvalidRoute> {
     })
 }
 
-/// A backend whose Model can be used.
+/// A backend whose Model, or whose InferencePool, can be used.
 fn resolve(
     index: usize,
     backend: &Backend,
     prices: Option<Prices>,
     world: &World,
 ) -> Result<ValidBackend, (Reason, String)> {
-    let path = format!("spec.targets.backends[{index}].modelRef");
-    let engine = engine(&path, &backend.model_ref.name, world)?;
+    let path = format!("spec.targets.backends[{index}]");
+    let (path, engine) = match (&backend.model_ref, &backend.inference_pool_ref) {
+        (Some(model), _) => {
+            let path = format!("{path}.modelRef");
+            let engine = engine(&path, &model.name, world)?;
+            (path, engine)
+        }
+        (None, Some(pool)) => {
+            let path = format!("{path}.inferencePoolRef");
+            let engine = pools::engine(&path, &pool.name, &backend.adapters, world)?;
+            (path, engine)
+        }
+        // The definition's rules let no such backend pass.
+        (None, None) => {
+            let message = format!("{path} names neither a Model nor an InferencePool");
+            return Err((Reason::RefNotFound, message));
+        }
+    };
     let engine = renamed(&path, engine, backend.model_override.as_ref())?;
     Ok(ValidBackend {
         name: backend.name.clone(),
@@ -321,20 +340,14 @@ fn engine(path: &str, name: &str, world: &World) -> Result<ValidBackend, (Reason
         ),
     };
     Ok(ValidBackend {
-        name: String::new(),
         model,
         endpoints,
         weight: 1,
-        priority: 0,
-        when: None,
         provider,
-        prices: None,
         on_demand,
         adapters,
-        prompt_cache: PromptCache::default(),
-        batches: Batches::default(),
         kv_events,
-        limits: None,
+        ..ValidBackend::default()
     })
 }
 

@@ -41,7 +41,7 @@ pub(super) fn endpoints(gateway: &Gateway) -> Result<Response<Body>, Fault> {
     for route in &table.routes {
         for target in &route.targets {
             for endpoint in &target.endpoints {
-                let shown = json!({"model": target.model, "api_base": endpoint.url(),
+                let shown = json!({"model": target.models(), "api_base": endpoint.url(),
                     "model_id": format!("{}/{}", route.id, target.name)});
                 match endpoint.is_usable(now) {
                     true => healthy.push(shown),

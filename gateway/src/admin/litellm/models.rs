@@ -26,11 +26,11 @@ pub(super) fn info(gateway: &Gateway, who: &Who) -> Result<Response<Body>, Fault
             let id = format!("{}/{}", route.id, target.name);
             let mut info = prices(target.prices);
             info["id"] = json!(id);
-            info["key"] = json!(target.model);
+            info["key"] = json!(target.models());
             info["db_model"] = json!(false);
             data.push(json!({
                 "model_name": name,
-                "litellm_params": {"model": target.model},
+                "litellm_params": {"model": target.models()},
                 "model_info": info,
             }));
         }

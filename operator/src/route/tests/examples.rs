@@ -53,6 +53,9 @@ fn the_examples_in_the_documentation_are_valid() {
     check_example(include_str!(
         "../../../../docs/concepts/gateway-kv-events.md"
     ));
+    check_example(include_str!(
+        "../../../../docs/concepts/gateway-inference-pools.md"
+    ));
     check_example(include_str!("../../../../docs/concepts/gateway-limits.md"));
     check_example(include_str!("../../../../docs/concepts/gateway-mirror.md"));
     check_example(include_str!("../../../../docs/concepts/gateway-prompts.md"));
