@@ -21,7 +21,7 @@ use tracing::warn;
 use self::meter::{Meter, Missing};
 pub(crate) use self::{
     left::{BudgetLeft, budget_left},
-    meter::{Capacity, Left},
+    meter::{Capacity, Left, Piece},
     reached::{Reached, Refused, Shortage},
     registry::{MeterId, Registry, Scope},
     rule::{InvalidRules, Rule, allowed, of_target, rules},
@@ -108,7 +108,7 @@ struct Held {
     meter: Arc<Meter>,
     resource: Resource,
     capacity: Capacity,
-    amount: u64,
+    piece: Piece,
     /// Whether it is of somebody's limit, not of the route's.
     is_personal: bool,
 }
@@ -165,7 +165,7 @@ impl Reservation {
         let meter = rule.meters.of(account);
         let amount = rule.resource.of(need);
         match meter.reserve(rule.capacity, amount, now) {
-            Ok(left) => {
+            Ok((piece, left)) => {
                 // What others leave of a target is no affair of the client's.
                 if !matches!(*rule.scope, Scope::Target { .. }) {
                     self.tell(rule, left);
@@ -174,7 +174,7 @@ impl Reservation {
                     meter,
                     resource: rule.resource,
                     capacity: rule.capacity,
-                    amount,
+                    piece,
                     is_personal: matches!(*rule.scope, Scope::Party { .. }),
                 });
                 Ok(())
@@ -230,7 +230,7 @@ impl Reservation {
     pub(crate) fn settle(&mut self, need: Need, now: Timestamp) {
         for held in self.held.drain(..) {
             let used = held.resource.of(need);
-            held.meter.settle(held.capacity, held.amount, used, now);
+            held.meter.settle(held.capacity, held.piece, used, now);
         }
     }
 
@@ -277,12 +277,12 @@ impl Drop for Reservation {
             match held.resource {
                 Resource::Requests if self.is_sent => {
                     let Held {
-                        capacity, amount, ..
+                        capacity, piece, ..
                     } = held;
                     held.meter
-                        .settle(capacity, amount, amount, Timestamp::now());
+                        .settle(capacity, piece, piece.amount, Timestamp::now());
                 }
-                _ => held.meter.release(held.amount),
+                _ => held.meter.release(held.capacity, held.piece),
             }
         }
     }

@@ -98,13 +98,10 @@ impl Book {
         self.parts.retain(|name, _| is_there(name));
     }
 
-    /// A new window begins: nothing is used, and what is in progress may still need what it has reserved.
+    /// A new window begins: nothing of it is used, and what is in progress counts in the one before.
     pub(super) fn roll(&mut self) {
         for part in self.parts.values_mut() {
-            let carried = part.ceiling.saturating_sub(part.spent);
-            part.spent = 0;
-            part.reserved = carried;
-            part.ceiling = carried;
+            (part.spent, part.reserved, part.ceiling) = (0, 0, 0);
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
     book::{Book, Part, Stamp},
     message::{Denial, Grant, Message, PoolId, Term, What},
 };
-use crate::limits::{Capacity, Left};
+use crate::limits::{Capacity, Left, Piece};
 
 /// How long what was refused is refused again without asking, while others have requests in progress.
 const REFUSED_FOR: Duration = Duration::from_millis(50);
@@ -169,7 +169,7 @@ impl Pool {
         capacity: Capacity,
         amount: u64,
         now: Timestamp,
-    ) -> Result<Left, Refusal> {
+    ) -> Result<(Piece, Left), Refusal> {
         let mut state = self.state.lock();
         state.roll(&self.me, capacity, capacity.window_number(now));
         state.check(capacity, amount, now)?;
@@ -179,10 +179,12 @@ impl Pool {
         let known = state.book.others(&self.me) + u128::from(used);
         let left = state.book.allowed(capacity).saturating_sub(known);
         let missing = u128::from(capacity.limit()).saturating_sub(left);
-        Ok(Left {
+        let left = Left {
             amount: u64::try_from(left).unwrap_or(u64::MAX),
             full_after: capacity.wait(missing as f64, now),
-        })
+        };
+        let window = state.window;
+        Ok((Piece { amount, window }, left))
     }
 
     /// What all replicas have used, as far as it is known here.
@@ -201,10 +203,13 @@ impl Pool {
     }
 
     /// Puts what was used in the place of what was reserved.
-    pub(crate) fn settle(&self, capacity: Capacity, reserved: u64, used: u64, now: Timestamp) {
+    pub(crate) fn settle(&self, capacity: Capacity, piece: Piece, used: u64, now: Timestamp) {
         let mut state = self.state.lock();
         state.roll(&self.me, capacity, capacity.window_number(now));
-        state.reserved = state.reserved.saturating_sub(reserved);
+        if piece.window != state.window {
+            return;
+        }
+        state.reserved = state.reserved.saturating_sub(piece.amount);
         if !capacity.is_at_once() {
             state.spent = state.spent.saturating_add(used);
         }
@@ -212,10 +217,12 @@ impl Pool {
     }
 
     /// Gives back what was reserved.
-    pub(crate) fn release(&self, reserved: u64) {
+    pub(crate) fn release(&self, piece: Piece) {
         let mut state = self.state.lock();
-        state.reserved = state.reserved.saturating_sub(reserved);
-        state.settled();
+        if piece.window == state.window {
+            state.reserved = state.reserved.saturating_sub(piece.amount);
+            state.settled();
+        }
     }
 
     /// The question for so much more, or the report of what is held; what is unused is given back with a report.
@@ -325,7 +332,7 @@ impl Pool {
     /// Whether nothing of it counts any more.
     pub(super) fn is_over(&self, capacity: Capacity, now: Timestamp) -> bool {
         let state = self.state.lock();
-        state.reserved == 0 && state.window != capacity.window_number(now)
+        state.window != capacity.window_number(now)
     }
 }
 
@@ -336,9 +343,9 @@ impl State {
             return;
         }
         self.window = window;
-        self.spent = 0;
-        self.ceiling = self.reserved;
-        self.is_lone &= 0 < self.reserved;
+        // What is in progress counts in the window that it was reserved in.
+        (self.spent, self.reserved, self.ceiling) = (0, 0, 0);
+        self.is_lone = false;
         self.lead = None;
         self.refused = None;
         self.cut_off = None;

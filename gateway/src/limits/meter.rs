@@ -36,6 +36,16 @@ pub(crate) enum Renewal {
     None,
 }
 
+/// What a request holds of a limit. It counts in the window that it was reserved in, as its row in the ledger does: what is
+/// in progress when a window ends takes nothing of the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// How much.
+    pub(crate) amount: u64,
+    /// The number of the window.
+    pub(crate) window: i64,
+}
+
 /// What is left of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Left {
@@ -199,7 +209,7 @@ impl Capacity {
             Renewal::Never => {}
             Renewal::Window(_) | Renewal::Month => {
                 if self.window_start(state.at) != self.window_start(now) {
-                    state.used = 0.0;
+                    (state.used, state.reserved) = (0.0, 0);
                 }
             }
             Renewal::None => state.used = 0.0,
@@ -276,7 +286,7 @@ impl Meter {
         capacity: Capacity,
         amount: u64,
         now: Timestamp,
-    ) -> Result<Left, Missing> {
+    ) -> Result<(Piece, Left), Missing> {
         let mut state = self.own.lock();
         // Looked at under the lock: what is reserved here after it was shared would be forgotten.
         if let Some(pool) = self.shared.get() {
@@ -296,23 +306,27 @@ impl Meter {
             return Err(Missing::Until(capacity.wait(wanted - limit, now)));
         }
         state.reserved = state.reserved.saturating_add(amount);
-        Ok(Left {
+        let window = capacity.window_number(state.at);
+        let left = Left {
             amount: (limit - wanted).max(0.0) as u64,
             full_after: capacity.wait(wanted, now),
-        })
+        };
+        Ok((Piece { amount, window }, left))
     }
 
     /// Puts what was used in the place of what was reserved.
-    pub(super) fn settle(&self, capacity: Capacity, reserved: u64, used: u64, now: Timestamp) {
+    pub(super) fn settle(&self, capacity: Capacity, piece: Piece, used: u64, now: Timestamp) {
         let mut state = self.own.lock();
         if let Some(pool) = self.shared.get() {
             drop(state);
-            pool.settle(capacity, reserved, used, now);
+            pool.settle(capacity, piece, used, now);
             return;
         }
         capacity.decay(&mut state, now);
-        state.reserved = state.reserved.saturating_sub(reserved);
-        state.used += used as f64;
+        if piece.window == capacity.window_number(state.at) {
+            state.reserved = state.reserved.saturating_sub(piece.amount);
+            state.used += used as f64;
+        }
     }
 
     /// What is used in the window of now, by all replicas as far as it is known here.
@@ -326,14 +340,16 @@ impl Meter {
     }
 
     /// Gives back what was reserved.
-    pub(super) fn release(&self, reserved: u64) {
+    pub(super) fn release(&self, capacity: Capacity, piece: Piece) {
         let mut state = self.own.lock();
         if let Some(pool) = self.shared.get() {
             drop(state);
-            pool.release(reserved);
+            pool.release(piece);
             return;
         }
-        state.reserved = state.reserved.saturating_sub(reserved);
+        if piece.window == capacity.window_number(state.at) {
+            state.reserved = state.reserved.saturating_sub(piece.amount);
+        }
     }
 
     /// Whether nothing is reserved and nothing that is used counts any more; a limit that is shared counts elsewhere.

@@ -11,7 +11,7 @@ use protocol::{
 use super::{
     Asker, InvalidRules, Need, Reached, Refused, Registry, Reservation, Resource, Rule, Scope,
     allowed,
-    meter::{Capacity, Left, Meter, Missing, NEVER},
+    meter::{Capacity, Left, Meter, Missing, NEVER, Piece},
     rules,
 };
 use crate::{cost::Cost, people::Kind};
@@ -26,10 +26,18 @@ fn reserve(
     now: Timestamp,
 ) -> Result<Left, Duration> {
     let reserved = meter.reserve(capacity, amount, now);
-    reserved.map_err(|missing| match missing {
-        Missing::Until(wait) => wait,
-        Missing::Slice(pool) => panic!("{pool:?} is shared"),
-    })
+    reserved
+        .map(|(_, left)| left)
+        .map_err(|missing| match missing {
+            Missing::Until(wait) => wait,
+            Missing::Slice(pool) => panic!("{pool:?} is shared"),
+        })
+}
+
+/// What was reserved at a time.
+fn piece(capacity: Capacity, amount: u64, then: Timestamp) -> Piece {
+    let window = capacity.window_number(then);
+    Piece { amount, window }
 }
 
 fn reached(refused: Refused) -> Reached {
@@ -49,7 +57,7 @@ fn what_is_used_comes_back_evenly() {
     let meter = Meter::default();
     for _ in 0..10 {
         reserve(&meter, capacity, 1, at(0)).unwrap();
-        meter.settle(capacity, 1, 1, at(0));
+        meter.settle(capacity, piece(capacity, 1, at(0)), 1, at(0));
     }
     let refused = reserve(&meter, capacity, 1, at(0));
     assert_eq!(refused, Err(Duration::from_secs(10)));
@@ -64,11 +72,26 @@ fn a_window_gives_all_of_it_at_once_at_its_beginning() {
     let after = |seconds: i64| Timestamp::from_second(start.as_second() + seconds).unwrap();
     let meter = Meter::with(9, after(60));
     reserve(&meter, capacity, 1, after(600)).unwrap();
-    meter.settle(capacity, 1, 1, after(601));
+    meter.settle(capacity, piece(capacity, 1, after(601)), 1, after(601));
     let refused = reserve(&meter, capacity, 1, after(1800));
     assert_eq!(refused, Err(Duration::from_secs(1800)));
     assert_eq!(reserve(&meter, capacity, 8, after(3600)).unwrap().amount, 2);
     assert!(reserve(&meter, capacity, 3, after(3601)).is_err());
+}
+
+#[test]
+fn what_is_in_progress_when_a_window_ends_counts_where_it_began() {
+    let capacity = Capacity::window(10, HOUR);
+    let start = capacity.window_start(at(0)).unwrap();
+    let after = |seconds: i64| Timestamp::from_second(start.as_second() + seconds).unwrap();
+    let meter = Meter::default();
+    reserve(&meter, capacity, 4, after(3599)).unwrap();
+    reserve(&meter, capacity, 6, after(3599)).unwrap();
+    assert_eq!(reserve(&meter, capacity, 7, after(3600)).unwrap().amount, 3);
+    meter.settle(capacity, piece(capacity, 4, after(3599)), 4, after(3601));
+    meter.release(capacity, piece(capacity, 6, after(3599)));
+    assert_eq!(reserve(&meter, capacity, 3, after(3602)).unwrap().amount, 0);
+    assert!(reserve(&meter, capacity, 1, after(3603)).is_err());
 }
 
 #[test]
@@ -77,15 +100,15 @@ fn what_runs_beside_each_other_cannot_go_over_together() {
     let meter = Meter::default();
     let admitted = (0..64).filter(|_| reserve(&meter, capacity, 30, at(0)).is_ok());
     assert_eq!(admitted.count(), 3);
-    meter.release(30);
+    meter.release(capacity, piece(capacity, 30, at(0)));
     assert!(reserve(&meter, capacity, 30, at(0)).is_ok());
     for _ in 0..3 {
-        meter.settle(capacity, 30, 30, at(0));
+        meter.settle(capacity, piece(capacity, 30, at(0)), 30, at(0));
     }
     // The rest is less than a request may need: one alone may have it, a second one beside it may not.
     assert!(reserve(&meter, capacity, 30, at(0)).is_ok());
     assert!(reserve(&meter, capacity, 1, at(0)).is_err());
-    meter.settle(capacity, 30, 30, at(0));
+    meter.settle(capacity, piece(capacity, 30, at(0)), 30, at(0));
     assert!(reserve(&meter, capacity, 0, at(0)).is_err());
 }
 
@@ -96,7 +119,7 @@ fn a_request_that_may_need_anything_gets_no_more_than_one_that_needs_much() {
     reserve(&meter, capacity, u64::MAX, at(0)).unwrap();
     assert!(reserve(&meter, capacity, u64::MAX, at(0)).is_err());
     assert!(reserve(&meter, capacity, 1, at(0)).is_err());
-    meter.settle(capacity, u64::MAX, 99, at(0));
+    meter.settle(capacity, piece(capacity, u64::MAX, at(0)), 99, at(0));
     assert!(reserve(&meter, capacity, 1, at(0)).is_ok());
 }
 

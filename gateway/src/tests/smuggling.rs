@@ -11,7 +11,7 @@ use super::harness::{Harness, chat, key, route, target};
 
 async fn start() -> (Harness, ScriptedModel) {
     let model = ScriptedModel::start(vec!["hello".into()]).await;
-    let any = route("*", vec![target("own", "", &[&model])]);
+    let any = route("*", vec![target("own", "own-model", &[&model])]);
     let mut any = any;
     any.name = "any".to_owned();
     (Harness::start(vec![any], vec![key("a")]).await, model)

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ use crate::{
         fleet::{Outside, Unreachable},
         message::{Answer, Letter},
     },
-    limits::{Capacity, MeterId, Resource, Scope},
+    limits::{Capacity, MeterId, Piece, Resource, Scope},
 };
 
 /// What may go wrong.
@@ -91,6 +91,10 @@ struct State {
     random: StdRng,
     faults: Faults,
     alive: BTreeMap<String, Arc<Fleet>>,
+    /// Starts so far.
+    starts: usize,
+    /// Which start of a replica is alive.
+    started: BTreeMap<String, usize>,
     names: Vec<String>,
     /// Who is on the operator's list.
     listed: BTreeSet<String>,
@@ -104,11 +108,13 @@ struct State {
 pub(super) struct Held {
     fleet: Arc<Fleet>,
     pool: Arc<Pool>,
-    amount: u64,
+    piece: Piece,
 }
 
 struct Way {
     me: String,
+    /// The start that it belongs to: a replica that was killed says nothing any more.
+    start: usize,
     world: Weak<World>,
 }
 
@@ -127,6 +133,9 @@ impl Outside for Way {
     ) -> BoxFuture<'a, Result<Answer, Unreachable>> {
         Box::pin(async move {
             let world = self.world.upgrade().ok_or(Unreachable)?;
+            if world.state.lock().started.get(&self.me) != Some(&self.start) {
+                return Err(Unreachable);
+            }
             let (reply, answer) = oneshot::channel();
             world.send(&self.me, &peer.name, letter.clone(), Some(reply));
             match world.clock.within(limit, answer).await {
@@ -177,6 +186,8 @@ impl World {
                 random: StdRng::seed_from_u64(seed),
                 faults: Faults::none(),
                 alive: BTreeMap::new(),
+                starts: 0,
+                started: BTreeMap::new(),
                 listed: names.iter().cloned().collect(),
                 names: names.clone(),
                 ledgers: HashMap::new(),
@@ -211,8 +222,16 @@ impl World {
 
     /// Starts a replica, which knows what its ledger says.
     pub(super) fn restart(&self, name: &str) {
+        let start = {
+            let mut state = self.state.lock();
+            state.starts += 1;
+            let start = state.starts;
+            state.started.insert(name.to_owned(), start);
+            start
+        };
         let way = Way {
             me: name.to_owned(),
+            start,
             world: Weak::clone(&self.this),
         };
         let fleet = Arc::new(Fleet::new(name.to_owned(), Box::new(way)));
@@ -222,7 +241,9 @@ impl World {
 
     /// Ends a replica, with all that it has in progress.
     pub(super) fn kill(&self, name: &str) {
-        self.state.lock().alive.remove(name);
+        let mut state = self.state.lock();
+        state.alive.remove(name);
+        state.started.remove(name);
     }
 
     /// Cuts all ways of a replica.
@@ -376,12 +397,8 @@ impl World {
         let pool = self.pool(&fleet);
         for _ in 0..crate::limits::SHORTAGES_MAX {
             match pool.reserve(self.capacity, amount, self.now()) {
-                Ok(_) => {
-                    return Some(Held {
-                        fleet,
-                        pool,
-                        amount,
-                    });
+                Ok((piece, _)) => {
+                    return Some(Held { fleet, pool, piece });
                 }
                 Err(Refusal::Wait(_)) => return None,
                 Err(Refusal::Short) => fleet.fill(&pool, self.capacity, amount).await,
@@ -395,21 +412,15 @@ impl World {
 
     /// Ends a request and writes it down, unless its replica is dead.
     pub(super) fn settle(&self, held: Held, used: u64) {
-        let Held {
-            fleet,
-            pool,
-            amount,
-        } = held;
+        let Held { fleet, pool, piece } = held;
         if !self.lives(&fleet) {
             return;
         }
         let now = self.now();
-        pool.settle(self.capacity, amount, used, now);
-        // What counts for a window that began early by another clock is written down there.
-        let window = pool.peek(|state| state.window);
+        pool.settle(self.capacity, piece, used, now);
         let mut state = self.state.lock();
         let ledger = state.ledgers.entry(fleet.me.clone()).or_default();
-        *ledger.entry(window).or_default() += used;
+        *ledger.entry(piece.window).or_default() += used;
     }
 
     /// One request from its beginning to its end; whether it was let in.
@@ -481,6 +492,8 @@ impl World {
                         self.state.lock().listed.insert(dead.clone());
                         self.restart(&dead);
                     }
+                    // Of two that die before the first has heard from the others, nobody knows what they used.
+                    None if !self.are_settled() => {}
                     None => {
                         self.kill(&one);
                         if self.chance(0.5) {
@@ -492,6 +505,13 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Whether all know what they knew before they started.
+    fn are_settled(&self) -> bool {
+        let state = self.state.lock();
+        let mut alive = state.alive.values();
+        alive.all(|fleet| fleet.is_settled.load(Ordering::Acquire))
     }
 
     /// The operator's list reaches the replicas one after the other.
