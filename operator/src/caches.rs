@@ -116,7 +116,6 @@ impl Caches {
     pub(crate) async fn wait_until_ready(&self) -> bool {
         let results = tokio::join!(
             self.models.wait_until_ready(),
-            self.routes.wait_until_ready(),
             self.agents.wait_until_ready(),
             self.workspaces.wait_until_ready(),
             self.templates.wait_until_ready(),
@@ -129,11 +128,11 @@ impl Caches {
             self.policies.wait_until_ready(),
             self.slices.wait_until_ready(),
             self.prompts.wait_until_ready(),
+            // These wait for the Routes. A store wakes only the last of those who wait for it: nobody else may.
             self.pool_pods.wait_until_ready(),
         );
         let (
             models,
-            routes,
             agents,
             workspaces,
             templates,
@@ -150,7 +149,6 @@ impl Caches {
         ) = results;
         let kinds = [
             models,
-            routes,
             agents,
             workspaces,
             templates,
